@@ -1,0 +1,82 @@
+"""The one seam over attention kernels.
+
+`attend` is what the model calls; everything about masks and kernels is decided here. `dense` is the reference:
+plain matrix products and a softmax. On a CPU it is also the fastest for short rows once compiled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+# Up to this row length plain matrix products beat scaled_dot_product_attention's backward on a CPU.
+DENSE_MAX_LENGTH = 512
+
+
+@dataclass
+class Mask:
+    """Who sees whom: a dense mask, or flex_attention's block mask of the same.
+
+    allowed_BTS  (B, 1, T, S) bool, True = position t may look at s
+    blocks       torch.nn.attention.flex_attention.BlockMask, on CUDA
+    """
+
+    allowed_BTS: torch.Tensor | None = None
+    blocks: Any = None
+
+
+def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
+    """(B, 1, T, T) bool: causal, and only inside one's own document.
+
+    Padding (document −1) sees the padding before it, so that no row of the softmax is empty.
+    """
+    length = documents_BT.shape[1]
+    same = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+    steps = torch.arange(length, device=documents_BT.device)
+    return same & (steps[:, None] >= steps[None, :])
+
+
+def make_mask(documents_BT: torch.Tensor) -> Mask:
+    """The mask of a packed batch for the kernel that `attend` will choose on this device."""
+    if documents_BT.is_cuda and not torch.are_deterministic_algorithms_enabled():
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def same_document_before(b: Any, h: Any, q: Any, k: Any) -> Any:
+            return (documents_BT[b, q] == documents_BT[b, k]) & (q >= k)
+
+        rows, length = documents_BT.shape
+        blocks = create_block_mask(same_document_before, rows, None, length, length, documents_BT.device)
+        return Mask(blocks=blocks)
+    return Mask(allowed_BTS=document_mask(documents_BT))
+
+
+def attend(
+    query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.Tensor, mask: Mask
+) -> torch.Tensor:
+    """softmax(q·k / √C, masked) · v with H query heads sharing K key/value heads; returns (B, H, T, C)."""
+    if mask.blocks is not None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        return flex_attention(query_BHTC, key_BKSC, value_BKSC, block_mask=mask.blocks, enable_gqa=True)
+    assert mask.allowed_BTS is not None
+    if query_BHTC.device.type == "cpu" and query_BHTC.shape[2] <= DENSE_MAX_LENGTH:
+        return dense(query_BHTC, key_BKSC, value_BKSC, mask.allowed_BTS)
+    return F.scaled_dot_product_attention(
+        query_BHTC, key_BKSC, value_BKSC, attn_mask=mask.allowed_BTS, enable_gqa=True
+    )
+
+
+def dense(
+    query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.Tensor, allowed_BTS: torch.Tensor
+) -> torch.Tensor:
+    """The reference. The query heads of one key head are laid end to end, so that no key is copied."""
+    B, H, T, C = query_BHTC.shape
+    K, S = key_BKSC.shape[1:3]
+    query = (query_BHTC * C**-0.5).reshape(B, K, (H // K) * T, C)
+    scores = (query @ key_BKSC.transpose(-2, -1)).view(B, K, H // K, T, S)
+    scores = scores.float().masked_fill(~allowed_BTS[:, :, None], float("-inf"))
+    weights = scores.softmax(-1).to(value_BKSC.dtype).view(B, K, (H // K) * T, S)
+    return (weights @ value_BKSC).view(B, H, T, C)

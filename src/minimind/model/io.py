@@ -1,0 +1,92 @@
+"""Model directories: the Hugging Face layout, read and written as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from minimind.errors import UserError
+from minimind.model.config import ModelConfig
+from minimind.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from minimind.tokenizer import Tokenizer
+
+GENERATION = {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "pad_token_id": 0, "bos_token_id": 1}
+GENERATION["eos_token_id"] = [2, 0]
+
+
+def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
+    """Write weights (fp32, as they are), configs and tokenizer into `directory`, replacing what was there."""
+    directory = Path(directory)
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    write_json(partial / "config.json", model.config.to_hf())
+    write_json(partial / "generation_config.json", GENERATION)
+    if tokenizer is not None:
+        tokenizer.save(partial)
+    replace_directory(partial, directory)
+
+
+def load_model(
+    directory: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> Transformer:
+    """The model of a directory in evaluation mode. Every tensor must be there, none may be left over."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory} is no directory; give a model directory or a run directory's model/")
+    config = ModelConfig.load(directory)
+    model = Transformer(config, seed=None)
+    tensors = read_tensors(directory)
+    if config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
+    expected = model.state_dict()
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors:
+            raise UserError(f"{directory}: tensor {name} is missing")
+        if name not in expected:
+            raise UserError(f"{directory}: tensor {name} is not part of the model that config.json describes")
+        if tensors[name].shape != expected[name].shape:
+            found, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
+            raise UserError(f"{directory}: tensor {name} has shape {found}, config.json says {wanted}")
+    model.load_state_dict(tensors)
+    model.compute_dtype = dtype
+    return model.to(device, dtype).eval()
+
+
+def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
+    """All tensors of `model.safetensors` or of its numbered parts, in fp32."""
+    paths = sorted(directory.glob("model*.safetensors"))
+    if not paths:
+        raise UserError(f"{directory} has no model.safetensors")
+    tensors: dict[str, torch.Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors.update({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged ({error}); copy it again or use another checkpoint") from None
+    return tensors
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def replace_directory(partial: Path, directory: Path) -> None:
+    """Put a finished directory in the place of an older one; at no instant is there a half-written one."""
+    old = directory.with_name(directory.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""The model: a decoder as in Hugging Face's Qwen3 and Llama, same names, same numbers.
+
+Letters in names: B batch, T positions, D model width, H heads, K key/value heads, C channels of a head.
+Parameters are fp32 masters; the type of the computation is the type the embedding is cast to
+(`Transformer.compute_dtype`), and every Linear casts its master to the type of its input.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minimind.model.attention import Mask, attend, make_mask
+from minimind.model.config import ModelConfig
+from minimind.model.init import initialise
+from minimind.model.kv_cache import KVCache
+from minimind.model.rope import angles, inverse_frequencies, rotate
+
+
+class Linear(nn.Linear):
+    """A matrix product without bias in the type of its input."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Left to `initialise`, which sets every parameter of the model in one place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + eps) · weight, computed in fp32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.float() if x.dtype != torch.float64 else x
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight.to(x.dtype) * wide.to(x.dtype)  # rounded before the weight, as in transformers
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245), with norms on q and k in Qwen3."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        D, H, K, C = config.hidden_size, config.num_attention_heads, config.kv_heads, config.channels
+        self.layer, self.channels = layer, C
+        self.q_proj = Linear(D, H * C)
+        self.k_proj = Linear(D, K * C)
+        self.v_proj = Linear(D, K * C)
+        self.o_proj = Linear(H * C, D)
+        self.q_norm = RMSNorm(C, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(C, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x_BTD: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        mask: Mask,
+        positions_BT: torch.Tensor,
+        cache: KVCache | None,
+    ) -> torch.Tensor:
+        B, T, _ = x_BTD.shape
+        query = self.q_norm(self.q_proj(x_BTD).view(B, T, -1, self.channels))
+        key = self.k_norm(self.k_proj(x_BTD).view(B, T, -1, self.channels))
+        value = self.v_proj(x_BTD).view(B, T, -1, self.channels)
+        query, key = rotate(query, *rotation), rotate(key, *rotation)
+        if cache is not None:
+            key_BKSC, value_BKSC = cache.write(self.layer, positions_BT, key, value)
+        else:
+            key_BKSC, value_BKSC = key.transpose(1, 2), value.transpose(1, 2)
+        mixed_BHTC = attend(query.transpose(1, 2), key_BKSC, value_BKSC, mask)
+        return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(B, T, -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202): down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.hidden_size, config.ffn_size)
+        self.up_proj = Linear(config.hidden_size, config.ffn_size)
+        self.down_proj = Linear(config.ffn_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x_BTD: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        mask: Mask,
+        positions_BT: torch.Tensor,
+        cache: KVCache | None,
+    ) -> torch.Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask, positions_BT, cache)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Decoder(nn.Module):
+    """The embedding, the blocks and the last norm; a module of its own because Hugging Face names it `model`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Transformer(nn.Module):
+    """A causal language model. `forward` gives hidden states, `logits` turns them into scores of tokens."""
+
+    def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
+        """Initialised from `seed`; None leaves the parameters unset, to be loaded."""
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        self.model = Decoder(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
+        if seed is not None:
+            initialise(self, seed)
+
+    @property
+    def output_weight(self) -> torch.Tensor:
+        """(V, D): the matrix that turns hidden states into logits."""
+        tied = self.config.tie_word_embeddings
+        return self.model.embed_tokens.weight if tied else self.lm_head.weight
+
+    def forward(
+        self,
+        tokens_BT: torch.Tensor,
+        positions_BT: torch.Tensor | None = None,
+        documents_BT: torch.Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> torch.Tensor:
+        """Hidden states (B, T, D) after the final norm.
+
+        Without documents each row is one document; with a cache, positions say where the new tokens stand.
+        """
+        if positions_BT is None:
+            positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+        if cache is not None:
+            mask = Mask(allowed_BTS=cache.allowed(positions_BT))
+        else:
+            mask = make_mask(torch.zeros_like(tokens_BT) if documents_BT is None else documents_BT)
+        cos, sin = angles(positions_BT, self.frequencies)
+        rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
+        hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
+        for block in self.model.layers:
+            hidden_BTD = block(hidden_BTD, rotation, mask, positions_BT, cache)
+        return self.model.norm(hidden_BTD)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(…, D) -> (…, V) in the compute type."""
+        return F.linear(hidden, self.output_weight.to(hidden.dtype))
