@@ -1,0 +1,359 @@
+"""Settings: a dataclass, YAML files and command-line flags become one checked instance.
+
+A configuration is a dataclass whose fields are plain values (int, float, bool, str, None, Literal, lists of
+these) or sections, which are such dataclasses again. A setting's key is its path, `model.hidden_size`; the
+text below a field is its help. Later layers win: declared defaults < stage defaults < recipe files < flags.
+Nothing is ignored: an unknown key, a key given twice or a value of the wrong type is refused in one sentence
+that says where it stands.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import itertools
+import textwrap
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from minimind.errors import UserError
+
+T = TypeVar("T")
+MISSING = dataclasses.MISSING
+
+# Names people bring from the public MiniMind and elsewhere -> our key, or a whole sentence.
+ALIASES: dict[str, str] = {
+    "dim": "model.hidden_size",
+    "d_model": "model.hidden_size",
+    "n_embd": "model.hidden_size",
+    "n_layers": "model.num_hidden_layers",
+    "n_layer": "model.num_hidden_layers",
+    "num_layers": "model.num_hidden_layers",
+    "n_heads": "model.num_attention_heads",
+    "n_head": "model.num_attention_heads",
+    "n_kv_heads": "model.num_key_value_heads",
+    "num_kv_heads": "model.num_key_value_heads",
+    "use_moe": "the model's shape decides: choose a preset with experts (`minimind models list`)",
+    "max_seq_len": "batch.row_length",
+    "seq_len": "batch.row_length",
+    "block_size": "batch.row_length",
+    "accumulation_steps": "use batch.tokens_per_step: micro-batches are counted for you",
+    "gradient_accumulation_steps": "use batch.tokens_per_step: micro-batches are counted for you",
+    "batch_size": "use batch.tokens_per_step: a step is measured in tokens, not in samples",
+    "learning_rate": "optimizer.learning_rate",
+    "lr": "optimizer.learning_rate",
+    "weight_decay": "optimizer.weight_decay",
+    "grad_clip": "optimizer.grad_clip",
+    "warmup_iters": "schedule.warmup",
+    "warmup_steps": "schedule.warmup",
+    "epochs": "budget.epochs",
+    "num_train_epochs": "budget.epochs",
+    "max_steps": "budget.steps",
+    "data_path": "use --data FILE…",
+    "out_dir": "use --out RUN",
+    "save_dir": "use --out RUN",
+    "from_weight": "use --from MODEL",
+}
+
+
+class Setting(NamedTuple):
+    """One leaf of a configuration type."""
+
+    hint: Any
+    default: Any  # MISSING where a value must be given
+    help: str
+
+
+class Given(NamedTuple):
+    """A value from one of the layers, and where it stands: `recipe.yaml:12`, `--model.hidden_size`."""
+
+    value: Any
+    where: str
+
+
+def load(
+    config_type: type[T],
+    argv: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> T:
+    """The configuration from all layers: declared defaults < `defaults` (nested) < `files` < flags in `argv`.
+
+    Raises UserError for an unreadable file, an unknown or repeated key, a missing or badly typed value.
+    """
+    known = settings(config_type)
+    if {"-h", "--help"} & set(argv):
+        print(describe(config_type, defaults))
+        raise SystemExit(0)
+    given: dict[str, Given] = {}
+    for key, value in flatten(defaults or {}).items():
+        give(given, known, key, value, "stage defaults")
+    for file in files:
+        given |= read_yaml(Path(file), known)
+    given |= read_flags(argv, known)
+    return build(config_type, {key: value for key, (value, _) in given.items()})
+
+
+# ---------------------------------------------------------------------------------------- the dataclass
+
+
+def settings(config_type: type, prefix: str = "", owner: Any = MISSING) -> dict[str, Setting]:
+    """Every setting of a configuration type by key, in the order of declaration."""
+    found: dict[str, Setting] = {}
+    helps = docstrings(config_type)
+    for field, hint in fields(config_type):
+        key, default, section = prefix + field.name, default_of(field, hint, owner), section_type(hint)
+        if section:
+            found |= settings(section, key + ".", MISSING if default is None else default)
+        else:
+            found[key] = Setting(hint, default, helps.get(field.name, ""))
+    return found
+
+
+def fields(config_type: type) -> list[tuple[dataclasses.Field, Any]]:
+    hints = get_type_hints(config_type)
+    return [(field, hints[field.name]) for field in dataclasses.fields(config_type) if field.init]
+
+
+def section_type(hint: Any) -> Any:
+    """The dataclass of a field that is a section (`Model` or `Model | None`), None for a plain value."""
+    return next((option for option in options(hint) if dataclasses.is_dataclass(option)), None)
+
+
+def options(hint: Any) -> tuple:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def default_of(field: dataclasses.Field, hint: Any, owner: Any) -> Any:
+    """The field's value in its owner's default instance, if there is one, or else as declared."""
+    if owner is not MISSING:
+        return getattr(owner, field.name)
+    if field.default_factory in (MISSING, hint):  # a section's own type gives no default beyond its fields'
+        return field.default
+    return field.default_factory()  # type: ignore[operator,misc]
+
+
+def docstrings(config_type: type) -> dict[str, str]:
+    """The string literal below each field, inherited fields included."""
+    found: dict[str, str] = {}
+    for owner in filter(dataclasses.is_dataclass, reversed(config_type.__mro__)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+        for line, below in itertools.pairwise(body):
+            match line, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+    return found
+
+
+def build(config_type: type[T], given: Mapping[str, Any], prefix: str = "", owner: Any = MISSING) -> T:
+    """An instance from the given values by key.
+
+    A field is passed to the constructor only when it was given, so that what `__post_init__` derives from
+    other fields is derived from their final values.
+    """
+    values: dict[str, Any] = {}
+    for field, hint in fields(config_type):
+        key, default, section = prefix + field.name, default_of(field, hint, owner), section_type(hint)
+        if section:
+            if default is not None or any(name.startswith(key + ".") for name in given):
+                values[field.name] = build(section, given, key + ".", MISSING if default is None else default)
+        elif key in given:
+            values[field.name] = given[key]
+        elif default is MISSING:
+            raise UserError(f"{key} has no value: give it in a recipe file or with --{key}")
+    return config_type(**values) if owner is MISSING else dataclasses.replace(owner, **values)
+
+
+# --------------------------------------------------------------------------------------------- the layers
+
+
+def give(layer: dict[str, Given], known: Mapping[str, Setting], key: str, value: Any, where: str) -> None:
+    """Check one value and put it into a layer."""
+    if key not in known:
+        raise UserError(f"unknown setting '{key}' ({where}); {advice(key, known)}")
+    if key in layer:
+        raise UserError(f"{key} is given twice ({layer[key].where} and {where}); keep one")
+    try:
+        layer[key] = Given(convert(value, known[key].hint), where)
+    except ValueError:
+        raise UserError(f"{key}: expected {expected(known[key].hint)}, got {value!r} ({where})") from None
+
+
+def advice(key: str, known: Mapping[str, Setting]) -> str:
+    """What to write instead of a key that does not exist."""
+    name = key.replace("-", "_")
+    last = name.rpartition(".")[2]
+    if alias := ALIASES.get(name) or ALIASES.get(last):
+        return alias if " " in alias else f"it is called {alias} here"
+    by_last = {ours.rpartition(".")[2]: ours for ours in reversed(list(known))}
+    close = [by_last[match] for match in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7)]
+    if "." in name:  # the section was named: that counts
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.7) or close
+    return f"did you mean {close[0]}?" if close else "--help lists all settings"
+
+
+def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Given]:
+    """The settings in a YAML file, each with its line."""
+    layer: dict[str, Given] = {}
+    try:
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        for key, node, line in leaves(loader.get_single_node(), str(file), known):
+            value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+            give(layer, known, key, value, f"{file}:{line}")
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{file}:{line}: not plain YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file} is not plain YAML in UTF-8: {error}") from None
+    return layer
+
+
+def leaves(
+    node: yaml.Node | None, file: str, known: Mapping[str, Setting], prefix: str = ""
+) -> Iterator[tuple[str, yaml.Node, int]]:
+    """(key, value node, line) of a YAML document: nodes know their line, and a dict forgets repeated keys."""
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        return
+    if not isinstance(node, yaml.MappingNode):
+        name = f"section {prefix[:-1]}" if prefix else "file"
+        raise UserError(f"{file}:{node.start_mark.line + 1}: the {name} must consist of `key: value` lines")
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        if any(name.startswith(key + ".") for name in known):
+            yield from leaves(value_node, file, known, key + ".")
+        else:
+            yield key, value_node, key_node.start_mark.line + 1
+
+
+def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, Given]:
+    """The settings among `--key value`, `--key=value`, `--list a b c` and `--switch` (true)."""
+    flags: list[tuple[str, list[str]]] = []
+    for word in argv:
+        if word.startswith("--"):
+            key, equals, value = word[2:].partition("=")
+            flags.append((key, [value] if equals else []))
+        elif flags:
+            flags[-1][1].append(word)
+        else:
+            raise UserError(f"what is '{word}'? settings are written --key value; --help lists them")
+    layer: dict[str, Given] = {}
+    for key, words in flags:
+        if key in known and not words and not {bool, list, tuple} & kinds(known[key].hint):
+            raise UserError(f"--{key} needs a value: {expected(known[key].hint)}")
+        give(layer, known, key, plain(words, known[key].hint) if key in known else words, f"--{key}")
+    return layer
+
+
+def plain(words: list[str], hint: Any) -> Any:
+    """The words after a flag as YAML would have given them."""
+    text = " ".join(words)
+    if type(None) in kinds(hint) and text.lower() in ("null", "none"):
+        return None
+    if {list, tuple} & kinds(hint):
+        return words
+    if bool in kinds(hint):
+        return {"": True, "true": True, "false": False}.get(text.lower(), text)
+    return text
+
+
+def kinds(hint: Any) -> set[Any]:
+    return {get_origin(option) or option for option in options(hint)}
+
+
+# --------------------------------------------------------------------------------------------- the values
+
+
+def convert(value: Any, hint: Any) -> Any:
+    """The value as the type asks for it; of a union, the first option that fits. Raises ValueError."""
+    if len(options(hint)) > 1:
+        for option in options(hint):
+            with suppress(ValueError):
+                return convert(value, option)
+    elif get_origin(hint) is Literal:
+        for choice in get_args(hint):
+            if (value == choice and type(value) is type(choice)) or value == str(choice):
+                return choice
+    elif get_origin(hint) in (list, tuple) and isinstance(value, list | tuple):
+        return get_origin(hint)(convert(item, get_args(hint)[0]) for item in value)
+    elif hint in (int, float) and type(value) in (int, float, str):
+        return number(value, hint)
+    elif type(value) is hint:
+        return value
+    raise ValueError
+
+
+def number(value: int | float | str, kind: type) -> int | float:
+    """Also from text, because YAML 1.1 reads `1e-3` as text, and `1e9` for a whole number."""
+    if kind is int:
+        with suppress(ValueError):
+            return int(str(value))  # exact, however large
+    as_float = float(value)
+    if as_float != as_float or (kind is int and not as_float.is_integer()):
+        raise ValueError
+    return int(as_float) if kind is int else as_float
+
+
+def expected(hint: Any) -> str:
+    """A type in words."""
+    if len(options(hint)) > 1:
+        return " or ".join(expected(option) for option in options(hint))
+    if get_origin(hint) is Literal:
+        return " or ".join(str(choice) for choice in get_args(hint))
+    if get_origin(hint) in (list, tuple):
+        return f"a list of ({expected(get_args(hint)[0])})"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, "null")
+
+
+# ------------------------------------------------------------------------------ writing, comparing, helping
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as nested dicts of plain values."""
+    values = {field.name: getattr(config, field.name) for field, _ in fields(type(config))}
+    return {name: to_dict(v) if dataclasses.is_dataclass(v) else v for name, v in values.items()}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict by key: `{"model": {"hidden_size": 8}}` becomes `{"model.hidden_size": 8}`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def dump(config: Any) -> str:
+    """The configuration as YAML; `load` of it gives an equal one."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def diff(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
+    """(key, value in a, value in b) of every setting in which two configurations of one type differ."""
+    old, new = flatten(to_dict(a)), flatten(to_dict(b))
+    return [(key, old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)]
+
+
+def describe(config_type: type, defaults: Mapping[str, Any] | None = None) -> str:
+    """The text for `--help`: every setting with its type, default (a stage's own, if given) and help."""
+    known, given, lines, section = settings(config_type), flatten(defaults or {}), ["settings:"], ""
+    for key, setting in known.items():
+        if section != (section := key.rpartition(".")[0]):
+            lines.append("")
+        default = given.get(key, setting.default)
+        shown = "required" if default is MISSING else f"default {'null' if default is None else default}"
+        lines.append(f"  --{key}  {expected(setting.hint)} ({shown})")
+        lines += textwrap.wrap(
+            " ".join(setting.help.split()), 100, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
+    path = max(known, key=lambda key: type(known[key].default) is int).split(".")  # the first whole number
+    value = known[".".join(path)].default
+    in_yaml = "\n".join("    " + "  " * depth + f"{name}:" for depth, name in enumerate(path))
+    return "\n".join(
+        [*lines, "", f"example:\n  --{'.'.join(path)} {value}\nor, in a recipe file,\n{in_yaml} {value}"]
+    )
