@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minimind import config
@@ -128,7 +128,8 @@ def test_optional_section(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1e-3", 1e-3), ("3", 3.0), ("1_000.5", 1000.5), (".inf", math.inf), ("'2'", 2.0)]
+    ("text", "value"),
+    [("1e-3", 1e-3), ("3", 3.0), ("1_000.5", 1000.5), (".inf", math.inf), ("1" * 400, math.inf), ("'2'", 2.0)],
 )
 def test_yaml_numbers(tmp_path, text, value):
     theta = load(yaml=f"model:\n  rope_theta: {text}\n", tmp=tmp_path).model.rope_theta
@@ -248,6 +249,7 @@ recipes = st.builds(
 
 
 @given(recipe=recipes)
+@example(recipe=Recipe(name="a\x85b", note="中文\u2028 '1e-3'\r\n"))
 def test_dump_loads_back(tmp_path_factory, recipe):
     file = tmp_path_factory.getbasetemp() / "dumped.yaml"
     file.write_text(config.dump(recipe), encoding="utf-8")

@@ -13,15 +13,14 @@ import difflib
 import inspect
 import itertools
 import textwrap
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import yaml
 
 from minimind.errors import UserError
+from minimind.typed import convert, expected, from_words, kinds, options
 
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
@@ -123,10 +122,6 @@ def fields(config_type: type) -> list[tuple[dataclasses.Field, Any]]:
 def section_type(hint: Any) -> Any:
     """The dataclass of a field that is a section (`Model` or `Model | None`), None for a plain value."""
     return next((option for option in options(hint) if dataclasses.is_dataclass(option)), None)
-
-
-def options(hint: Any) -> tuple:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def default_of(field: dataclasses.Field, hint: Any, owner: Any) -> Any:
@@ -247,68 +242,8 @@ def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, G
     for key, words in flags:
         if key in known and not words and not {bool, list, tuple} & kinds(known[key].hint):
             raise UserError(f"--{key} needs a value: {expected(known[key].hint)}")
-        give(layer, known, key, plain(words, known[key].hint) if key in known else words, f"--{key}")
+        give(layer, known, key, from_words(words, known[key].hint) if key in known else words, f"--{key}")
     return layer
-
-
-def plain(words: list[str], hint: Any) -> Any:
-    """The words after a flag as YAML would have given them."""
-    text = " ".join(words)
-    if type(None) in kinds(hint) and text.lower() in ("null", "none"):
-        return None
-    if {list, tuple} & kinds(hint):
-        return words
-    if bool in kinds(hint):
-        return {"": True, "true": True, "false": False}.get(text.lower(), text)
-    return text
-
-
-def kinds(hint: Any) -> set[Any]:
-    return {get_origin(option) or option for option in options(hint)}
-
-
-# --------------------------------------------------------------------------------------------- the values
-
-
-def convert(value: Any, hint: Any) -> Any:
-    """The value as the type asks for it; of a union, the first option that fits. Raises ValueError."""
-    if len(options(hint)) > 1:
-        for option in options(hint):
-            with suppress(ValueError):
-                return convert(value, option)
-    elif get_origin(hint) is Literal:
-        for choice in get_args(hint):
-            if (value == choice and type(value) is type(choice)) or value == str(choice):
-                return choice
-    elif get_origin(hint) in (list, tuple) and isinstance(value, list | tuple):
-        return get_origin(hint)(convert(item, get_args(hint)[0]) for item in value)
-    elif hint in (int, float) and type(value) in (int, float, str):
-        return number(value, hint)
-    elif type(value) is hint:
-        return value
-    raise ValueError
-
-
-def number(value: int | float | str, kind: type) -> int | float:
-    """Also from text, because YAML 1.1 reads `1e-3` as text, and `1e9` for a whole number."""
-    if kind is int:
-        with suppress(ValueError):
-            return int(str(value))  # exact, however large
-    as_float = float(value)
-    if as_float != as_float or (kind is int and not as_float.is_integer()):
-        raise ValueError
-    return int(as_float) if kind is int else as_float
-
-
-def expected(hint: Any) -> str:
-    """A type in words."""
-    if len(options(hint)) > 1:
-        return " or ".join(expected(option) for option in options(hint))
-    if get_origin(hint) is Literal:
-        return " or ".join(str(choice) for choice in get_args(hint))
-    if get_origin(hint) in (list, tuple):
-        return f"a list of ({expected(get_args(hint)[0])})"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, "null")
 
 
 # ------------------------------------------------------------------------------ writing, comparing, helping
@@ -330,7 +265,19 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def dump(config: Any) -> str:
     """The configuration as YAML; `load` of it gives an equal one."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_dict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes Unicode's own line breaks, which PyYAML would write as they are and not read back."""
+
+
+def represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, represent_text)
 
 
 def diff(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
