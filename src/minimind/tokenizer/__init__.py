@@ -1,0 +1,7 @@
+"""Text and chat messages to token ids, and back."""
+
+from minimind.tokenizer.chat import ChatError, normalise, validate
+from minimind.tokenizer.parse import parse_assistant
+from minimind.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["ChatError", "Tokenizer", "normalise", "parse_assistant", "validate"]

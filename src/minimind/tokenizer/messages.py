@@ -1,0 +1,123 @@
+"""Chat messages in the published schema: what is allowed, and one shape for all of them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+# Who may speak after whom; None is the beginning.
+FOLLOWERS: dict[str | None, tuple[str, ...]] = {
+    None: ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class ChatError(ValueError):
+    """A conversation that cannot be used; the message is one sentence without file and line."""
+
+
+def validate(messages: Any, prompt: bool = False) -> None:
+    """Raise ChatError unless `messages` is a conversation with something to learn from.
+
+    `prompt=True` is for a conversation that the model is to continue: it ends with the user or a tool, and
+    nothing is asked of the assistant's turns.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise ChatError("a conversation is a list of messages and cannot be empty")
+    previous = None
+    for number, message in enumerate(messages, 1):
+        role = _check_message(message, number)
+        if role not in FOLLOWERS[previous]:
+            if previous is None:
+                raise ChatError(f"the conversation begins with the {role}, not with the system or the user")
+            raise ChatError(f"message {number}: {role} cannot follow {previous}")
+        if role == "assistant" and not prompt and not _says_something(message):
+            raise ChatError(f"message {number}: the assistant says nothing")
+        previous = role
+    if prompt and previous not in ("user", "tool"):
+        raise ChatError(f"a prompt ends with the user or a tool, not with the {previous}")
+    if not prompt and all(message["role"] != "assistant" for message in messages):
+        raise ChatError("there is nothing from the assistant to learn from")
+
+
+def normalise(messages: Sequence[dict], tools: Any = None) -> tuple[list[dict], list[dict] | None]:
+    """Messages and tools as templates want them: content a string, tool calls and tools lists of objects.
+
+    `tool_calls` and `tools` may be JSON text; tools may stand on the system message. Tool calls come out as
+    `{"name", "arguments"}`, from OpenAI's `{"type": "function", "function": {…}}` too. Raises ChatError.
+    """
+    plain = []
+    for number, message in enumerate(messages, 1):
+        _check_message(message, number)
+        message = dict(message)
+        on_message = message.pop("tools", None)
+        if message["role"] == "system" and tools is None:
+            tools = on_message
+        message["content"] = message.get("content") or ""
+        if message.get("reasoning_content") is None:
+            message.pop("reasoning_content", None)
+        calls = _objects(message.pop("tool_calls", None), f"message {number}: tool_calls")
+        if calls:
+            message["tool_calls"] = [_tool_call(call, number) for call in calls]
+        plain.append(message)
+    return plain, _objects(tools, "tools") or None
+
+
+def split_reasoning(message: dict) -> dict:
+    """An assistant message whose content begins with its thinking, taken apart as the template does it."""
+    content = message["content"]
+    if message["role"] != "assistant" or "reasoning_content" in message or "</think>" not in content:
+        return message
+    reasoning = content.split("</think>")[0].split("<think>")[-1].strip("\n")
+    return {**message, "reasoning_content": reasoning, "content": content.split("</think>")[-1].lstrip("\n")}
+
+
+def _check_message(message: Any, number: int) -> str:
+    """The message's role, once its parts have the right types."""
+    if not isinstance(message, dict):
+        raise ChatError(f"message {number} is not an object with role and content")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise ChatError(f"message {number}: unknown role {role!r}; a role is one of {', '.join(ROLES)}")
+    # OpenAI writes null where an assistant only calls tools.
+    if not isinstance(content, str) and not (role == "assistant" and content is None):
+        raise ChatError(f"message {number}: content is not a string")
+    reasoning = message.get("reasoning_content")
+    if reasoning is not None and not isinstance(reasoning, str):
+        raise ChatError(f"message {number}: reasoning_content is not a string")
+    return role
+
+
+def _says_something(message: dict) -> bool:
+    return any(message.get(part) for part in ("content", "reasoning_content")) or message.get("tool_calls") not in (
+        None,
+        "",
+        "[]",
+        [],
+    )
+
+
+def _objects(value: Any, name: str) -> list[dict]:
+    """A list of objects from JSON text, a list or a single object; empty for nothing."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ChatError(f"{name} is not valid JSON ({error})") from error
+    if not value:
+        return []
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ChatError(f"{name} is not a list of objects")
+    return value
+
+
+def _tool_call(call: dict, number: int) -> dict:
+    function = call.get("function", call)
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise ChatError(f"message {number}: a tool call has no name")
+    return {"name": function["name"], "arguments": function.get("arguments", {})}

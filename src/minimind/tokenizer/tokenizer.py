@@ -1,0 +1,221 @@
+"""The tokenizer: text and conversations to ids, ids to text, and its two files on disk."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import tokenizers
+
+from minimind.errors import UserError
+from minimind.tokenizer.chat import ChatTemplate, Span, normalise, trained_spans, validate
+from minimind.tokenizer.reserved import BOS, EOS, PAD
+
+
+class Tokenizer:
+    """A BPE vocabulary with reserved control tokens and a chat template; made by `load` or `train`.
+
+    The reserved ids come from the chat template's own control strings only. In plain text and in messages
+    `<|im_end|>` or `<think>` is ordinary text, whatever somebody typed.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, config: dict, chat_template: str | None) -> None:
+        self.backend = backend
+        self.config = config
+        self.vocab_size: int = backend.get_vocab_size()
+        self.reserved: dict[str, int] = {
+            token.content: index for index, token in sorted(backend.get_added_tokens_decoder().items())
+        }
+        self.pad_id = self._special_id("pad_token", PAD)
+        self.bos_id = self._special_id("bos_token", BOS)
+        self.eos_id = self._special_id("eos_token", EOS)
+        self.chat_template = chat_template
+        self._template = ChatTemplate(chat_template, self.reserved) if chat_template is not None else None
+        # The same model without the reserved tokens: what it encodes is always ordinary text.
+        self._plain = tokenizers.Tokenizer(backend.model)
+        for part in ("normalizer", "pre_tokenizer"):
+            if getattr(backend, part) is not None:
+                setattr(self._plain, part, getattr(backend, part))
+
+        # Turn headers and line ends come again and again.
+        self._encode_short = lru_cache(maxsize=1024)(self.encode)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Tokenizer":
+        """Read `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
+        directory = Path(directory)
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; a tokenizer directory holds it (minimind tokenizer train)")
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for a bad file
+            raise UserError(f"{path} is not a tokenizer file: {error}") from None
+        backend.no_truncation()
+        backend.no_padding()
+        config_path = directory / "tokenizer_config.json"
+        config = _read_config(config_path)
+        inline = config.pop("chat_template", None)
+        template_path = directory / "chat_template.jinja"
+        if template_path.is_file():
+            source: Any = template_path.read_text(encoding="utf-8")
+        else:
+            template_path, source = config_path, inline
+        if source is not None and not isinstance(source, str):
+            raise UserError(f"{template_path}: chat_template is not a text")
+        try:
+            return cls(backend, config, source)
+        except jinja2.TemplateError as error:
+            raise UserError(f"{template_path}: the chat template has an error: {error}") from None
+        except ValueError as error:
+            raise UserError(f"{config_path}: {error}") from None
+
+    def save(self, directory: str | Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json` (chat template inline); the same bytes every time."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        config = dict(self.config)
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        (directory / "tokenizer.json").write_text(self.backend.to_str(pretty=True) + "\n", encoding="utf-8")
+        text = json.dumps(config, ensure_ascii=False, indent=2)
+        (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+        # A file left by another tokenizer would win over the inline template.
+        (directory / "chat_template.jinja").unlink(missing_ok=True)
+
+    def __reduce__(self) -> tuple:
+        return _restore, (self.backend.to_str(), self.config, self.chat_template)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of everything that decides ids."""
+        parts = [self.backend.to_str(), self.chat_template, self.pad_id, self.bos_id, self.eos_id]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, without beginning and end tokens; never a reserved id."""
+        return self._plain.encode(well_formed(text), add_special_tokens=False).ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of each text, in parallel threads (TOKENIZERS_PARALLELISM=false for one)."""
+        texts = [well_formed(text) for text in texts]
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_offsets(self, text: str) -> list[tuple[int, Span]]:
+        """Each id of `encode(text)` with its characters (start, end); bytes of one character share them."""
+        encoding = self._plain.encode(well_formed(text), add_special_tokens=False)
+        return list(zip(encoding.ids, encoding.offsets))
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of ids. Incomplete UTF-8 becomes U+FFFD. `skip_special` leaves out turn borders, not `<think>`."""
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+
+    def render(
+        self,
+        messages: Sequence[dict],
+        tools: Any = None,
+        add_generation_prompt: bool = False,
+        open_thinking: bool = False,
+    ) -> str:
+        """The conversation as the chat template writes it. Raises ChatError for messages it cannot use."""
+        messages, tools = normalise(messages, tools)
+        flags = {"add_generation_prompt": add_generation_prompt, "open_thinking": open_thinking}
+        return self._chat().render(messages, tools, turns=False, **flags).text
+
+    def encode_chat(
+        self,
+        messages: Sequence[dict],
+        tools: Any = None,
+        add_generation_prompt: bool = False,
+        open_thinking: bool = False,
+        train_on: str = "assistant",
+        train_thinking: bool = True,
+        train_tool_calls: bool = True,
+    ) -> tuple[list[int], list[int]]:
+        """Ids of a conversation and a mask of the same length: 1 where the model is to learn the token.
+
+        Trained on are the assistant's turns (`train_on="last"`: only the last) from after their header to the
+        closing `<|im_end|>`. An empty thinking block is not: the generation prompt supplies it.
+
+        The ids equal those of transformers' `apply_chat_template`, except that control strings inside
+        messages stay ordinary text. Raises ChatError for a conversation that cannot be used.
+        """
+        validate(messages, prompt=add_generation_prompt)
+        messages, tools = normalise(messages, tools)
+        flags = {"add_generation_prompt": add_generation_prompt, "open_thinking": open_thinking}
+        rendered = self._chat().render(messages, tools, **flags)
+        spans = trained_spans(rendered, train_on, train_thinking, train_tool_calls)
+        text = rendered.text
+        ids: list[int] = []
+        mask: list[int] = []
+        done = 0
+        for start, end in [*rendered.controls, (len(text), len(text))]:
+            if done < start:
+                self._append_text(text, (done, start), spans, ids, mask)
+            if start < end:
+                ids.append(self.reserved[text[start:end]])
+                mask.append(_inside(start, end, spans))
+            done = end
+        return ids, mask
+
+    def _append_text(self, text: str, part: Span, spans: list[Span], ids: list[int], mask: list[int]) -> None:
+        """Encode one run of text between two control tokens, as the tokenizers library splits them."""
+        start, end = part
+        run = text[start:end]
+        touched = [(first - start, last - start) for first, last in spans if first < end and start < last]
+        if touched and not _inside(0, end - start, touched):  # a border within the run: look at each token
+            tokens = self.encode_with_offsets(run)
+            ids += [token for token, _ in tokens]
+            mask += [_inside(first, last, touched) for _, (first, last) in tokens]
+        else:
+            run_ids = self._encode_short(run) if len(run) <= 16 else self.encode(run)
+            ids += run_ids
+            mask += [int(bool(touched))] * len(run_ids)
+
+    def _chat(self) -> ChatTemplate:
+        if self._template is None:
+            raise UserError("this tokenizer has no chat template; add chat_template.jinja to its directory")
+        return self._template
+
+    def _special_id(self, key: str, default: str) -> int:
+        token = self.config.get(key) or default
+        content = token["content"] if isinstance(token, dict) else token
+        index = self.backend.token_to_id(content)
+        if index is None:
+            raise ValueError(f"{key} {content!r} is not in the vocabulary")
+        return index
+
+
+def well_formed(text: str) -> str:
+    """`text` with lone halves of surrogate pairs (broken escapes in JSON) as U+FFFD: they have no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
+def _inside(start: int, end: int, spans: list[Span]) -> int:
+    for first, last in spans:
+        if first <= start and end <= last:
+            return 1
+    return 0
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; a tokenizer directory holds it beside tokenizer.json") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a JSON object")
+    return config
+
+
+def _restore(backend: str, config: dict, chat_template: str | None) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(backend), config, chat_template)
