@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minimind import config
 from minimind.errors import UserError
+from minimind.train.recipe import Recipe as TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Recipe:
     model: Model = field(default_factory=Model)
     big: Model = field(default_factory=lambda: Model(hidden_size=512, head_dim=64))
     adapter: Adapter | None = None
+    """Small matrices"""
     lr: float | Literal["auto"] = "auto"
     kind: Literal["adamw", "muon"] = "muon"
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
@@ -281,7 +283,18 @@ def test_describe_lists_every_setting_with_its_help():
     assert "--steps  a whole number or null (default 10)\n      When to stop. In steps." in page
     assert "--extra  a whole number (required)" in config.describe(Inherited)
     assert "Width of the residual stream." in config.describe(Inherited)
-    assert "example:" in page
+    assert "\n\n  adapter: Small matrices\n  --adapter.rank  a whole number (default 8)" in page
+    assert page.endswith(
+        "example:\n  --model.hidden_size 64\nor, in a recipe file,\n    model:\n      hidden_size: 64"
+    )
+
+
+def test_aliases_name_settings_that_exist():
+    known = config.settings(TrainingRecipe)
+    assert not set(config.ALIASES) & set(known)
+    assert {answer for answer in config.ALIASES.values() if " " not in answer} <= set(known)
+    with pytest.raises(UserError, match=r"it is called model\.num_hidden_layers here"):
+        config.load(TrainingRecipe, ["--n_layers", "4"])
 
 
 def test_help_flag_prints_and_stops(capsys):

@@ -109,9 +109,7 @@ def version() -> str:
 
 def disk_is_full(error: Exception) -> bool:
     """Also for errors of native writers (safetensors, torch), which carry only the system's text."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(
-        error
-    )
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
 @contextmanager

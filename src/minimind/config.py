@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,10 @@ from minimind.typed import convert, expected, from_words, kinds, options
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
 
-# Names people bring from the public MiniMind and elsewhere -> our key, or a whole sentence.
+# Names people bring from the public MiniMind and elsewhere -> our key, or what to do in words.
+TOKENS = "use batch.tokens_per_step: a step is measured in tokens, and its micro-batches are counted for you"
+WARMUP = "use schedule.warmup: a part of all steps (0.05), not a number of steps"
+PRECISION = "use precision: auto, fp32, bf16 or fp16"
 ALIASES: dict[str, str] = {
     "dim": "model.hidden_size",
     "d_model": "model.hidden_size",
@@ -37,26 +41,39 @@ ALIASES: dict[str, str] = {
     "n_head": "model.num_attention_heads",
     "n_kv_heads": "model.num_key_value_heads",
     "num_kv_heads": "model.num_key_value_heads",
-    "use_moe": "the model's shape decides: choose a preset with experts (`minimind models list`)",
+    "norm_eps": "model.rms_norm_eps",
+    "use_moe": "there are no models with experts yet; `minimind models list` names the shapes",
     "max_seq_len": "batch.row_length",
     "seq_len": "batch.row_length",
     "block_size": "batch.row_length",
-    "accumulation_steps": "use batch.tokens_per_step: micro-batches are counted for you",
-    "gradient_accumulation_steps": "use batch.tokens_per_step: micro-batches are counted for you",
-    "batch_size": "use batch.tokens_per_step: a step is measured in tokens, not in samples",
-    "learning_rate": "optimizer.learning_rate",
+    "batch_size": TOKENS,
+    "accumulation_steps": TOKENS,
+    "gradient_accumulation_steps": TOKENS,
     "lr": "optimizer.learning_rate",
-    "weight_decay": "optimizer.weight_decay",
-    "grad_clip": "optimizer.grad_clip",
-    "warmup_iters": "schedule.warmup",
-    "warmup_steps": "schedule.warmup",
-    "epochs": "budget.epochs",
+    "clip_grad": "optimizer.grad_clip",
+    "max_grad_norm": "optimizer.grad_clip",
+    "warmup_iters": WARMUP,
+    "warmup_steps": WARMUP,
+    "warmup_ratio": "schedule.warmup",
     "num_train_epochs": "budget.epochs",
     "max_steps": "budget.steps",
+    "max_iters": "budget.steps",
+    "eval_interval": "evaluation.every",
+    "save_interval": "checkpoint.every",
+    "save_steps": "checkpoint.every",
+    "log_interval": "log_every",
+    "logging_steps": "log_every",
+    "dtype": PRECISION,
+    "bf16": PRECISION,
+    "fp16": PRECISION,
+    "use_compile": "compile",
     "data_path": "use --data FILE…",
+    "tokenizer_path": "tokenizer",
+    "from_weight": "use --from MODEL",
+    "from_resume": "an unfinished run is continued by the same command with the same --out RUN",
     "out_dir": "use --out RUN",
     "save_dir": "use --out RUN",
-    "from_weight": "use --from MODEL",
+    "output_dir": "use --out RUN",
 }
 
 
@@ -288,19 +305,22 @@ def diff(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
 
 def describe(config_type: type, defaults: Mapping[str, Any] | None = None) -> str:
     """The text for `--help`: every setting with its type, default (a stage's own, if given) and help."""
-    known, given, lines, section = settings(config_type), flatten(defaults or {}), ["settings:"], ""
+    known, given = settings(config_type), flatten(defaults or {})
+    helps = docstrings(config_type)
+    lines, section = ["settings, also in a recipe file:"], ""
     for key, setting in known.items():
         if section != (section := key.rpartition(".")[0]):
-            lines.append("")
+            lines += ["", *paragraph(f"{section}: {helps[section]}" if section in helps else "", 2)]
         default = given.get(key, setting.default)
-        shown = "required" if default is MISSING else f"default {'null' if default is None else default}"
-        lines.append(f"  --{key}  {expected(setting.hint)} ({shown})")
-        lines += textwrap.wrap(
-            " ".join(setting.help.split()), 100, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
-    path = max(known, key=lambda key: type(known[key].default) is int).split(".")  # the first whole number
-    value = known[".".join(path)].default
-    in_yaml = "\n".join("    " + "  " * depth + f"{name}:" for depth, name in enumerate(path))
-    return "\n".join(
-        [*lines, "", f"example:\n  --{'.'.join(path)} {value}\nor, in a recipe file,\n{in_yaml} {value}"]
-    )
+        text = default if isinstance(default, str) and default else json.dumps(default, default=str)
+        shown = "required" if default is MISSING else f"default {text}"
+        lines += [f"  --{key}  {expected(setting.hint)} ({shown})", *paragraph(setting.help, 6)]
+    example = max(known, key=lambda key: type(known[key].default) is int)  # the first whole number
+    nested = "".join("\n" + "  " * depth + f"    {name}:" for depth, name in enumerate(example.split(".")))
+    value = known[example].default
+    return "\n".join([*lines, "", f"example:\n  --{example} {value}\nor, in a recipe file,{nested} {value}"])
+
+
+def paragraph(text: str, indent: int) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(" ".join(text.split()), 100, initial_indent=margin, subsequent_indent=margin)
