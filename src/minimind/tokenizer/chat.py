@@ -48,7 +48,8 @@ class ChatTemplate:
         longest_first = sorted(control_strings, key=len, reverse=True)
         control = "|".join(map(re.escape, longest_first)) or "(?!)"
         self._control = re.compile(control)
-        self._unsafe = re.compile(f"[{PRIVATE}]|{control}")
+        # Alternatives that all begin with a literal character let `re` skip ahead quickly.
+        self._unsafe = re.compile("|".join([*PRIVATE, control]))
         self._to_break = re.compile(f"[{PRIVATE}]|(?={control}).", re.DOTALL)
         self._marks = re.compile(f"{BREAK}([{PRIVATE}]?)|{TURN_START}|{TURN_END}|{control}")
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without beginning and end tokens; never a reserved id."""
-        return self._plain.encode(well_formed(text), add_special_tokens=False).ids
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` of each text, in parallel threads (TOKENIZERS_PARALLELISM=false for one)."""
@@ -157,7 +159,7 @@ class Tokenizer:
                 self._append_text(text, (done, start), spans, ids, mask)
             if start < end:
                 ids.append(self.reserved[text[start:end]])
-                mask.append(_inside(start, end, spans))
+                mask.append(int(any(first <= start and end <= last for first, last in spans)))
             done = end
         return ids, mask
 
@@ -165,15 +167,20 @@ class Tokenizer:
         """Encode one run of text between two control tokens, as the tokenizers library splits them."""
         start, end = part
         run = text[start:end]
-        touched = [(first - start, last - start) for first, last in spans if first < end and start < last]
-        if touched and not _inside(0, end - start, touched):  # a border within the run: look at each token
-            tokens = self.encode_with_offsets(run)
-            ids += [token for token, _ in tokens]
-            mask += [_inside(first, last, touched) for _, (first, last) in tokens]
-        else:
+        touched = [(max(first, start), min(last, end)) for first, last in spans if first < end and start < last]
+        if touched in ([], [part]):
             run_ids = self._encode_short(run) if len(run) <= 16 else self.encode(run)
             ids += run_ids
-            mask += [int(bool(touched))] * len(run_ids)
+            mask += [len(touched)] * len(run_ids)
+            return
+        # A turn begins or ends within this run.
+        encoding = self._plain.encode(well_formed(run), add_special_tokens=False)
+        run_mask = [0] * len(encoding.ids)
+        for first, last in touched:
+            inside = _tokens_within(encoding.offsets, first - start, last - start)
+            run_mask[inside] = [1] * len(run_mask[inside])
+        ids += encoding.ids
+        mask += run_mask
 
     def _chat(self) -> ChatTemplate:
         if self._template is None:
@@ -198,11 +205,10 @@ def well_formed(text: str) -> str:
     return text
 
 
-def _inside(start: int, end: int, spans: list[Span]) -> int:
-    for first, last in spans:
-        if first <= start and end <= last:
-            return 1
-    return 0
+def _tokens_within(offsets: list[Span], start: int, end: int) -> slice:
+    """The tokens that lie wholly within the characters start to end."""
+    first = bisect_left(offsets, start, key=itemgetter(0))
+    return slice(first, bisect_right(offsets, end, lo=first, key=itemgetter(1)))
 
 
 def _read_config(path: Path) -> dict:
