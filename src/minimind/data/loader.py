@@ -80,9 +80,7 @@ class Loader:
                 kept[piece] = mask[1:].any()
         self._document, self._start, self._length = document[kept], start[kept], length[kept]
         if not len(self._length):
-            raise UserError(
-                f"none of the {len(documents)} training documents has a token to train on; add data"
-            )
+            raise UserError(f"none of the {len(documents)} training documents has a token to train on; add data")
 
         self._cached_epoch = self._shuffle(0)
         self.rows_per_epoch = len(self._cached_epoch.row_order)

@@ -13,9 +13,7 @@ import numpy as np
 Long = Literal["split", "truncate"]  # what happens to a document with more pairs than a row
 
 
-def pieces(
-    lengths: np.ndarray, row_length: int, long: Long = "split"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pieces(lengths: np.ndarray, row_length: int, long: Long = "split") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut documents of `lengths` tokens into pieces of at most `row_length` pairs.
 
     Returns three int32 arrays with one entry per piece, in document order: the document it belongs to (an

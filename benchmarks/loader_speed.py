@@ -1,0 +1,85 @@
+"""How fast one thread makes batches from shards on disk, and how full their rows are.
+
+    python benchmarks/loader_speed.py                  the table
+    python benchmarks/loader_speed.py --row-lengths 512 --documents 500000
+
+Synthetic data, log-normal lengths: "texts" (median 500 tokens; split) and "instructions" (median 90 tokens,
+the second half trained on; truncated). The shards are read from the page cache, as in a training after its
+first epoch. Columns: seconds to construct the loader (and pack the first epoch), pieces packed per second, million
+positions per second of Loader.step, fraction of padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minimind.data.loader import Loader
+from minimind.data.packing import Long, pack, pieces
+from minimind.data.shards import DOC, ShardSet, ShardWriter
+
+KINDS: dict[str, tuple[str, float, float, Long]] = {  # kind of shards, median, sigma, long
+    "texts": ("pretrain", 500, 0.6, "split"),
+    "instructions": ("chat", 90, 0.7, "truncate"),
+}
+POSITIONS_PER_STEP = 64 * 1024
+
+
+def write_shards(directory: Path, kind: str, lengths: np.ndarray) -> ShardSet:
+    writer = ShardWriter(directory, kind, vocab_size=6400, tokenizer="synthetic")
+    random = np.random.default_rng(0)
+    for some in np.array_split(lengths, max(1, len(lengths) // 10_000)):
+        docs = np.zeros(len(some), DOC)
+        docs["length"], docs["bytes"] = some, 4 * some
+        ids = random.integers(0, 6400, some.sum()).astype(np.uint16)
+        mask = np.concatenate([np.arange(length) >= length // 2 for length in some]).astype(np.uint8)
+        writer.append(ids, mask if kind == "chat" else None, docs)
+    writer.finish({"sources": [], "report": {}})
+    return ShardSet.open(directory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=100_000, help="documents of each kind")
+    parser.add_argument("--row-lengths", type=int, nargs="+", default=[128, 256, 512, 768, 2048], metavar="T")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time to measure each row length")
+    arguments = parser.parse_args()
+
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, ", end="")
+    print(f"torch {torch.__version__}, numpy {np.__version__}, one thread, {arguments.documents} documents")
+    print(f"{'data':13} {'T':>5} {'start s':>8} {'packed/s':>10} {'Mtokens/s':>10} {'padding':>8}")
+    for name, (kind, median, sigma, long) in KINDS.items():
+        lengths = np.random.default_rng(1).lognormal(np.log(median), sigma, arguments.documents)
+        with tempfile.TemporaryDirectory() as directory:
+            data = write_shards(Path(directory), kind, np.maximum(lengths.astype(np.int64), 3))
+            for row_length in arguments.row_lengths:
+                _, _, length = pieces(data.lengths, row_length, long)
+                began = time.perf_counter()
+                pack(length, row_length)
+                packed = len(length) / (time.perf_counter() - began)
+
+                began = time.perf_counter()
+                rows = POSITIONS_PER_STEP // row_length
+                loader = Loader(data, np.arange(len(data)), row_length, rows, seed=0, long=long)
+                start = time.perf_counter() - began
+
+                began, steps = time.perf_counter(), 0
+                while time.perf_counter() - began < arguments.seconds:
+                    loader.step(steps)
+                    steps += 1
+                speed = steps * rows * row_length / (time.perf_counter() - began)
+                print(
+                    f"{name:13} {row_length:5} {start:8.2f} {packed:10.2e} {speed / 1e6:10.1f}"
+                    f" {loader.stats.padding:8.2%}"
+                )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

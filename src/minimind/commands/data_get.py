@@ -1,0 +1,78 @@
+"""minimind data get: download MiniMind's published data sets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from minimind.data import sources
+from minimind.errors import UserError
+
+EPILOG = """example:
+  minimind data get pretrain_t2t_mini sft_t2t_mini
+  minimind data get rlaif --from modelscope --to ~/data
+
+A download that was stopped goes on where it ended. The commit it came from is kept in NAME.source.json, so
+that the same command gives the same file next year. HF_ENDPOINT and MODELSCOPE_ENDPOINT name mirrors.
+"""
+
+
+def run(argv: list[str]) -> int | None:
+    parser = argparse.ArgumentParser(
+        prog="minimind data get",
+        description="Download MiniMind's published data sets.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to download (see --list)")
+    parser.add_argument("--list", action="store_true", help="show the published data sets and stop")
+    parser.add_argument(
+        "--to", type=Path, default=Path("data"), metavar="DIR", help="directory to put them in (data)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="hub",
+        choices=list(sources.HUBS),
+        help="where to get them: Hugging Face (hf, unless they were got from elsewhere before) or ModelScope",
+    )
+    parser.add_argument(
+        "--revision", metavar="R", help="branch, tag or commit (the one recorded in DIR, else the newest)"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.list:
+        _print_list()
+        return None
+    if not arguments.names:
+        raise UserError("name the data sets to download, for example pretrain_t2t_mini; --list shows them all")
+
+    directory = arguments.to.expanduser()
+    found = [sources.locate(name, directory, arguments.hub, arguments.revision) for name in arguments.names]
+    sources.check_disk(found, directory)
+    print(f"{sources.size_text(sum(source.size for source in found))} in {len(found)} file(s) to {directory}")
+    for source in found:
+        path = _fetch(source, directory)
+        print(f"{path}  {sources.size_text(source.size)}  {source.repository}@{source.revision[:12]}  checksum ok")
+    return None
+
+
+def _fetch(source: sources.Source, directory: Path) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    with Progress(
+        "{task.description}",
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(source.name, total=source.size)
+        return sources.fetch(source, directory, lambda done: bar.update(task, completed=done))
+
+
+def _print_list() -> None:
+    width = max(map(len, sources.PUBLISHED))
+    for name, (size, use) in sources.PUBLISHED.items():
+        print(f"{name:{width}}  {size:>6}  {use}")
+    for variable, endpoint, repository in sources.HUBS.values():
+        print(f"{endpoint}/datasets/{repository} (mirror: {variable}); its licence applies")
