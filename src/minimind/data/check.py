@@ -1,0 +1,101 @@
+"""Looking through data before training on them: bad lines, duplicates, empty answers, long samples."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minimind.data.files import DamagedFile, check_file
+from minimind.data.formats import BadLine, Document, read_documents
+from minimind.data.show import sequences
+from minimind.tokenizer import ChatError
+
+if TYPE_CHECKING:
+    from minimind.tokenizer import Tokenizer
+
+
+@dataclass
+class Findings:
+    """What was found.
+
+    duplicates           documents whose content was there before
+    empty_answers        conversations that end with an empty answer and have no `gt` to check one against
+    tokens, longest      tokens of all documents and of the longest; 0 without a tokenizer
+    longer_than_context  documents of more than `context` tokens
+    """
+
+    documents: int = 0
+    bad_lines: int = 0
+    schemas: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    empty_answers: int = 0
+    tokens: int = 0
+    longest: int = 0
+    longer_than_context: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check(
+    files: Sequence[Path],
+    on_bad: Callable[[BadLine], None],
+    tokenizer: Tokenizer | None = None,
+    context: int | None = None,
+) -> Findings:
+    """Read every document; `on_bad` hears of each bad line as it is met. UserError for a file that is none."""
+    for file in files:
+        check_file(file)
+    found = Findings()
+    hashes = array("Q")
+
+    def report(bad: BadLine) -> None:
+        found.bad_lines += 1
+        on_bad(bad)
+
+    for file in files:
+        for document in _good_documents(file, report):
+            found.documents += 1
+            found.schemas[document.schema] += 1
+            hashes.append(document.hash)
+            found.empty_answers += document.kind == "rl" and not document.gt
+            if tokenizer:
+                _measure(document, tokenizer, context, found, report)
+    found.duplicates = len(hashes) - len(np.unique(np.frombuffer(hashes, np.uint64)))
+    return found
+
+
+def _good_documents(file: Path, report: Callable[[BadLine], None]) -> Iterator[Document]:
+    line = 0
+    try:
+        for item in read_documents(file):
+            line = item.line
+            if isinstance(item, Document):
+                yield item
+            else:
+                report(item)
+    except DamagedFile as error:  # what came before the damage is still looked at
+        report(BadLine(str(file), line + 1, str(error)))
+
+
+def _measure(
+    document: Document,
+    tokenizer: Tokenizer,
+    context: int | None,
+    found: Findings,
+    report: Callable[[BadLine], None],
+) -> None:
+    try:
+        length = max(len(ids) for _, ids, _ in sequences(document, tokenizer))
+    except ChatError as error:
+        report(BadLine(document.file, document.line, str(error)))
+        return
+    found.tokens += length
+    found.longest = max(found.longest, length)
+    found.longer_than_context += context is not None and length > context

@@ -1,0 +1,133 @@
+"""Reading documents from files of any known container and schema.
+
+Containers are in `files.py`, schemas in `schemas.py`. A line that cannot be used never stops the reading:
+it comes out as a `BadLine` that says where and why, and the caller decides what it means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minimind.data.files import MAX_RECORD, is_plain_text, read_records
+from minimind.data.schemas import Content, SchemaError, normalise
+from minimind.tokenizer import ChatError
+
+KINDS = ("pretrain", "chat", "preference", "rl")
+
+
+@dataclass
+class Document(Content):
+    """A record in the published shape (the fields of `Content`) and where it stands."""
+
+    file: str = ""
+    line: int = 0
+    hash: int = 0  # 64 bits of its content
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A record that cannot be used, and why."""
+
+    file: str
+    line: int
+    why: str
+
+    @property
+    def sort(self) -> str:
+        """What `why` has in common with other lines: the part before its details and after its message."""
+        return re.sub(r"^message \d+:? ", "", self.why).split(":")[0]
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.why}"
+
+
+def read_documents(path: str | Path, kind: str = "auto") -> Iterator[Document | BadLine]:
+    """All documents of a file in order, bad lines among them.
+
+    kind: one of KINDS to accept only that ("chat" accepts "rl" too, since that is a chat with more), or
+    "auto" for all. UserError when the file itself cannot be read.
+    """
+    path = Path(path)
+    plain = is_plain_text(path)
+    for line, data in read_records(path):
+        yield parse(data, str(path), line, plain, kind)
+
+
+def parse(data: bytes | None, file: str, line: int, plain_text: bool, kind: str = "auto") -> Document | BadLine:
+    """One record's bytes as a document."""
+    try:
+        if data is None:
+            raise SchemaError(f"longer than {MAX_RECORD >> 20} MiB: split the document")
+        content = _decode(data, plain_text)
+        accepted = {"auto": KINDS, "chat": ("chat", "rl")}.get(kind, (kind,))
+        if content.kind not in accepted:
+            raise SchemaError(f"another kind of data: this is {content.kind}, the rest is {kind}")
+        return Document(**vars(content), file=file, line=line, hash=content_hash(content))
+    except (SchemaError, ChatError) as error:
+        return BadLine(file, line, str(error))
+
+
+def _decode(data: bytes, plain_text: bool) -> Content:
+    try:
+        text = data.decode("utf-8")
+        record = {"text": text} if plain_text else json.loads(text)
+        return normalise(record)
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"not UTF-8: {error.reason} at byte {error.start + 1}; convert the file") from None
+    except json.JSONDecodeError as error:
+        raise SchemaError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise SchemaError("not JSON: nested too deep") from None
+    except (SchemaError, ChatError):
+        raise
+    except ValueError as error:  # json's other refusal: a number of thousands of digits
+        raise SchemaError(f"not JSON: {error}") from None
+
+
+def content_hash(content: Content) -> int:
+    """64 bits of blake2b over what a document says; differences in white space do not count in texts."""
+    if content.kind == "pretrain":
+        canonical = " ".join(content.text.split())
+    else:
+        said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
+        canonical = json.dumps(said, ensure_ascii=False, sort_keys=True)
+    try:
+        digest = hashlib.blake2b(canonical.encode("utf-8"), digest_size=8).digest()
+    except UnicodeEncodeError:
+        raise SchemaError("half of a surrogate pair: an escape like \\ud83d without its other half") from None
+    return int.from_bytes(digest, "little")
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of the first good document of a file; None when there is none."""
+    return next((item.kind for item in read_documents(path) if isinstance(item, Document)), None)
+
+
+def read_texts(paths: Iterable[str | Path], on_bad: Callable[[BadLine], None] = lambda bad: None) -> Iterator[str]:
+    """The plain text of every document of every schema, without control markup: for training a tokenizer.
+
+    Bad lines go to `on_bad`. UserError when a file cannot be read.
+    """
+    for path in paths:
+        for item in read_documents(path):
+            if isinstance(item, BadLine):
+                on_bad(item)
+            else:
+                yield plain_text_of(item)
+
+
+def plain_text_of(content: Content) -> str:
+    """Everything a document says, one message after the other."""
+    if content.kind == "pretrain":
+        return content.text
+    # Of a preference the two sides share their question, so only the rejected answer is added.
+    messages = content.messages or [*content.chosen, content.rejected[-1]]
+    keys = ("tools", "reasoning_content", "content", "tool_calls")
+    said = [content.tools or "", *(message.get(key) or "" for message in messages for key in keys)]
+    return "\n".join(text for text in said if text)

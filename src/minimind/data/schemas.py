@@ -1,0 +1,226 @@
+"""The record schemas people have, turned into MiniMind's published one.
+
+text        {"text": "…"}
+chat        {"conversations": [{"role", "content", "reasoning_content"?, "tools"?, "tool_calls"?}, …]}
+preference  {"chosen": [messages], "rejected": [messages]}
+rl          a chat with "gt" (what a verifier checks), or whose last assistant turn is empty
+openai      {"messages": [{"role", "content", "tool_calls"?}, …], "tools"?}
+sharegpt    {"conversations": [{"from": "human|gpt|system|function_call|observation", "value"}, …]}
+alpaca      {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], …]}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from minimind.tokenizer import chat
+
+Message = dict[str, Any]
+
+
+class SchemaError(ValueError):
+    """Why a record is not usable; what is particular to this one stands after a colon."""
+
+
+@dataclass
+class Content:
+    """What a record says, in the published shape.
+
+    kind      "pretrain", "chat", "preference" or "rl"
+    schema    the schema it came in, one of the names above
+    text      of a pretrain document
+    messages  of a chat, or of an RL prompt without its empty last turn: role, content and, where they
+              are, reasoning_content, tools (JSON text, on a system message), tool_calls (JSON text)
+    tools     JSON text of tools that stood beside the messages
+    chosen, rejected   the two conversations of a preference
+    gt        what a verifier checks the answer against
+    """
+
+    kind: str
+    schema: str
+    text: str = ""
+    messages: list[Message] = field(default_factory=list)
+    tools: str | None = None
+    chosen: list[Message] = field(default_factory=list)
+    rejected: list[Message] = field(default_factory=list)
+    gt: list[str] = field(default_factory=list)
+
+
+def normalise(record: Any) -> Content:
+    """A decoded JSON record in the published shape; SchemaError or ChatError when it cannot be."""
+    if not isinstance(record, dict):
+        raise SchemaError(f"not a JSON object: {_kind_of(record)}")
+    if isinstance(record.get("conversations"), list):
+        turns = record["conversations"]
+        if any(isinstance(turn, dict) and "from" in turn for turn in turns):
+            return _chat(record, "sharegpt", [_sharegpt_turn(turn) for turn in turns])
+        return _chat(record, "chat", turns)
+    if isinstance(record.get("messages"), list):
+        return _chat(record, "openai", record["messages"])
+    if "chosen" in record and "rejected" in record:
+        sides = [_messages(record[side]) for side in ("chosen", "rejected")]
+        for side in sides:
+            chat.validate(side)
+        return Content("preference", "preference", chosen=sides[0], rejected=sides[1])
+    if "instruction" in record and "output" in record:
+        return _chat(record, "alpaca", _alpaca_turns(record))
+    if "text" in record:
+        text = _string(record, "text")
+        if not text.strip():
+            raise SchemaError("empty text")
+        return Content("pretrain", "text", text=text)
+    keys = ", ".join(sorted(map(str, record))[:6]) or "none"
+    raise SchemaError(
+        f"unknown schema: its keys are {keys}; expected text, conversations, messages, chosen + rejected or"
+        " instruction + output"
+    )
+
+
+def _chat(record: dict, schema: str, turns: list[Any]) -> Content:
+    messages = _messages(turns)
+    if record.get("system") and isinstance(record["system"], str) and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": record["system"]})
+    gt = record.get("gt")
+    if len(messages) > 1 and is_empty_answer(messages[-1]):
+        messages.pop()
+        is_rl = is_prompt = True
+    else:
+        is_rl = gt is not None
+        is_prompt = is_rl and messages[-1]["role"] != "assistant"
+    tools = _json_text(record["tools"]) if record.get("tools") else None
+    chat.validate(messages, prompt=is_prompt)
+    chat.normalise(messages, tools)  # that tools and tool calls are what a template can use
+    return Content(
+        kind="rl" if is_rl else "chat",
+        schema="rl" if is_rl and schema == "chat" else schema,
+        messages=messages,
+        tools=tools,
+        gt=[] if gt is None else [str(answer) for answer in (gt if isinstance(gt, list) else [gt])],
+    )
+
+
+def is_empty_answer(message: Message) -> bool:
+    """An assistant turn that says, thinks and calls nothing."""
+    said = (message.get(key) for key in ("content", "reasoning_content", "tool_calls"))
+    return message["role"] == "assistant" and not any(text and text.strip() for text in said)
+
+
+def _messages(turns: Any) -> list[Message]:
+    if not isinstance(turns, list):
+        raise SchemaError(f"not a list of messages: {_kind_of(turns)}")
+    if not turns:
+        raise SchemaError("empty conversation")
+    return [_message(turn) for turn in turns]
+
+
+# OpenAI's names for roles that the published schema has under another name.
+ROLES = {"developer": "system", "function": "tool"}
+
+
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, dict):
+        raise SchemaError(f"a message is not a JSON object: {_kind_of(turn)}")
+    role = _string(turn, "role")
+    message: Message = {"role": ROLES.get(role, role), "content": _content(turn)}
+    if turn.get("reasoning_content") is not None:
+        message["reasoning_content"] = _string(turn, "reasoning_content")
+    if turn.get("tools"):
+        message["tools"] = _json_text(turn["tools"])
+    if turn.get("tool_calls"):
+        calls = turn["tool_calls"]
+        message["tool_calls"] = calls if isinstance(calls, str) else _json_text(_calls(calls))
+    return message
+
+
+def _content(turn: dict) -> str:
+    """The text of a message; OpenAI's may be null (beside tool calls) or a list of parts."""
+    content = turn.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        if not all(isinstance(text, str) for text in texts):
+            raise SchemaError("content with parts that are not text")
+        return "".join(map(str, texts))
+    if content is None and (turn.get("tool_calls") or turn.get("reasoning_content")):
+        return ""
+    return _string(turn, "content")
+
+
+def _calls(calls: Any) -> list[dict]:
+    """OpenAI's {"id", "type", "function": {"name", "arguments": JSON text}} as {"name", "arguments": {…}}."""
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise SchemaError(f"tool_calls is not a list of objects: {_kind_of(calls)}")
+    plain = []
+    for call in calls:
+        function = call.get("function", call)
+        if not isinstance(function, dict):
+            raise SchemaError("a tool call has no function")
+        arguments = function.get("arguments", {})
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments or "{}")
+            except ValueError:
+                raise SchemaError("the arguments of a tool call are not JSON") from None
+        plain.append({"name": function.get("name"), "arguments": arguments})
+    return plain
+
+
+SHAREGPT_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+}
+
+
+def _sharegpt_turn(turn: Any) -> Message:
+    if not isinstance(turn, dict):
+        raise SchemaError(f"a message is not a JSON object: {_kind_of(turn)}")
+    speaker, value = _string(turn, "from"), _string(turn, "value")
+    if speaker == "function_call":
+        try:
+            call = json.loads(value)
+        except ValueError:
+            raise SchemaError("the function_call is not JSON") from None
+        calls = _calls(call if isinstance(call, list) else [call])
+        return {"role": "assistant", "content": "", "tool_calls": _json_text(calls)}
+    if speaker not in SHAREGPT_ROLES:
+        raise SchemaError(f"unknown speaker: from is {speaker!r}; expected {', '.join(SHAREGPT_ROLES)}")
+    return {"role": SHAREGPT_ROLES[speaker], "content": value}
+
+
+def _alpaca_turns(record: dict) -> list[Message]:
+    history = record.get("history") or []
+    turns = []
+    for pair in history if isinstance(history, list) else [None]:
+        if not (isinstance(pair, list) and len(pair) == 2):
+            raise SchemaError("history is not a list of [question, answer] pairs")
+        turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    question = _string(record, "instruction")
+    if record.get("input"):
+        question += "\n" + _string(record, "input")
+    return [
+        *turns,
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": _string(record, "output")},
+    ]
+
+
+def _string(record: dict, key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise SchemaError(f"wrong type: {key} is {_kind_of(value)}, expected text")
+    return value
+
+
+def _json_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _kind_of(value: Any) -> str:
+    names = {type(None): "missing", bool: "true or false", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number")
