@@ -3,59 +3,110 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from minimind.tokenizer.reserved import EOS
 from minimind.tokenizer.tokenizer import Tokenizer
 
-_CALL = re.compile(r"\n?<tool_call>(.*?)</tool_call>", re.DOTALL)
+
+class Piece(NamedTuple):
+    text: str
+    is_marker: bool
+
+
+THINK, END_THINK, CALL, END_CALL = (
+    Piece(marker, True) for marker in ("<think>", "</think>", "<tool_call>", "</tool_call>")
+)
+MARKERS = {piece.text for piece in (THINK, END_THINK, CALL, END_CALL)}
 
 
 def parse_assistant(
     output: str | Sequence[int], tokenizer: Tokenizer | None = None, open_thinking: bool = False
 ) -> dict[str, Any]:
-    """Split what a model wrote after the generation prompt (text, or ids with their tokenizer).
+    """Split what a model wrote after the generation prompt: text, or ids with their tokenizer.
 
     Returns `content` (str), `reasoning_content` (str, empty for none) and `tool_calls`, a list of
     `{"name": str, "arguments": dict}`. The `<think>` that opens the thinking may be in the output or have been in
     the prompt; say `open_thinking=True` where the prompt had it, so that thinking cut off before `</think>` is
     known as such. A tool call that is not a JSON object with name and arguments stays in the content as text.
+    With ids, only the marker tokens count: a model that merely quotes `<tool_call>` calls nothing.
     """
-    if not isinstance(output, str):
-        if tokenizer is None:
-            raise ValueError("ids can only be parsed with their tokenizer")
-        output = tokenizer.decode(output, skip_special=False)
-    text = output.rstrip("\n").removesuffix(EOS)
-    opened = open_thinking or text.lstrip("\n").startswith("<think>")
-    reasoning, closed, content = text.partition("</think>")
-    if not closed and not opened:
-        reasoning, content = "", text
-    calls: list[dict] = []
-
-    def take(match: re.Match[str]) -> str:
-        call = _read_call(match[1])
-        if call is None:
-            return match[0]
-        calls.append(call)
-        return ""
-
-    content = _CALL.sub(take, content.lstrip("\n"))
+    if isinstance(output, str):
+        pieces = _pieces_of_text(output)
+    elif tokenizer is None:
+        raise ValueError("ids can only be parsed with their tokenizer")
+    else:
+        pieces = _pieces_of_ids(output, tokenizer)
+    written = [piece for piece in pieces if piece.text.strip("\n")]
+    if END_THINK in pieces:
+        end = pieces.index(END_THINK)
+        thinking, answer = pieces[:end], pieces[end + 1 :]
+    elif open_thinking or written[:1] == [THINK]:
+        thinking, answer = pieces, []
+    else:
+        thinking, answer = [], pieces
+    content, calls = _split_calls(answer)
     return {
         "content": content,
-        "reasoning_content": reasoning.lstrip("\n").removeprefix("<think>").strip("\n"),
+        "reasoning_content": _join(thinking).lstrip("\n").removeprefix(THINK.text).strip("\n"),
         "tool_calls": calls,
     }
+
+
+def _pieces_of_text(text: str) -> list[Piece]:
+    text = text.rstrip("\n").removesuffix(EOS)
+    pattern = "(" + "|".join(sorted(MARKERS)) + ")"
+    return [Piece(part, part in MARKERS) for part in re.split(pattern, text) if part]
+
+
+def _pieces_of_ids(ids: Sequence[int], tokenizer: Tokenizer) -> list[Piece]:
+    marker_ids = {tokenizer.reserved[marker]: marker for marker in MARKERS if marker in tokenizer.reserved}
+    if len(marker_ids) < len(MARKERS):  # a vocabulary that spells its markers out
+        return _pieces_of_text(tokenizer.decode(ids))
+    pieces: list[Piece] = []
+    run: list[int] = []
+    for index in [*ids, None]:
+        if index is not None and index not in marker_ids:
+            run.append(index)
+            continue
+        if run:
+            pieces.append(Piece(tokenizer.decode(run), False))
+            run = []
+        if index is not None:
+            pieces.append(Piece(marker_ids[index], True))
+    return pieces
+
+
+def _split_calls(pieces: list[Piece]) -> tuple[str, list[dict]]:
+    """The content, and the well-formed calls taken out of it with the line end before each."""
+    content, calls = "", []
+    while pieces:
+        piece, *rest = pieces
+        if piece == CALL and END_CALL in rest:
+            end = rest.index(END_CALL)
+            call = _read_call(_join(rest[:end]))
+            if call is not None:
+                calls.append(call)
+                content = content.removesuffix("\n")
+                pieces = rest[end + 1 :]
+                continue
+        content += piece.text
+        pieces = rest
+    return content.lstrip("\n"), calls
 
 
 def _read_call(text: str) -> dict | None:
     try:
         call = json.loads(text)
-        arguments = call["arguments"]
-        # OpenAI's form: the arguments are JSON text themselves.
-        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        name = call["name"]
+        name, arguments = call["name"], call["arguments"]
+        if isinstance(arguments, str):  # OpenAI's form: JSON text within JSON
+            arguments = json.loads(arguments)
     except (ValueError, KeyError, TypeError):
         return None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return None
     return {"name": name, "arguments": arguments}
+
+
+def _join(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)

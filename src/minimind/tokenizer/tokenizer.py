@@ -4,7 +4,7 @@ import hashlib
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Tokenizer:
     def __reduce__(self) -> tuple:
         return _restore, (self.backend.to_str(), self.config, self.chat_template)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything that decides ids."""
         parts = [self.backend.to_str(), self.chat_template, self.pad_id, self.bos_id, self.eos_id]

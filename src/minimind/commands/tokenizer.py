@@ -1,0 +1,231 @@
+"""`minimind tokenizer`: train one, show one, compare two."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minimind.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from minimind.data.formats import BadLine
+    from minimind.tokenizer import Tokenizer
+
+KNOWN_FILES = "FILE: .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt, of any schema"
+
+EXAMPLES = """\
+examples:
+  minimind tokenizer train --data zh.jsonl en.jsonl.zst --out tokenizer    learn 6,400 tokens
+  minimind tokenizer show tokenizer --text "你好, world 2026"              see where tokens begin
+  minimind tokenizer compare tokenizer other --data held_out.jsonl         which takes fewer tokens"""
+
+BORDERS = ("black on bright_cyan", "black on bright_yellow")
+"""Two styles in turn, so that neighbouring tokens can be told apart."""
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def run(argv: list[str]) -> int | None:
+    arguments = _parser().parse_args(argv)
+    return arguments.run(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "minimind tokenizer",
+        description="Train a tokenizer, look at one, compare two.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"example:\n  {example}\n\n{KNOWN_FILES}"
+        child = verbs.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
+        child.set_defaults(run=function)
+        return child
+
+    data_help = "measure on these files instead of a few built-in sentences"
+
+    child = verb(
+        "train",
+        train,
+        "learn a vocabulary from text",
+        "minimind tokenizer train --data zh.jsonl en.jsonl.zst --out tokenizer --vocab-size 6400",
+    )
+    child.add_argument("--data", nargs="+", required=True, type=Path, metavar="FILE", help="what to learn from")
+    child.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory to write")
+    child.add_argument("--vocab-size", type=int, default=6400, metavar="N", help="tokens in all (default 6400)")
+    child.add_argument("--force", action="store_true", help="replace a tokenizer that is already in DIR")
+    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+    child = verb(
+        "show",
+        show,
+        "print a vocabulary's size, reserved tokens and bytes per token",
+        'minimind tokenizer show tokenizer --text "你好, world 2026"',
+    )
+    child.add_argument("directory", metavar="DIR", help="a tokenizer's or a model's directory")
+    child.add_argument("--text", metavar="TEXT", help="show where the tokens of this text begin and end")
+    child.add_argument("--data", nargs="+", type=Path, metavar="FILE", help=data_help)
+    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+    child = verb(
+        "compare",
+        compare,
+        "print two vocabularies side by side",
+        "minimind tokenizer compare tokenizer other --data held_out.jsonl",
+    )
+    child.add_argument("a", metavar="A", help="a tokenizer's or a model's directory")
+    child.add_argument("b", metavar="B", help="another one")
+    child.add_argument("--data", nargs="+", type=Path, metavar="FILE", help=data_help)
+    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from minimind.tokenizer.measure import bytes_per_token
+    from minimind.tokenizer.train import train
+
+    if (arguments.out / "tokenizer.json").exists() and not arguments.force:
+        raise UserError(
+            f"{arguments.out} already holds a tokenizer; choose another --out, or replace it with --force"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        tokenizer = train(
+            _read(arguments.data), arguments.vocab_size, progress=not arguments.json and sys.stderr.isatty()
+        )
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    tokenizer.save(arguments.out)
+    measured = bytes_per_token(tokenizer)
+    if arguments.json:
+        print(json.dumps({"directory": str(arguments.out), **_described(tokenizer), "bytes_per_token": measured}))
+        return
+    print(f"{tokenizer.vocab_size:,} tokens, {_spelled(measured)}\n{arguments.out}")
+    print(f"look at it: minimind tokenizer show {arguments.out}")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    from minimind.tokenizer import Tokenizer
+    from minimind.tokenizer.measure import SAMPLES, bytes_per_token
+    from minimind.tokenizer.tokenizer import well_formed
+
+    tokenizer = Tokenizer.load(arguments.directory)
+    text = None if arguments.text is None else well_formed(arguments.text)
+    measured = bytes_per_token(tokenizer, _read(arguments.data) if arguments.data else SAMPLES)
+    if arguments.json:
+        result = {"directory": arguments.directory, **_described(tokenizer), "bytes_per_token": measured}
+        if text is not None:
+            result["tokens"] = [
+                {"id": index, "text": text[start:end]}
+                for index, (start, end) in tokenizer.encode_with_offsets(text)
+            ]
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    _print_shown(tokenizer, measured, text)
+
+
+def _print_shown(tokenizer: Tokenizer, measured: dict[str, float], text: str | None) -> None:
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(f"{tokenizer.vocab_size:,} tokens, {_spelled(measured)}\nfingerprint {tokenizer.fingerprint}")
+    console.print(f"\n{len(tokenizer.reserved)} reserved:")
+    console.print(
+        Columns([Text(f"{index:>3} {token}") for token, index in tokenizer.reserved.items()], column_first=True)
+    )
+    if text is not None:
+        tokens = tokenizer.encode_with_offsets(text)
+        size = len(text.encode())
+        console.print(f"\n{len(tokens)} tokens for {size} bytes, {size / max(len(tokens), 1):.2f} bytes per token:")
+        console.print(coloured(text, tokens), soft_wrap=True)
+
+
+def coloured(text: str, tokens: Iterable[tuple[int, tuple[int, int]]]) -> Text:
+    """`text` with its tokens in alternating colours and a thin bar between them.
+
+    A character made of several tokens carries their number: 龘³.
+    """
+    from rich.text import Text
+
+    pieces: list[tuple[int, int, int]] = []  # start, end, number of tokens
+    for _, (start, end) in tokens:
+        if pieces and start < pieces[-1][1]:
+            first, last, count = pieces[-1]
+            pieces[-1] = (first, max(last, end), count + 1)
+        else:
+            pieces.append((start, end, 1))
+    result = Text()
+    for index, (start, end, count) in enumerate(pieces):
+        if index:
+            result.append("│", style="dim")
+        shown = text[start:end].replace("\n", "⏎\n") + (str(count).translate(SUPERSCRIPTS) if count > 1 else "")
+        result.append(shown, style=BORDERS[index % 2])
+    return result
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from minimind.tokenizer import Tokenizer
+    from minimind.tokenizer.measure import SAMPLES, bytes_per_token
+
+    pair = [Tokenizer.load(directory) for directory in (arguments.a, arguments.b)]
+    vocabularies = [tokenizer.backend.get_vocab() for tokenizer in pair]
+    shared = len(vocabularies[0].keys() & vocabularies[1].keys())
+    texts = list(_read(arguments.data)) if arguments.data else SAMPLES
+    measured = [bytes_per_token(tokenizer, texts) for tokenizer in pair]
+    if arguments.json:
+        described = [
+            {"directory": directory, **_described(tokenizer), "bytes_per_token": measure}
+            for directory, tokenizer, measure in zip((arguments.a, arguments.b), pair, measured)
+        ]
+        print(json.dumps({"tokenizers": described, "shared_tokens": shared}, ensure_ascii=False))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", arguments.a, arguments.b)
+    table.add_row("tokens", *(f"{tokenizer.vocab_size:,}" for tokenizer in pair))
+    table.add_row("of these in both", f"{shared:,}", f"{shared:,}")
+    table.add_row("reserved", *(str(len(tokenizer.reserved)) for tokenizer in pair))
+    for name in measured[0]:
+        table.add_row(f"bytes per token, {name}", *(f"{measure[name]:.2f}" for measure in measured))
+    table.add_row("fingerprint", *(tokenizer.fingerprint[:12] for tokenizer in pair))
+    Console(highlight=False).print(table)
+
+
+def _read(files: list[Path]) -> Iterator[str]:
+    """The texts of the files; bad lines are counted and reported at the end."""
+    from minimind.data.formats import read_texts
+
+    bad_lines: list[BadLine] = []
+    yield from read_texts(files, bad_lines.append)
+    if bad_lines:
+        print(f"warning: {len(bad_lines):,} bad line(s) left out, the first: {bad_lines[0]}", file=sys.stderr)
+
+
+def _described(tokenizer: Tokenizer) -> dict[str, Any]:
+    special = {token.content for token in tokenizer.backend.get_added_tokens_decoder().values() if token.special}
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "fingerprint": tokenizer.fingerprint,
+        "reserved": [
+            {"id": index, "token": token, "special": token in special}
+            for token, index in tokenizer.reserved.items()
+        ],
+    }
+
+
+def _spelled(measured: dict[str, float]) -> str:
+    return "bytes per token: " + ", ".join(f"{name} {value:.2f}" for name, value in measured.items())
