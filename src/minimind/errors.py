@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class WorkFailed(Exception):
+    """The work itself failed, by nobody's mistake: one sentence; exit code 1."""
+
+
 def missing_extra(package: str, extra: str) -> UserError:
     """The error for an optional package that is not installed."""
     return UserError(f'{package} is not installed; get it with: pip install "minimind[{extra}]"')

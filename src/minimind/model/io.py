@@ -37,6 +37,17 @@ def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer |
     replace_directory(partial, directory)
 
 
+def model_directory(path: str | Path) -> Path:
+    """The model directory that a path stands for: itself, or of a run its model/, best/ or newest checkpoint."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path} is no directory; give a model directory or a run directory")
+    for candidate in (path, path / "model", path / "best", *sorted(path.glob("checkpoints/step-???????"))[::-1]):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise UserError(f"{path} holds no model: neither it nor its model/ has a config.json")
+
+
 def load_model(
     directory: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> Transformer:
@@ -44,10 +55,15 @@ def load_model(
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory} is no directory; give a model directory or a run directory's model/")
-    config = ModelConfig.load(directory)
-    model = Transformer(config, seed=None)
+    model = Transformer(ModelConfig.load(directory), seed=None)
+    load_tensors(model, directory)
+    return model.cast(dtype).to(device).eval()
+
+
+def load_tensors(model: Transformer, directory: Path) -> None:
+    """Set all parameters of `model` from a directory; UserError naming a tensor that does not fit."""
     tensors = read_tensors(directory)
-    if config.tie_word_embeddings:
+    if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
     expected = model.state_dict()
     for name in expected.keys() | tensors.keys():
@@ -59,8 +75,6 @@ def load_model(
             found, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
             raise UserError(f"{directory}: tensor {name} has shape {found}, config.json says {wanted}")
     model.load_state_dict(tensors)
-    model.compute_dtype = dtype
-    return model.to(device, dtype).eval()
 
 
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:

@@ -7,6 +7,8 @@ Parameters are fp32 masters; the type of the computation is the type the embeddi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -116,7 +118,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The embedding, the blocks and the last norm; a module of its own because Hugging Face names it `model`."""
+    """Embedding, blocks and last norm; a module of its own because Hugging Face names it `model`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -139,6 +141,28 @@ class Transformer(nn.Module):
         self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
         if seed is not None:
             initialise(self, seed)
+
+    def cast(self, dtype: torch.dtype) -> Transformer:
+        """Keep the weights themselves in `dtype`, for inference; the rotary frequencies stay fp32."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self.compute_dtype = dtype
+        return self
+
+    def compile_blocks(self, say: Callable[[str], None]) -> bool:
+        """Compile each block in place; whether it could be done. Equal blocks share one compilation.
+
+        The embedding stays outside: its compiled backward adds rows in no fixed order on a CPU.
+        """
+        try:
+            torch.compile(torch.square)(torch.ones(2, device=self.output_weight.device))
+        except Exception as error:  # no C++ compiler, no triton, an unsupported Python …: all say so differently
+            reason = str(error).strip().splitlines()[0][:200]
+            say(f"torch.compile does not work here, training goes on without it, slower ({reason})")
+            return False
+        for block in self.model.layers:
+            block.compile(dynamic=False)
+        return True
 
     @property
     def output_weight(self) -> torch.Tensor:

@@ -1,0 +1,86 @@
+"""`minimind train STAGE`: one training, begun or continued."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import resources
+from pathlib import Path
+
+from minimind import config
+from minimind.errors import UserError
+
+EPILOG = """examples:
+  minimind train pretrain --preset tiny --tokenizer tok --data corpus.jsonl --out runs/base
+  minimind train sft --from runs/base --data chats.jsonl --out runs/chat --budget.epochs 2
+  minimind train pretrain --recipe my.yaml --optimizer.learning_rate 0.01 --dry-run
+
+The same command again continues an unfinished run. `minimind train STAGE --help` lists every setting.
+Several devices: torchrun --nproc-per-node 2 -m minimind train …"""
+
+
+def run(argv: list[str]) -> int:
+    from minimind.stages import STAGES
+
+    parser = argparse.ArgumentParser(
+        prog="minimind train",
+        description="Train a model: begin a run, or continue the one in --out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("stage", nargs="?", help=f"what to train: {', '.join(STAGES)}")
+    parser.add_argument("--recipe", action="append", default=[], metavar="NAME|FILE", help="settings in YAML")
+    parser.add_argument("--data", nargs="+", metavar="FILE", help="files to train on")
+    parser.add_argument("--from", dest="start", metavar="MODEL", help="model or run to start from")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="run directory (default: runs/STAGE)")
+    parser.add_argument("--dry-run", action="store_true", help="show the resolved recipe and what it costs")
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    parser.add_argument("-h", "--help", action="store_true", help="this text, then every setting")
+    options, flags = parser.parse_known_args(argv)
+    if options.help or options.stage is None:
+        parser.print_help()
+        if options.stage in STAGES:
+            from minimind.train.recipe import Recipe
+
+            print("\n" + config.describe(Recipe, STAGES[options.stage].DEFAULTS))
+        return 0 if options.help else 2
+    if options.stage not in STAGES:
+        raise UserError(f"unknown stage {options.stage!r}; known: {', '.join(STAGES)}")
+
+    from minimind.stages.launch import launch, resolve
+    from minimind.train.console import TrainingConsole
+    from minimind.train.trainer import exit_code
+
+    given = {"data": options.data, "start": options.start}
+    recipe = resolve(
+        options.stage,
+        flags,
+        [recipe_file(name) for name in options.recipe],
+        {name: value for name, value in given.items() if value},
+    )
+    if options.dry_run:
+        from minimind.commands.dry_run import show
+
+        show(recipe)
+        return 0
+    out = options.out or Path("runs") / options.stage
+    outcome = launch(recipe, out, TrainingConsole(options.quiet))
+    if outcome.status == "stopped":
+        print(f"saved at step {outcome.progress.step}; the same command again continues", file=sys.stderr)
+    elif not options.quiet:
+        print(f"done: the model is in {out / 'model'}\ntalk to it: minimind chat {out}", file=sys.stderr)
+    return exit_code(outcome)
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that is shipped with the package."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = resources.files("minimind") / "recipes"
+    path = Path(str(shipped / f"{name}.yaml"))
+    if path.is_file():
+        return path
+    known = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
+    raise UserError(f"no recipe {name!r}: neither a file nor one of {', '.join(known) or 'ours'}")

@@ -1,0 +1,57 @@
+"""Bits per byte: how well a model predicts text, comparable between tokenizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from minimind.data.assemble import num_targets
+from minimind.data.batch import Batch
+from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.model import Transformer
+
+
+@dataclass
+class Surprise:
+    """Sums over evaluated text: nats of all targets (ends of documents included), targets, UTF-8 bytes."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    bytes: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """Nats per target."""
+        return self.nats / max(1, self.tokens)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Σ nats / (ln 2 · bytes)."""
+        return self.nats / (math.log(2) * self.bytes) if self.bytes else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "loss": self.loss, "bits_per_byte": self.bits_per_byte}
+
+
+def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) -> Surprise:
+    """The surprise of a model at packed batches of documents (see data.loader.sequential_batches).
+
+    Gradients stay enabled although none is taken: without them a compiled model would compile once more.
+    """
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    total = Surprise()
+    for batch in batches:
+        total.tokens += num_targets(batch)
+        total.bytes += float(batch.table["bytes"].sum())
+        batch = batch.to(device)
+        hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
+        with torch.no_grad():
+            nats += linear_cross_entropy(
+                hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten()
+            )
+    total.nats = float(nats)
+    return total

@@ -1,0 +1,251 @@
+"""Skill evaluation: held-out questions of the embedded world, answered greedily and graded strictly."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from minimind.data.world.sample import Message, Question, assistant, user
+from minimind.infer.engine import Completion, Engine, SamplingParams
+
+
+class ChatTokenizer(Protocol):
+    """What of the tokenizer is used here."""
+
+    def encode_chat(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    ) -> tuple[list[int], list[int]]: ...
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
+
+
+# --- grading ---------------------------------------------------------------------------------------------------------
+
+LONGEST_ANSWER = 160  # characters; no right answer is near it, and a model that lists everything gains nothing
+SENTENCE_ENDS = ".!?。！？"
+# The words that may stand before a short Chinese answer at the end of a sentence (Chinese has no spaces to tell).
+BEFORE_VALUE = set("是为叫作成于到在有用")
+
+
+def normal(text: str) -> str:
+    """The text without differences of width, case, spacing, quotation marks and closing punctuation."""
+    text = re.sub(r"[\"“”「」]", "", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.split()).rstrip(SENTENCE_ENDS + " ")
+
+
+def _is_cjk(character: str) -> bool:
+    return "\u4e00" <= character <= "\u9fff"
+
+
+def _ends_in(text: str, value: str) -> bool:
+    """Whether one short sentence ends in the value, as a whole word or number."""
+    before = text.removesuffix(value)
+    if before == text or len(text) > LONGEST_ANSWER or re.search(rf"[{SENTENCE_ENDS}]", before):
+        return False
+    last = before[-1:]
+    if _is_cjk(last):
+        return last in BEFORE_VALUE or not _is_cjk(value[0])
+    return not (last.isalnum() or last in "-_'")
+
+
+def _states(text: str, value: str) -> bool:
+    """Whether the value stands in the text as a whole word or number."""
+    if _is_cjk(value[0]):
+        return value in text
+    return re.search(rf"(?<![0-9a-z-])(?<!\d[.,:]){re.escape(value)}(?![0-9a-z])(?![.,:]\d)", text) is not None
+
+
+def _calls(text: str) -> list[Any]:
+    """The tool calls in the text as (name, arguments); a call that is no JSON object is None."""
+    calls: list[Any] = []
+    for body in re.findall(r"<tool_call>(.*?)</tool_call>", text, flags=re.DOTALL):
+        try:
+            call = json.loads(body)
+            arguments = call["arguments"]
+            calls.append((call["name"], json.loads(arguments) if isinstance(arguments, str) else arguments))
+        except (ValueError, KeyError, TypeError):
+            calls.append(None)
+    return calls
+
+
+def _is_list(text: str, members: set[str], count: int) -> bool:
+    items = [normal(item) for item in re.split(r",|、|\n| and |和", normal(text)) if item.strip()]
+    return len(items) == count == len(set(items)) and members.issuperset(items)
+
+
+def grade(question: Question, text: str) -> bool:
+    """Whether the text is a right answer; see `Sample` for the checks."""
+    text = re.sub(r"^\s*<think>.*?</think>", "", text, flags=re.DOTALL).strip()
+    if question.check == "tool_call":
+        wanted = json.loads(question.gt[0])
+        return _calls(text) == [(wanted["name"], wanted["arguments"])]
+    answer, right = normal(text), [normal(value) for value in question.gt]
+    match question.check:
+        case "exact":
+            return answer in right
+        case "answer":
+            return answer in right or any(_ends_in(answer, value) for value in right)
+        case "states":
+            return len(answer) <= LONGEST_ANSWER and all(_states(answer, value) for value in right)
+        case "list":
+            return _is_list(text, set(right), question.count)
+        case "sentence":
+            ends = re.findall(rf"[{SENTENCE_ENDS}\n]", text)
+            return len(ends) == 1 and text[-1] == ends[0] and all(_states(answer, value) for value in right)
+    raise ValueError(f"no such check: {question.check}")
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """`right` answers out of `total`."""
+
+    right: int
+    total: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the accuracy (Wilson 1927)."""
+        z, n, p = 1.959964, self.total, self.accuracy
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def to_dict(self) -> dict[str, Any]:
+        low, high = self.interval
+        return {"accuracy": self.accuracy, "low": low, "high": high, "right": self.right, "total": self.total}
+
+
+@dataclass(frozen=True)
+class SkillReport:
+    """scores: by skill; languages: by skill and language; answers: the first few of each skill, right or wrong;
+    stopped: the share of answers that ended with the end token before the limit."""
+
+    scores: dict[str, Score]
+    languages: dict[str, dict[str, Score]]
+    stopped: float
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def macro(self) -> float:
+        """The mean of the skills' accuracies."""
+        return sum(score.accuracy for score in self.scores.values()) / len(self.scores)
+
+    @property
+    def macro_interval(self) -> tuple[float, float]:
+        """The 95% interval of the mean, from the skills' intervals (square-and-add, Zou and Donner 2008)."""
+        below = above = 0.0
+        for score in self.scores.values():
+            low, high = score.interval
+            below += (score.accuracy - low) ** 2
+            above += (high - score.accuracy) ** 2
+        k = len(self.scores)
+        return self.macro - math.sqrt(below) / k, self.macro + math.sqrt(above) / k
+
+    def to_dict(self) -> dict[str, Any]:
+        low, high = self.macro_interval
+        skills = {
+            skill: score.to_dict() | {"languages": {lang: one.to_dict() for lang, one in self.languages[skill].items()}}
+            for skill, score in self.scores.items()
+        }
+        macro = {"accuracy": self.macro, "low": low, "high": high}
+        return {"macro": macro, "stopped": self.stopped, "skills": skills, "answers": self.answers}
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A table: a header, one row per skill (accuracy, 95% interval, by language, questions), and the mean."""
+        langs = sorted({lang for by_lang in self.languages.values() for lang in by_lang})
+        table: list[tuple[str, ...]] = [("skill", "accuracy", "95% interval", *langs, "questions")]
+        for skill, score in self.scores.items():
+            by_lang = [self.languages[skill].get(lang) for lang in langs]
+            cells = [f"{one.accuracy:.1%}" if one else "" for one in by_lang]
+            table.append((skill, f"{score.accuracy:.1%}", _span(score.interval), *cells, str(score.total)))
+        total = sum(score.total for score in self.scores.values())
+        table.append(("mean", f"{self.macro:.1%}", _span(self.macro_interval), *("" for _ in langs), str(total)))
+        return table
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.1%} to {interval[1]:.1%}"
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _answer(
+    engine: Engine, tokenizer: ChatTokenizer, prompts: list[list[Message]], max_tokens: int
+) -> list[tuple[str, Completion]]:
+    """The greedy answer to each conversation, in one batch. Control tokens stay in the text: tool calls are made of
+    them, and a stray one makes an answer wrong."""
+    ids = [tokenizer.encode_chat(messages, add_generation_prompt=True)[0] for messages in prompts]
+    completions = engine.generate(ids, SamplingParams(temperature=0.0, max_tokens=max_tokens))
+    return [(tokenizer.decode(one.ids, skip_special=False).strip(), one) for one in completions]
+
+
+def evaluate(
+    engine: Engine,
+    tokenizer: ChatTokenizer,
+    questions: list[Question],
+    max_tokens: int = 96,
+    keep: int = 5,
+) -> SkillReport:
+    """Answer all questions greedily and grade them; an answer cut off by `max_tokens` is wrong. `keep` answers of each
+    skill and language, the first ones, stand in the report."""
+    tallies: dict[str, dict[str, list[bool]]] = {}
+    kept: list[dict[str, Any]] = []
+    stopped = 0
+    answers = _answer(engine, tokenizer, [question.prompt for question in questions], max_tokens)
+    for question, (text, completion) in zip(questions, answers):
+        ended = completion.stop_reason == "stop"
+        right = ended and grade(question, text)
+        stopped += ended
+        tally = tallies.setdefault(question.skill, {}).setdefault(question.lang, [])
+        tally.append(right)
+        if len(tally) <= keep:
+            asked = {"skill": question.skill, "lang": question.lang, "question": question.prompt[-1]["content"]}
+            kept.append(asked | {"answer": text, "right": right, "ended": ended, "gt": question.gt})
+    languages = {
+        skill: {lang: Score(sum(tally), len(tally)) for lang, tally in by_lang.items()}
+        for skill, by_lang in tallies.items()
+    }
+    scores = {
+        skill: Score(sum(one.right for one in by_lang.values()), sum(one.total for one in by_lang.values()))
+        for skill, by_lang in languages.items()
+    }
+    return SkillReport(scores, languages, stopped / len(questions), kept)
+
+
+# Chosen before any model was trained and never afterwards: what the user says, turn by turn.
+DIALOGUES: tuple[tuple[str, ...], ...] = (
+    ("Hello! Who are you?", "Who made you?", "Are you a human?"),
+    ("你好！你是谁？", "谁训练了你？", "你会做什么？"),
+    ("My name is Ella and I live in Rome.", "What is 36 + 47?", "What is my name?"),
+    ("我叫小雪，我最喜欢的水果是芒果。", "日本的首都是哪里？", "我最喜欢什么水果？"),
+    ("Tell me a story about a fox.",),
+    ("给我讲个故事。",),
+    ("How many legs does a spider have?", 'How do you say "spider" in Chinese?', "Reverse: 4 7 1 9"),
+    ("黄金的颜色是什么？", "倒序：春 夏 秋 冬", "谢谢！"),
+)
+
+
+def sample_dialogues(engine: Engine, tokenizer: ChatTokenizer, max_tokens: int = 160) -> list[list[Message]]:
+    """The fixed dialogues, each turn answered greedily with the model's own earlier answers before it."""
+    talks: list[list[Message]] = [[] for _ in DIALOGUES]
+    for turn in range(max(map(len, DIALOGUES))):
+        going = [i for i, said in enumerate(DIALOGUES) if turn < len(said)]
+        for i in going:
+            talks[i].append(user(DIALOGUES[i][turn]))
+        answers = _answer(engine, tokenizer, [talks[i] for i in going], max_tokens)
+        for i, (text, _) in zip(going, answers):
+            talks[i].append(assistant(text))
+    return talks

@@ -1,0 +1,92 @@
+"""Cross-entropy of a linear output layer without ever holding all logits.
+
+N positions times V tokens in fp32 is the largest tensor of a small model's training step. Here the logits of a
+chunk of positions live just long enough to give the chunk's loss and, in the same pass, its gradients: the same
+three matrix products as the plain way, in a fraction of the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from minimind.data.batch import IGNORE
+
+CHUNK_LOGITS = 2**23  # logits held at a time: 32 MiB in fp32, which stays near the cache
+
+
+def reference(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor | None
+) -> torch.Tensor:
+    """The obvious way: sum over n of weight_n · −log softmax(W h_n)[target_n], IGNORE left out."""
+    logits_NV = F.linear(hidden_ND, weight_VD.to(hidden_ND.dtype))
+    logits_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
+    losses_N = F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="none")
+    return (losses_N if weights_N is None else losses_N * weights_N).sum()
+
+
+def linear_cross_entropy(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weights_N: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The same sum in nats, as a scalar, by chunks; differentiable in `hidden_ND` and `weight_VD`.
+
+    hidden_ND (N, D) in the compute type, weight_VD (V, D) master, targets_N (N,) int64, weights_N (N,) or None.
+    """
+    if weights_N is None:
+        weights_N = (targets_N != IGNORE).float()
+    else:
+        weights_N = weights_N * (targets_N != IGNORE)
+    return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N)  # type: ignore
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        targets_N: torch.Tensor,
+        weights_N: torch.Tensor,
+    ) -> torch.Tensor:
+        rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
+        weight = weight_VD.to(hidden_ND.dtype)
+        wide = torch.promote_types(hidden_ND.dtype, torch.float32)
+        loss = torch.zeros((), dtype=wide, device=hidden_ND.device)
+        needs_grad = any(ctx.needs_input_grad)
+        grad_hidden = torch.empty_like(hidden_ND) if needs_grad else None
+        grad_weight = torch.zeros_like(weight_VD) if needs_grad else None
+        for i in range(0, hidden_ND.shape[0], rows):
+            hidden = hidden_ND[i : i + rows]
+            logits = (hidden @ weight.T).to(wide)
+            chunk_loss, grad_logits = _chunk(logits, targets_N[i : i + rows], weights_N[i : i + rows])
+            loss += chunk_loss
+            if grad_hidden is not None and grad_weight is not None:
+                grad_logits = grad_logits.to(hidden.dtype)
+                torch.mm(grad_logits, weight, out=grad_hidden[i : i + rows])
+                if hidden.dtype == grad_weight.dtype:
+                    grad_weight.addmm_(grad_logits.T, hidden)
+                else:
+                    grad_weight += grad_logits.T @ hidden
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: torch.Tensor) -> Any:  # type: ignore[override]
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight * grad_loss, None, None
+
+
+def _chunk(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of a chunk, and its gradient by the logits: (softmax − one-hot) · weight."""
+    log_normaliser = logits_NV.logsumexp(-1)
+    loss = ((log_normaliser - logits_NV.gather(1, targets_N[:, None])[:, 0]) * weights_N).sum()
+    tokens = torch.arange(logits_NV.shape[1], device=logits_NV.device)
+    gradient = (logits_NV - log_normaliser[:, None]).exp() - (tokens == targets_N[:, None]).to(logits_NV.dtype)
+    return loss, gradient * weights_N[:, None]

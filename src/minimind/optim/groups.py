@@ -1,0 +1,54 @@
+"""Which optimizer moves which parameter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from minimind.optim.muon import Muon
+
+if TYPE_CHECKING:
+    from minimind.model import Transformer
+    from minimind.train.recipe import OptimizerOptions
+
+
+def build_optimizers(
+    model: Transformer, options: OptimizerOptions, matmul_dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a model. Every parameter is in exactly one; weight decay acts on matrices only.
+
+    muon   Muon for the matrices inside the blocks; AdamW for embedding, output layer and norms
+    adamw  AdamW for all (Loshchilov & Hutter 2019, arXiv:1711.05101)
+    sgd    SGD with momentum for all
+    Each group keeps its peak rate as `initial_lr`; the schedule sets `lr`.
+    """
+    parameters = dict(model.named_parameters())
+    outer = {name: p for name, p in parameters.items() if "embed_tokens" in name or "lm_head" in name}
+    norms = {name: p for name, p in parameters.items() if p.ndim == 1}
+    matrices = {name: p for name, p in parameters.items() if name not in outer and name not in norms}
+
+    def groups(kinds: list[tuple[dict[str, torch.nn.Parameter], float, float]]) -> list[dict]:
+        return [
+            {"params": list(named.values()), "lr": rate, "initial_lr": rate, "weight_decay": decay}
+            for named, rate, decay in kinds
+            if named
+        ]
+
+    decay, rate = options.weight_decay, options.learning_rate
+    embedding_rate = options.embedding_learning_rate or (0.3 * rate if options.name == "muon" else rate)
+    betas = (options.beta1, options.beta2)
+    optimizers: list[torch.optim.Optimizer]
+    if options.name == "muon":
+        muon = Muon(groups([(matrices, rate, decay)]), momentum=options.momentum, dtype=matmul_dtype)
+        rest = groups([(outer, embedding_rate, 0.0), (norms, embedding_rate, 0.0)])
+        optimizers = [muon, torch.optim.AdamW(rest, betas=betas, fused=True)]
+    else:
+        kinds = groups([(matrices, rate, decay), (outer, embedding_rate, decay), (norms, embedding_rate, 0.0)])
+        if options.name == "adamw":
+            optimizers = [torch.optim.AdamW(kinds, betas=betas, fused=True)]
+        else:
+            optimizers = [torch.optim.SGD(kinds, momentum=options.momentum, fused=True)]
+    covered = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(covered) == sorted(id(p) for p in parameters.values()), "each parameter in one optimizer"
+    return optimizers

@@ -1,0 +1,167 @@
+"""From a recipe to a training: resolve it, check it against the run directory, gather its parts, go."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import minimind
+from minimind import config
+from minimind.data.prepare import prepare
+from minimind.data.shards import ShardSet
+from minimind.data.split import holdout
+from minimind.errors import UserError
+from minimind.model import ModelConfig, Transformer, load_model
+from minimind.model.io import model_directory, write_json
+from minimind.stages import STAGES
+from minimind.tokenizer import Tokenizer
+from minimind.train.console import TrainingConsole
+from minimind.train.parallel import Strategy, pick_device
+from minimind.train.recipe import MAY_CHANGE, Recipe
+from minimind.train.trainer import Outcome, Trainer
+
+
+def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, Any]) -> Recipe:
+    """The complete recipe: stage defaults < preset < recipe files < flags < `given`.
+
+    The model's shape comes from the start model where there is one; a vocabulary that nobody named is the
+    tokenizer's. UserError for what does not fit together.
+    """
+    module = STAGES[stage]
+    recipe = dataclasses.replace(config.load(Recipe, flags, files, module.DEFAULTS), **given)
+    if recipe.stage != stage:
+        raise UserError(f"the recipe is for the stage {recipe.stage}, not for {stage}")
+    if recipe.start:
+        return _with_start_model(recipe)
+    if module.NEEDS_START:
+        raise UserError(f"{stage} starts from a model: name its directory with --from")
+    if not recipe.tokenizer:
+        raise UserError(
+            "pretraining needs a tokenizer: train one with `minimind tokenizer train --data FILE --out DIR`, "
+            "then give --tokenizer DIR"
+        )
+    tokenizer = Tokenizer.load(recipe.tokenizer)
+    from minimind.presets import preset_fields
+
+    shape = {"vocab_size": tokenizer.vocab_size, **(preset_fields(recipe.preset) if recipe.preset else {})}
+    defaults = {**module.DEFAULTS, "model": shape}
+    recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise UserError(
+            f"the tokenizer {recipe.tokenizer} has {tokenizer.vocab_size} ids, more than model.vocab_size "
+            f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
+        )
+    return recipe
+
+
+def _with_start_model(recipe: Recipe) -> Recipe:
+    directory = model_directory(recipe.start)
+    shape = ModelConfig.load(directory)
+    if recipe.preset or recipe.model not in (ModelConfig(), shape):
+        raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset and --model.*")
+    if recipe.tokenizer and Tokenizer.load(recipe.tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
+        raise UserError(f"the tokenizer {recipe.tokenizer} is not that of {directory}; leave --tokenizer out")
+    return dataclasses.replace(recipe, model=shape, tokenizer=str(directory), start=str(directory))
+
+
+def load_data(recipe: Recipe, tokenizer: Tokenizer) -> tuple[ShardSet, np.ndarray, np.ndarray]:
+    """The prepared data, and the indices of its training and its held-out documents."""
+    if not recipe.data:
+        raise UserError("no data: name the files with --data FILE…")
+    data = prepare(
+        [Path(file) for file in recipe.data],
+        tokenizer,
+        STAGES[recipe.stage].KIND,
+        train_on=recipe.chat.train_on,
+    )
+    held_out = holdout(data.hashes, recipe.evaluation.holdout, recipe.seed)
+    if held_out.all():
+        raise UserError(f"all {len(data)} documents are held out; lower evaluation.holdout or add data")
+    return data, np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
+    """Train by `recipe` in the directory `run`, or continue what an earlier call began there."""
+    strategy = Strategy(pick_device(recipe.device))
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    tokenizer = Tokenizer.load(recipe.tokenizer)
+    if strategy.is_main:
+        load_data(recipe, tokenizer)  # one process prepares, the others find it in the cache
+    strategy.barrier()
+    data, train_documents, held_out = load_data(recipe, tokenizer)
+    if strategy.is_main:
+        _enter(run, recipe, data)
+    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
+    objective = STAGES[recipe.stage].OBJECTIVE()
+    trainer = Trainer(
+        recipe, run, model, tokenizer, data, train_documents, held_out, objective, strategy, console
+    )
+    state = {"stage": recipe.stage, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
+    if strategy.is_main:
+        write_json(run / "state.json", {**state, "status": "running"})
+    status = "failed"
+    try:
+        outcome = trainer.fit()
+        status = outcome.status
+    finally:
+        if strategy.is_main:
+            done = {**dataclasses.asdict(trainer.progress), "status": status, "ended": time.time()}
+            write_json(run / "state.json", {**state, **done})
+        strategy.close()
+    return outcome
+
+
+def _enter(run: Path, recipe: Recipe, data: ShardSet) -> None:
+    """Make the run directory, or make sure that it belongs to the same training."""
+    path = run / "recipe.yaml"
+    if path.exists():
+        changed = [
+            (name, old, new)
+            for name, old, new in config.diff(config.load(Recipe, files=[path]), recipe)
+            if not name.startswith(MAY_CHANGE)
+        ]
+        if changed:
+            listed = "; ".join(f"{name} was {old!r}, now {new!r}" for name, old, new in changed)
+            raise UserError(f"{run} is a run with another recipe ({listed}); use its recipe or another --out")
+    elif run.exists() and any(run.iterdir()):
+        raise UserError(f"{run} is not empty and is no run; choose another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(config.dump(recipe), encoding="utf-8")
+    write_json(run / "environment.json", environment())
+    _check_data(run, data)
+
+
+def _check_data(run: Path, data: ShardSet) -> None:
+    """Remember what the run is trained on; refuse to continue it on something else."""
+    path = run / "data.json"
+    if not path.exists():
+        write_json(path, {"fingerprint": data.fingerprint, "documents": len(data), "sources": data.sources})
+    elif json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != data.fingerprint:
+        raise UserError(f"the data of {run} has changed since it began; restore it or use another --out")
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides its recipe."""
+    return {
+        "minimind": minimind.__version__,
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,82 @@
+"""What a training says of itself: `metrics.jsonl` and a line on the console."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimind.model import ModelConfig, Transformer
+
+
+def flops_per_token(config: ModelConfig, parameters: int, row_length: int) -> float:
+    """Floating-point operations of forward and backward per position.
+
+    6 for each parameter in a matrix product (Kaplan et al. 2020, arXiv:2001.08361) and 12·L·H·C·T/2 for causal
+    attention over a full row. An untied input embedding is looked up, not multiplied.
+    """
+    if not config.tie_word_embeddings:
+        parameters -= config.vocab_size * config.hidden_size
+    attention = config.num_hidden_layers * config.num_attention_heads * config.channels * row_length
+    return 6.0 * parameters + 6.0 * attention
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product here and now: what MFU is a share of."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = 0.0
+    for _ in range(4):  # the first is a warm-up; noise only ever slows down
+        synchronise(device)
+        start = time.perf_counter()
+        a @ a
+        synchronise(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Largest memory so far in 10⁹ bytes: of the device, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def count_parameters(model: Transformer) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+class MetricsFile:
+    """One JSON object a line. A run that goes on from step n first drops what was written after n."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + "\n")
+                except ValueError:
+                    break  # a line cut short by a kill
+        path.write_text("".join(kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

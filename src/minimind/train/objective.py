@@ -1,0 +1,42 @@
+"""What a stage minimises: sums of named terms, each with the number of units it is to be divided by.
+
+The trainer divides every term by its units in the whole step (all micro-batches, all processes), so that
+how a step is cut into pieces changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from minimind.data.assemble import num_targets
+from minimind.data.batch import Batch
+from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.model import Transformer
+
+
+class Objective(Protocol):
+    """`units` is asked on the host before the forward pass, the call gives the sums on the device."""
+
+    def units(self, batch: Batch) -> dict[str, float]: ...
+
+    def __call__(self, model: Transformer, batch: Batch) -> dict[str, torch.Tensor]: ...
+
+
+class NextToken:
+    """−Σ log p(target | what stands before it in its document) in nats; the unit is a trained token."""
+
+    def units(self, batch: Batch) -> dict[str, float]:
+        if batch.weights is not None:
+            return {"loss": float(batch.weights[batch.targets >= 0].sum())}
+        return {"loss": float(num_targets(batch))}
+
+    def __call__(self, model: Transformer, batch: Batch) -> dict[str, torch.Tensor]:
+        hidden_BTD = model(batch.tokens, batch.positions, batch.documents)
+        weights_N = None if batch.weights is None else batch.weights.flatten()
+        return {
+            "loss": linear_cross_entropy(
+                hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten(), weights_N
+            )
+        }

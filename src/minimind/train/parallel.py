@@ -1,0 +1,118 @@
+"""The seam between the loop and where it runs: one device, or one process per device (DDP).
+
+Started by torchrun, every process trains on its rows of each step and gradients are summed over all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from minimind.data.batch import Batch
+from minimind.errors import UserError
+from minimind.model import Transformer
+from minimind.train.objective import Objective
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of a name; auto is CUDA, then Apple's MPS, then the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r} cannot be used here; try auto or cpu") from None
+    return device
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of the computation; auto takes bf16 where the hardware computes in it."""
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision in named:
+        return named[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        # Emulated bf16 is slower than fp32: only instructions made for it count.
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+class _Step(nn.Module):
+    """The objective as a module, so that DDP sees all use of the parameters in one forward."""
+
+    def __init__(self, model: Transformer, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return self.objective(self.model, batch)
+
+
+class Strategy:
+    """One device, alone or as one of several processes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.world > 1 and not dist.is_initialized():
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def prepare(self, model: Transformer, objective: Objective) -> None:
+        """Make the model's objective computable here; every process starts from the same parameters."""
+        step = _Step(model, objective)
+        self._step: Any = nn.parallel.DistributedDataParallel(step) if self.world > 1 else step
+
+    def forward_backward(
+        self, batch: Batch, divisors: dict[str, torch.Tensor], scale: torch.Tensor, last: bool
+    ) -> torch.Tensor:
+        """Add the gradient of scale · Σ term / divisor for one micro-batch; returns the unscaled loss.
+
+        With the last micro-batch of a step gradients are summed over all processes. DDP averages, hence
+        the factor `world`.
+        """
+        waits = self.world > 1 and not last
+        with self._step.no_sync() if waits else contextlib.nullcontext():
+            loss = sum(term / divisors[name] for name, term in self._step(batch).items())
+            (loss * scale * self.world).backward()
+        return loss.detach()
+
+    def sum(self, values: list[float]) -> torch.Tensor:
+        """Sums over all processes, (len(values),) on the device in float64 (float32 on MPS)."""
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        tensor = torch.tensor(values, dtype=wide).to(self.device, non_blocking=True)
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes, without asking the device."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,160 @@
+"""Checkpoints: all of a training, whole or not at all.
+
+`checkpoints/step-0000100/` is a model directory (fp32 masters, config, tokenizer) with two more files:
+`training.pt` (optimizers, loss scale, random generators) and `progress.json` (step, counters, and the size of
+every other file, written last). A directory appears under its name only when everything in it is on the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimind.errors import UserError
+from minimind.model.io import load_tensors, replace_directory, save_model, write_json
+from minimind.model.transformer import Transformer
+from minimind.tokenizer import Tokenizer
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    step: int = 0
+    """optimizer steps made"""
+    skipped: int = 0
+    """steps of data passed over by roll-backs: step k reads the data of step k + skipped"""
+    tokens: int = 0
+    """positions read, padding not counted"""
+    seconds: float = 0.0
+    """time spent in steps"""
+    total_steps: int = 0
+    """steps of the whole run, as planned"""
+    best: float | None = None
+    """lowest held-out bits per byte"""
+    best_step: int = 0
+    """step of the best"""
+    without_best: int = 0
+    """evaluations since the best"""
+    minutes: float | None = None
+    """time budget from which total_steps was computed"""
+    compiled: bool = False
+    """whether the blocks were compiled: compiled and plain arithmetic differ in the last bits"""
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's generators (the data order has none: it is a function of the step)."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+class Checkpoints:
+    """The checkpoints of one run directory."""
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.directory = run / "checkpoints"
+        self.keep = keep
+
+    def all(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(path for path in self.directory.iterdir() if re.fullmatch(r"step-\d{7}", path.name))
+
+    def newest_whole(self) -> tuple[Path | None, list[str]]:
+        """The newest undamaged checkpoint, and what is wrong with newer ones."""
+        complaints = []
+        for path in reversed(self.all()):
+            problem = damage(path)
+            if problem is None:
+                return path, complaints
+            complaints.append(problem)
+        return None, complaints
+
+    def save(
+        self, model: Transformer, tokenizer: Tokenizer, training: dict[str, Any], progress: Progress
+    ) -> Path:
+        """Write a checkpoint and drop the oldest beyond `keep`; UserError when the disk is full."""
+        directory = self.directory / f"step-{progress.step:07d}"
+        partial = directory.with_name(directory.name + ".partial")
+        try:
+            save_model(model, partial, tokenizer)
+            torch.save({**training, "random": random_state()}, partial / "training.pt")
+            sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
+            write_json(partial / "progress.json", {**asdict(progress), "files": sizes})
+            for path in partial.iterdir():
+                flush(path)
+            replace_directory(partial, directory)
+            flush(self.directory)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+            shutil.rmtree(partial, ignore_errors=True)
+            if is_disk_full(error, self.directory):
+                raise UserError(
+                    f"the disk of {self.directory} is full: no checkpoint of step {progress.step} was written, "
+                    "earlier ones are whole; free some space and run the same command again"
+                ) from None
+            raise
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
+        return directory
+
+
+def is_disk_full(error: BaseException, directory: Path) -> bool:
+    """Whether a failed write failed for want of space."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "write" in str(error) and shutil.disk_usage(directory).free < 2**20
+
+
+def flush(path: Path) -> None:
+    """Ask the system to bring a file or directory to the disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in one sentence; None if it is whole."""
+    try:
+        sizes = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{checkpoint} is damaged: its progress.json cannot be read"
+    for name, size in sizes.items():
+        path = checkpoint / name
+        found = path.stat().st_size if path.exists() else 0
+        if found != size:
+            return f"{checkpoint} is damaged: {name} has {found} bytes instead of {size}"
+    return None
+
+
+def load_checkpoint(directory: Path, model: Transformer) -> tuple[dict[str, Any], Progress]:
+    """Put a checkpoint's weights into `model`; returns the rest of the training's state and its progress."""
+    if problem := damage(directory):
+        raise UserError(f"{problem}; delete it to continue from an earlier one")
+    load_tensors(model, directory)
+    try:
+        training = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise UserError(f"{directory / 'training.pt'} cannot be read ({error}); delete the checkpoint") from None
+    saved = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
+    saved.pop("files")
+    set_random_state(training.pop("random"))
+    return training, Progress(**saved)

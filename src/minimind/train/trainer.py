@@ -1,0 +1,441 @@
+"""The training loop. There is one; a stage brings data, an objective and a few defaults."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minimind.data.assemble import split_rows
+from minimind.data.batch import PADDING, Batch
+from minimind.data.loader import Loader, Prefetcher, sequential_batches
+from minimind.data.shards import ShardSet
+from minimind.errors import UserError, WorkFailed
+from minimind.eval.perplexity import Surprise, measure
+from minimind.model import Transformer, save_model
+from minimind.optim.groups import build_optimizers
+from minimind.optim.schedule import factor
+from minimind.tokenizer import Tokenizer
+from minimind.train.console import TrainingConsole, duration
+from minimind.train.interrupt import Interrupt
+from minimind.train.metrics import (
+    MetricsFile,
+    count_parameters,
+    flops_per_token,
+    matmul_rate,
+    peak_memory_gb,
+    synchronise,
+)
+from minimind.train.objective import Objective
+from minimind.train.parallel import Strategy, pick_dtype
+from minimind.train.recipe import Recipe
+from minimind.train.state import Checkpoints, Progress, load_checkpoint
+from minimind.train.update import Update
+
+COMPILE_SECONDS = 40  # what compiling the blocks costs on a CPU, cold
+COMPILE_GAIN = 0.25  # part of the time it saves there
+
+
+@dataclass
+class Outcome:
+    """How a call of `Trainer.fit` ended."""
+
+    status: str  # finished, stopped
+    progress: Progress
+    signal: int | None = None
+
+
+@dataclass
+class _Window:
+    """Steps since the last line of metrics; their losses and norms are still on the device."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    norms: list[torch.Tensor] = field(default_factory=list)
+    tokens: int = 0
+    positions: int = 0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+
+
+class Trainer:
+    """Trains `model` on the documents of `data` by `objective`, in the run directory `run`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        data: ShardSet,
+        train_documents: np.ndarray,
+        held_out_documents: np.ndarray,
+        objective: Objective,
+        strategy: Strategy,
+        console: TrainingConsole,
+    ) -> None:
+        self.recipe, self.run, self.tokenizer = recipe, run, tokenizer
+        self.data, self.held_out = data, held_out_documents
+        self.objective, self.strategy, self.console = objective, strategy, console
+        self.device = strategy.device
+        dtype = pick_dtype(recipe.precision, self.device)
+        self.model = model.to(self.device).train()
+        self.model.compute_dtype = dtype
+        batch = recipe.batch
+        self.loader = Loader(
+            data, train_documents, batch.row_length, batch.rows, recipe.seed, batch.long_documents
+        )
+        self.micro_rows = largest_divisor(
+            batch.rows // strategy.world, max(1, batch.micro_batch_tokens // batch.row_length)
+        )
+        newton_schulz_dtype = torch.float32 if dtype == torch.float16 else dtype
+        optimizers = build_optimizers(self.model, recipe.optimizer, newton_schulz_dtype)
+        self.update = Update(optimizers, recipe.optimizer.grad_clip, dtype == torch.float16, self.device)
+        self.progress = Progress()
+        self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
+        self.flops = flops_per_token(model.config, count_parameters(model), batch.row_length)
+        self.matmul_rate = matmul_rate(self.device, dtype)
+        self.bad_steps = 0
+        self.rolled_back_from = -1
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def fit(self) -> Outcome:
+        """Train to the end of the budget, or to a signal; a checkpoint is written either way."""
+        resumed = self._resume()
+        self._compile(resumed)
+        self.strategy.prepare(self.model, self.objective)
+        self.progress.total_steps = self._total_steps(resumed)
+        self.metrics = MetricsFile(self.run / "metrics.jsonl", self.progress.step) if self.is_main else None
+        self.window, self.last_save = _Window(), time.monotonic()
+        if not resumed:
+            self._check_first_loss()
+        ended = False
+        with Interrupt() as interrupt:
+            while self.progress.step < self.progress.total_steps and not ended:
+                ended = self._run_until_rollback(interrupt)
+        if self.metrics:
+            self.metrics.close()
+        if interrupt.signal is not None and self.progress.step < self.progress.total_steps:
+            self._save()
+            return Outcome("stopped", self.progress, interrupt.signal)
+        if not self.checkpoints.all() or self.checkpoints.all()[-1].name != f"step-{self.progress.step:07d}":
+            self._save()
+        if self.is_main:
+            save_model(self.model, self.run / "model", self.tokenizer)
+        return Outcome("finished", self.progress)
+
+    def _run_until_rollback(self, interrupt: Interrupt) -> bool:
+        """Make steps; True when the run has ended, False when the data must be read from another place."""
+        progress, recipe = self.progress, self.recipe
+        evaluate_every = recipe.evaluation.every or max(1, progress.total_steps // 10)
+        first, skipped = progress.step + progress.skipped, progress.skipped
+        last = progress.total_steps + skipped
+        with Prefetcher(self.loader, first, last, self.strategy.rank, self.strategy.world) as batches:
+            for _, batch in batches:
+                self._step(batch)
+                self.window.data_seconds = batches.wait_seconds
+                evaluate = progress.step % evaluate_every == 0 or progress.step == progress.total_steps
+                save, stop = self._agree(self._save_is_due(), interrupt.signal is not None)
+                if progress.step % recipe.log_every == 0 or evaluate or save or stop:
+                    if not self._log():
+                        return False
+                    batches.wait_seconds = 0.0
+                if evaluate and self._evaluate():
+                    return True
+                if save:
+                    self._save()
+                if stop:
+                    return True
+        return True
+
+    def _step(self, batch: Batch) -> None:
+        """One optimizer step on this process's rows, in micro-batches."""
+        start = time.perf_counter()
+        loss = self._gradients(batch)
+        schedule, progress = self.recipe.schedule, self.progress
+        rate = factor(
+            schedule.kind,
+            progress.step,
+            progress.total_steps,
+            round(schedule.warmup * progress.total_steps),
+            round(schedule.cooldown * progress.total_steps),
+            schedule.final,
+        )
+        norm = self.update.step(rate, loss)
+        progress.step += 1
+        self.window.losses.append(loss)
+        self.window.norms.append(norm)
+        self.window.positions += batch.tokens.numel()
+        self.window.tokens += int((batch.documents != PADDING).sum())
+        self.window.seconds += time.perf_counter() - start
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """Accumulate the step's gradient; returns its loss, summed over micro-batches and processes.
+
+        Every term is divided by its units in the whole step, known before the first forward pass. When
+        memory runs out the step begins again with half the rows at a time, which changes no result.
+        """
+        micro_batches = split_rows(batch, self.micro_rows)
+        units = [self.objective.units(micro) for micro in micro_batches]
+        names = list(units[0])
+        totals = self.strategy.sum([sum(unit[name] for unit in units) for name in names])
+        divisors = dict(zip(names, totals.clamp(min=1).to(torch.float32)))
+        loss = torch.zeros((), device=self.device)
+        try:
+            for number, micro in enumerate(micro_batches, start=1):
+                loss += self.strategy.forward_backward(
+                    micro.to(self.device), divisors, self.update.scale, last=number == len(micro_batches)
+                )
+        except torch.OutOfMemoryError:
+            if self.micro_rows == 1 or self.strategy.world > 1:
+                raise UserError(
+                    f"out of memory with {self.micro_rows} rows of {self.recipe.batch.row_length} at a time; "
+                    "use a smaller batch.micro_batch_tokens, batch.row_length or model"
+                ) from None
+            self.micro_rows = largest_divisor(self.recipe.batch.rows, self.micro_rows // 2)
+            for optimizer in self.update.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            self.console.say(f"out of memory: going on with {self.micro_rows} rows at a time (same results)")
+        else:
+            return self.strategy.total(loss)
+        return self._gradients(batch)
+
+    # ------------------------------------------------------------------------- looking, saving, resuming
+
+    def _log(self) -> bool:
+        """Write a line of metrics; False when too many bad steps in a row made the run roll back."""
+        window, progress = self.window, self.progress
+        self.window = _Window()
+        if not window.losses:
+            return True
+        start = time.perf_counter()
+        synchronise(self.device)
+        window.seconds += time.perf_counter() - start  # work that was still under way
+        losses, norms = torch.stack([torch.stack(window.losses), torch.stack(window.norms)]).tolist()
+        tokens, positions = (int(x) for x in self.strategy.sum([window.tokens, window.positions]).tolist())
+        progress.tokens += tokens
+        progress.seconds += window.seconds
+        rate = tokens / max(window.seconds, 1e-9)
+        good = [n for n, norm in enumerate(norms) if np.isfinite(norm)]
+        mean = lambda values: float(np.mean([values[n] for n in good])) if good else float("nan")  # noqa: E731
+        line = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "loss": mean(losses),
+            "lr": self.update.optimizers[0].param_groups[0]["lr"],
+            "grad_norm": mean(norms),
+            "tokens_per_second": rate,
+            "padding": 1 - tokens / positions,
+            "mfu": rate / self.strategy.world * self.flops / self.matmul_rate,
+            "memory_gb": peak_memory_gb(self.device),
+            "data_time": window.data_seconds / max(window.seconds, 1e-9),
+            "epoch": self.loader.epoch(progress.step + progress.skipped),
+            "elapsed": progress.seconds,
+        }
+        if len(good) < len(norms):
+            line["bad_steps"] = len(norms) - len(good)
+        if self.metrics:
+            self.metrics.write(**line)
+        seconds_left = (progress.total_steps - progress.step) * window.seconds / len(losses)
+        self.console.step(line, progress.total_steps, seconds_left)
+        return self._judge([bool(np.isfinite(norm)) for norm in norms])
+
+    def _judge(self, finite: list[bool]) -> bool:
+        """Count bad steps; each was skipped and is written down. False after rolling back."""
+        for number, good in enumerate(finite, start=self.progress.step - len(finite)):
+            self.bad_steps = 0 if good else self.bad_steps + 1
+            if not good:
+                self._dump(number)
+            if self.bad_steps >= self.recipe.max_bad_steps:
+                self._roll_back()
+                return False
+        return True
+
+    def _dump(self, step: int) -> None:
+        """Write down the batch of a step whose loss or gradient was not finite, and name its documents.
+
+        A batch is a function of its step, so it is read again instead of being kept at every step.
+        """
+        if not self.is_main:
+            return
+        batch = self.loader.step(step + self.progress.skipped)
+        sources = [self.data.provenance(int(source)) for source in np.unique(batch.table["source"])]
+        path = self.run / "bad_steps" / f"step-{step:07d}.json"
+        path.parent.mkdir(exist_ok=True)
+        named = [f"{file}:{line}" for file, line in sources]
+        path.write_text(json.dumps({"step": step, "documents": named, "tokens": batch.tokens.tolist()}))
+        shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+        self.console.say(
+            f"step {step}: loss or gradient is not finite; step skipped, batch ({shown}) in {path}"
+        )
+
+    def _roll_back(self) -> None:
+        """Return to the newest checkpoint and pass over the data that led here."""
+        failed_at = self.progress.step + self.progress.skipped
+        checkpoint, _ = self.checkpoints.newest_whole()
+        if checkpoint is None:
+            raise WorkFailed(
+                f"{self.bad_steps} steps in a row were not finite and there is no checkpoint to return to; "
+                "try a lower optimizer.learning_rate, or --precision fp32"
+            )
+        if self.progress.step <= self.rolled_back_from:
+            raise WorkFailed(
+                "not finite again after rolling back; try a lower optimizer.learning_rate, or --precision fp32"
+            )
+        self.rolled_back_from = self.progress.step
+        total = self.progress.total_steps
+        training, self.progress = load_checkpoint(checkpoint, self.model)
+        self.update.load_state_dict(training)
+        self.progress.total_steps, self.progress.skipped = total, failed_at - self.progress.step
+        self.bad_steps, self.window = 0, _Window()
+        self.console.say(
+            f"{self.recipe.max_bad_steps} bad steps in a row: back to step {self.progress.step}, "
+            "going on with the data after them"
+        )
+
+    def _evaluate(self) -> bool:
+        """Held-out bits per byte; True when the run should stop early."""
+        if not len(self.held_out):
+            return False
+        progress, patience = self.progress, self.recipe.evaluation.patience
+        surprise = self.surprise()
+        value = surprise.bits_per_byte
+        better = progress.best is None or value < progress.best
+        if better:
+            progress.best, progress.best_step, progress.without_best = value, progress.step, 0
+            if self.is_main:
+                save_model(self.model, self.run / "best", self.tokenizer)
+        else:
+            progress.without_best += 1
+        if self.metrics:
+            scores = {"bits_per_byte": value, "loss": surprise.loss, "held_out_tokens": surprise.tokens}
+            self.metrics.write(step=progress.step, tokens=progress.tokens, eval=scores)
+        self.console.say(
+            f"step {progress.step:,}: held-out {value:.4f} bits/byte, loss {surprise.loss:.4f}"
+            + (" (best)" if better else f" (best {progress.best:.4f} at step {progress.best_step:,})")
+        )
+        if patience and progress.without_best >= patience:
+            self.console.say(f"no better result in {patience} evaluations: stopping")
+            progress.total_steps = progress.step
+            return True
+        return False
+
+    def surprise(self) -> Surprise:
+        """Of the held-out documents, in whole batches up to evaluation.max_tokens, shared by the processes."""
+        row = self.recipe.batch.row_length
+        batches = sequential_batches(self.data, self.held_out, row, self.micro_rows)
+        most = max(1, self.recipe.evaluation.max_tokens // (row * self.micro_rows))
+        mine = (b for n, b in zip(range(most), batches) if n % self.strategy.world == self.strategy.rank)
+        part = measure(self.model, mine, self.device)
+        nats, tokens, size = self.strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
+        return Surprise(nats, int(tokens), size)
+
+    @property
+    def is_main(self) -> bool:
+        return self.strategy.is_main
+
+    def _agree(self, *wishes: bool) -> list[bool]:
+        """For each wish, whether any process has it: all must save or stop after the same step."""
+        if self.strategy.world == 1:
+            return list(wishes)
+        return [count > 0 for count in self.strategy.sum([float(wish) for wish in wishes]).tolist()]
+
+    def _save_is_due(self) -> bool:
+        options = self.recipe.checkpoint
+        late = time.monotonic() - self.last_save > 60 * options.every_minutes
+        return late or bool(options.every and self.progress.step % options.every == 0)
+
+    def _save(self) -> None:
+        if self.is_main:
+            self.checkpoints.save(self.model, self.tokenizer, self.update.state_dict(), self.progress)
+        self.strategy.barrier()
+        self.last_save = time.monotonic()
+
+    def _resume(self) -> bool:
+        """Load the newest whole checkpoint of the run, if there is one."""
+        checkpoint, complaints = self.checkpoints.newest_whole()
+        for complaint in complaints:
+            self.console.say(f"{complaint}; going on from an earlier one")
+        if checkpoint is None:
+            return False
+        training, self.progress = load_checkpoint(checkpoint, self.model)
+        self.update.load_state_dict(training)
+        self.console.say(f"continuing from step {self.progress.step:,}")
+        return True
+
+    # ---------------------------------------------------------------------------------- before the loop
+
+    def _total_steps(self, resumed: bool) -> int:
+        """The steps of the whole run by its budget; a time budget is turned into steps once."""
+        budget, progress = self.recipe.budget, self.progress
+        if budget.steps:
+            return budget.steps
+        if budget.tokens:
+            return max(1, round(budget.tokens / self.recipe.batch.tokens_per_step))
+        if not budget.minutes:
+            return self.loader.steps(budget.epochs or 1)
+        if resumed and progress.minutes == budget.minutes:
+            return progress.total_steps
+        progress.minutes = budget.minutes
+        seconds_left = max(0.0, 60 * budget.minutes - progress.seconds)
+        steps = progress.step + max(1, int(seconds_left * 0.95 / self._seconds_per_step()))
+        self.console.say(f"{duration(seconds_left)} are enough for {steps:,} steps")
+        return steps
+
+    def _seconds_per_step(self) -> float:
+        """Time of one step's gradients, measured without changing anything; the slowest process counts."""
+        batch = self.loader.step(0, self.strategy.rank, self.strategy.world)
+        times = []
+        for _ in range(3):  # the first one compiles
+            start = time.perf_counter()
+            self._gradients(batch)
+            synchronise(self.device)
+            times.append(time.perf_counter() - start)
+        for optimizer in self.update.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        return float(self.strategy.sum([min(times)])[0]) / self.strategy.world * 1.05  # the update itself
+
+    def _compile(self, resumed: bool) -> None:
+        """Compile the blocks where it pays, or where the run so far did (plain arithmetic differs in bits)."""
+        choice = self.recipe.compile
+        if choice is None and resumed:
+            choice = self.progress.compiled
+        if choice is None:
+            choice = self.device.type == "cuda" or self._compiling_pays()
+        self.progress.compiled = choice and self.model.compile_blocks(self.console.say)
+
+    def _compiling_pays(self) -> bool:
+        if self.device.type != "cpu":
+            return False
+        budget = self.recipe.budget
+        if budget.minutes:
+            seconds = 60 * budget.minutes
+        else:
+            tokens = self._total_steps(False) * self.recipe.batch.tokens_per_step
+            seconds = tokens * self.flops / (0.4 * self.matmul_rate)  # 0.4: a usual share without compiling
+        return seconds * COMPILE_GAIN > COMPILE_SECONDS
+
+    def _check_first_loss(self) -> None:
+        """From zero, all tokens must be about equally likely: anything else is a faulty initialisation."""
+        if self.recipe.start or not len(self.held_out):
+            return
+        loss, expected = self.surprise().loss, float(np.log(self.model.config.vocab_size))
+        if self.metrics:
+            self.metrics.write(step=0, tokens=0, eval={"loss": loss})
+        if abs(loss / expected - 1) > 0.02:
+            self.console.say(f"warning: the first loss is {loss:.3f}, not ln V = {expected:.3f}; check the model")
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return next(n for n in range(max(1, min(limit, number)), 0, -1) if number % n == 0)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0 when finished; as a shell reports a signal otherwise (130 for Ctrl-C)."""
+    return 0 if outcome.signal is None else 128 + (outcome.signal or signal.SIGINT)
