@@ -181,18 +181,19 @@ def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
         [0] * 8 + [1] * 17,
         [0] * 3 + [1] * 3,
         [0] * 8 + [1],  # exactly a row
+        [0] * 8 + [1] + [0] * 8,  # the token that two pieces share is a target of the first only
     ]
     data = Documents([len(mask) for mask in masks], masks)
-    truncated = Loader(data, np.arange(4), 8, 1, seed=0, long="truncate")
+    truncated = Loader(data, np.arange(5), 8, 1, seed=0, long="truncate")
     assert truncated.stats.dropped_pieces == 1
     batches = [truncated.step(k) for k in range(truncated.steps_per_epoch)]
-    assert sorted(np.concatenate([batch.table["source"] for batch in batches])) == [1, 2, 3]
+    assert sorted(np.concatenate([batch.table["source"] for batch in batches])) == [1, 2, 3, 4]
     for batch in batches:
         check(batch, data)
         assert (batch.table["tokens"] > 0).all()
 
-    split = Loader(data, np.arange(4), 8, 1, seed=0, long="split")
-    assert split.stats.dropped_pieces == 2  # the first sixteen pairs of document 0
+    split = Loader(data, np.arange(5), 8, 1, seed=0, long="split")
+    assert split.stats.dropped_pieces == 3  # the first two pieces of document 0, the second of document 4
     batches = [split.step(k) for k in range(split.steps_per_epoch)]
     assert sum(map(num_targets, batches)) == sum(map(sum, masks))
 
