@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from minimind.errors import UserError
+from minimind.errors import UserError, WorkFailed
 
 # verb -> (module:function, help). The function takes the arguments after the verb; None returned means 0.
 VERBS: dict[str, tuple[str, str]] = {
@@ -56,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except WorkFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `minimind runs list | head`: the reader has seen enough

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420, 270  # of one plot, in SVG units: readable at the width of a phone
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 44, 40  # margins around the plotting area
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 40  # margins around the plotting area
 MOST_POINTS = 400  # of one line: more than one per pixel cannot be seen
+LEGEND_COLUMNS, LEGEND_LINE = 3, 15
 
 # Colours that stay apart for colour-blind readers (after Okabe and Ito), for a light and a dark ground.
 LIGHT = ("#0072b2", "#d55e00", "#00805e", "#b0478a", "#8a6d00", "#3a9bd9", "#6b5bb5", "#555555")
@@ -52,10 +53,11 @@ def line_plot(title: str, series: Sequence[Series], x_label: str = "", log_y: bo
     ys = [y for line in lines for _, y in line if y is not None]
     if ys:
         x_axis = Axis.around(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-        y_axis = Axis.around(min(ys), max(ys), HEIGHT - BOTTOM, TOP, log_y)
-        body = draw_axes(x_axis, y_axis, x_label)
+        legend = draw_legend(series) if len(series) > 1 else []
+        top = TOP + LEGEND_LINE * -(-len(legend) // LEGEND_COLUMNS)
+        y_axis = Axis.around(min(ys), max(ys), HEIGHT - BOTTOM, top, log_y)
+        body = legend + draw_axes(x_axis, y_axis, x_label)
         body += [path for i, line in enumerate(lines) for path in draw_line(line, x_axis, y_axis, i % len(LIGHT))]
-        body += draw_legend(series) if len(series) > 1 else []
     else:
         body = [label("no values", (LEFT + WIDTH - RIGHT) / 2, HEIGHT / 2, "middle")]
     return (
@@ -158,7 +160,7 @@ class Axis:
         return round_ticks(self.low, self.high)
 
 
-def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """At most `most` + 1 multiples of 1, 2 or 5 times a power of ten between two values."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(f * power for f in (1, 2, 5, 10) if (high - low) / (f * power) <= most)
@@ -207,12 +209,16 @@ def draw_line(line: list[Point], x_axis: Axis, y_axis: Axis, colour: int) -> lis
 
 
 def draw_legend(series: Sequence[Series]) -> list[str]:
-    """The names of the lines, in one row below the title; long ones are cut."""
-    room = (WIDTH - LEFT - RIGHT) / len(series)
+    """The names of the lines below the title; of a long one the middle is left out."""
+    columns = min(LEGEND_COLUMNS, len(series))
+    room = (WIDTH - LEFT - RIGHT) / columns
+    half = int((room - 24) / 6.2 / 2)  # letters; one is about 6.2 wide
     drawn = []
     for i, one in enumerate(series):
-        x, most = LEFT + i * room, max(3, int(room / 6) - 3)  # a letter is about 6 wide
-        name = one.name if len(one.name) <= most else one.name[: most - 1] + "…"
-        drawn.append(f'<rect class="dot{i % len(LIGHT)}" x="{x:.1f}" y="27" width="10" height="4" rx="2"/>')
-        drawn.append(f"<g><title>{escape(one.name)}</title>{label(name, x + 14, 33, 'start')}</g>")
+        x, y = LEFT + i % columns * room, TOP + i // columns * LEGEND_LINE
+        name = one.name if len(one.name) <= 2 * half else f"{one.name[: half - 1]}…{one.name[-half:]}"
+        drawn.append(
+            f"<g><title>{escape(one.name)}</title>{label(name, x + 15, y + 4, 'start')}"
+            f'<rect class="dot{i % len(LIGHT)}" x="{x:.1f}" y="{y - 2}" width="10" height="4" rx="2"/></g>'
+        )
     return drawn

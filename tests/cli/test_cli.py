@@ -10,7 +10,7 @@ import types
 import pytest
 
 from minimind import cli
-from minimind.errors import UserError
+from minimind.errors import UserError, WorkFailed
 
 HEAVY = {"torch", "numpy", "tokenizers", "transformers", "safetensors", "jinja2", "yaml", "rich"}
 
@@ -128,6 +128,12 @@ def test_full_disk(verb, capsys, error):
     verb(raising(error))
     assert cli.main(["probe"]) == 2
     assert capsys.readouterr().err == "error: the disk is full; free some space and run the same command again\n"
+
+
+def test_failed_work_is_one_line_too(verb, capsys):
+    verb(raising(WorkFailed("the loss is not finite")))
+    assert cli.main(["probe"]) == 1
+    assert capsys.readouterr().err == "error: the loss is not finite\n"
 
 
 def test_our_fault_has_a_traceback(verb, capsys):
