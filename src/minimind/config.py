@@ -10,6 +10,7 @@ that says where it stands.
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import itertools
 import json
@@ -150,6 +151,7 @@ def default_of(field: dataclasses.Field, hint: Any, owner: Any) -> Any:
     return field.default_factory()  # type: ignore[operator,misc]
 
 
+@functools.cache
 def docstrings(config_type: type) -> dict[str, str]:
     """The string literal below each field, inherited fields included."""
     found: dict[str, str] = {}

@@ -106,11 +106,12 @@ def show(arguments: argparse.Namespace) -> None:
         print_json({**values, "command": command, "recipe": one.recipe, "environment": one.environment})
         return
     steps, total = values["steps"], values["total_steps"]
+    planned = f" of {total:,}" if total and total != steps else ""
     started = values["started"]
     facts = {
         "stage": f"{one.stage} ({one.status})",
         "started": datetime.fromtimestamp(started).isoformat(" ", "seconds") if started else None,
-        "trained": f"{steps:,}{f' of {total:,}' if total and total != steps else ''} steps, {short(values['tokens'])} tokens",
+        "trained": f"{steps:,}{planned} steps, {short(values['tokens'])} tokens",
         "time": f"{values['seconds'] / 60:.1f} minutes" if values["seconds"] else None,
         "loss": number(values["loss"]),
         "bits per byte": number(values["bits_per_byte"], values["best_bits_per_byte"]),
