@@ -50,8 +50,6 @@ def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) 
         batch = batch.to(device)
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
         with torch.no_grad():
-            nats += linear_cross_entropy(
-                hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten()
-            )
+            nats += linear_cross_entropy(hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten())
     total.nats = float(nats)
     return total

@@ -65,9 +65,7 @@ class Muon(torch.optim.Optimizer):
             for parameters in by_shape.values():
                 self._step_stack(parameters, group["lr"], group["momentum"], group["weight_decay"])
 
-    def _step_stack(
-        self, parameters: list[torch.Tensor], lr: float, momentum: float, weight_decay: float
-    ) -> None:
+    def _step_stack(self, parameters: list[torch.Tensor], lr: float, momentum: float, weight_decay: float) -> None:
         """One step of all matrices of one shape: their Newton-Schulz products run as one batch."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         assert len(gradients) == len(parameters), "a parameter without gradient"

@@ -105,9 +105,7 @@ def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
         _enter(run, recipe, data)
     model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
     objective = STAGES[recipe.stage].OBJECTIVE()
-    trainer = Trainer(
-        recipe, run, model, tokenizer, data, train_documents, held_out, objective, strategy, console
-    )
+    trainer = Trainer(recipe, run, model, tokenizer, data, train_documents, held_out, objective, strategy, console)
     state = {"stage": recipe.stage, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
     if strategy.is_main:
         write_json(run / "state.json", {**state, "status": "running"})

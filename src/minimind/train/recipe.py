@@ -162,9 +162,7 @@ class Recipe:
             raise UserError(f"batch.row_length {row} is too short; give at least 8")
         if step % row or step < row:
             near = max(1, round(step / row)) * row
-            raise UserError(
-                f"batch.tokens_per_step {step} is not a multiple of batch.row_length {row}; {near} is"
-            )
+            raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.row_length {row}; {near} is")
         if micro < 1:
             raise UserError(f"batch.micro_batch_tokens {micro} must be at least 1")
         given = [name for name, value in vars(self.budget).items() if value is not None]

@@ -86,9 +86,7 @@ class Trainer:
         self.model = model.to(self.device).train()
         self.model.compute_dtype = dtype
         batch = recipe.batch
-        self.loader = Loader(
-            data, train_documents, batch.row_length, batch.rows, recipe.seed, batch.long_documents
-        )
+        self.loader = Loader(data, train_documents, batch.row_length, batch.rows, recipe.seed, batch.long_documents)
         self.micro_rows = largest_divisor(
             batch.rows // strategy.world, max(1, batch.micro_batch_tokens // batch.row_length)
         )
@@ -270,9 +268,7 @@ class Trainer:
         named = [f"{file}:{line}" for file, line in sources]
         path.write_text(json.dumps({"step": step, "documents": named, "tokens": batch.tokens.tolist()}))
         shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-        self.console.say(
-            f"step {step}: loss or gradient is not finite; step skipped, batch ({shown}) in {path}"
-        )
+        self.console.say(f"step {step}: loss or gradient is not finite; step skipped, batch ({shown}) in {path}")
 
     def _roll_back(self) -> None:
         """Return to the newest checkpoint and pass over the data that led here."""
@@ -369,6 +365,13 @@ class Trainer:
         return True
 
     # ---------------------------------------------------------------------------------- before the loop
+
+    def forecast(self) -> tuple[int, float]:
+        """Steps of the run and seconds of each, as timed here and now; nothing is changed."""
+        self.strategy.prepare(self.model, self.objective)
+        compiled = self.recipe.compile or (self.recipe.compile is None and self._compiling_pays())
+        seconds = self._seconds_per_step() * (1 - COMPILE_GAIN if compiled else 1)
+        return self._total_steps(False), seconds
 
     def _total_steps(self, resumed: bool) -> int:
         """The steps of the whole run by its budget; a time budget is turned into steps once."""

@@ -1,0 +1,125 @@
+"""`minimind eval ppl|skills`: how good a model is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+SKILLS = "identity, facts, translation, arithmetic, strings, recall across turns, tool use, stopping"
+
+
+def run(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    report = options.run(options)
+    if options.json:
+        print(json.dumps(report, ensure_ascii=False))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="minimind eval",
+        description="Measure a model.",
+        epilog="examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat --json",
+        formatter_class=raw,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
+        child = verbs.add_parser(
+            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=raw
+        )
+        child.set_defaults(run=function)
+        child.add_argument("model", metavar="MODEL", help="model or run directory")
+        child.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+        child.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        return child
+
+    child = verb(
+        "ppl",
+        ppl,
+        "bits per byte and perplexity on texts or conversations",
+        "minimind eval ppl runs/base --data zh.jsonl en.jsonl --row-length 512",
+    )
+    child.add_argument("--data", nargs="+", type=Path, required=True, metavar="FILE", help="each is measured alone")
+    child.add_argument("--row-length", type=int, default=512, help="longest context in tokens (default: 512)")
+    child.add_argument("--max-tokens", type=int, help="tokens read of each file (default: all)")
+
+    child = verb(
+        "skills", skills, f"held-out questions of the embedded world: {SKILLS}", "minimind eval skills runs/chat"
+    )
+    child.add_argument("--per-skill", type=int, default=200, help="questions of each skill (default: 200)")
+    child.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
+    child.add_argument("--max-tokens", type=int, default=96, help="longest answer (default: 96)")
+    return parser
+
+
+def ppl(options: argparse.Namespace) -> dict[str, Any]:
+    """Long documents are read in pieces of at most --row-length tokens that do not overlap."""
+    import numpy as np
+
+    from minimind.data.loader import sequential_batches
+    from minimind.data.prepare import prepare
+    from minimind.errors import UserError
+    from minimind.eval.perplexity import measure
+    from minimind.model import load_model
+    from minimind.model.io import model_directory
+    from minimind.tokenizer import Tokenizer
+    from minimind.train.parallel import pick_device
+
+    if options.row_length < 2:
+        raise UserError(f"--row-length {options.row_length} is too short; give at least 2")
+    directory, device = model_directory(options.model), pick_device(options.device)
+    model, tokenizer = load_model(directory, device=device), Tokenizer.load(directory)
+    rows = max(1, 8192 // options.row_length)
+    results = []
+    for file in options.data:
+        data = prepare([file], tokenizer, "auto")
+        batches = sequential_batches(data, np.arange(len(data)), options.row_length, rows)
+        most = (options.max_tokens or data.num_tokens) // (rows * options.row_length) + 1
+        surprise = measure(model, (batch for _, batch in zip(range(most), batches)), device)
+        results.append({"file": str(file), **surprise.to_dict(), "perplexity": float(np.exp(surprise.loss))})
+    report = {"model": str(directory), "row_length": options.row_length, "results": results}
+    if not options.json:
+        header = ["file", "tokens", "bytes", "bits per byte", "loss", "perplexity"]
+        show(
+            [header]
+            + [
+                [r["file"], f"{r['tokens']:,}", f"{r['bytes']:,.0f}", f"{r['bits_per_byte']:.4f}"]
+                + [f"{r['loss']:.4f}", f"{r['perplexity']:.2f}"]
+                for r in results
+            ]
+        )
+    return report
+
+
+def skills(options: argparse.Namespace) -> dict[str, Any]:
+    from minimind.data.world.questions import questions
+    from minimind.eval.skills import evaluate
+    from minimind.infer.engine import Engine
+    from minimind.model import load_model
+    from minimind.model.io import model_directory
+    from minimind.tokenizer import Tokenizer
+    from minimind.train.parallel import pick_device
+
+    directory = model_directory(options.model)
+    model = load_model(directory, device=pick_device(options.device))
+    tokenizer = Tokenizer.load(directory)
+    asked = questions(options.seed, options.per_skill)
+    report = evaluate(Engine(model, max_batch=128), tokenizer, asked, options.max_tokens)
+    if not options.json:
+        show(report.rows())
+    return {"model": str(directory), **report.to_dict()}
+
+
+def show(rows: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0])
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,63 @@
+"""`minimind quickstart`: from an empty machine to a model that talks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EPILOG = """examples:
+  minimind quickstart                  about ten minutes on a laptop
+  minimind quickstart --smoke          the whole chain in a minute; the model learns next to nothing
+
+Ctrl-C stops and saves; the same command again goes on."""
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="minimind quickstart",
+        description="Generate a corpus, train a tokenizer and a small model on it, teach it to chat, examine it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--smoke", action="store_true", help="a tiny version that only shows that all works")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: runs/quickstart)")
+    parser.add_argument("--seed", type=int, default=0, help="of corpus, weights and order (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    options = parser.parse_args(argv)
+
+    from minimind.commands.train import recipe_file
+    from minimind.quickstart import FULL, SMOKE, Stopped, quickstart
+    from minimind.train.trainer import exit_code
+
+    out = options.out or Path("runs") / ("quickstart-smoke" if options.smoke else "quickstart")
+    try:
+        results = quickstart(out, SMOKE if options.smoke else FULL, options.seed, recipe_file)
+    except (Stopped, KeyboardInterrupt) as stop:
+        print("\nstopped; the same command again goes on from here", file=sys.stderr)
+        return exit_code(stop.outcome) if isinstance(stop, Stopped) else 130
+    if options.json:
+        import json
+
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        show(results, out)
+    return 0
+
+
+def show(results: dict, out: Path) -> None:
+    """The table, a few dialogues, and what to do next."""
+    from rich.console import Console
+
+    from minimind.commands.eval import show as show_table
+    from minimind.quickstart import skill_table, stage_table
+
+    show_table(stage_table(results))
+    show_table(skill_table(results))
+    console = Console()
+    for talk in results["stages"][-1]["dialogues"][:4]:
+        for message in talk:
+            console.print(f"{message['role']:>9}: {message['content']}", markup=False, highlight=False)
+        console.print()
+    console.print(f"report:     {out / 'report.html'}", highlight=False)
+    console.print(f"talk to it: minimind chat {out / 'chat'}", highlight=False)

@@ -1,0 +1,164 @@
+"""The whole chain in one call: corpus, tokenizer, pretraining, fine-tuning, evaluation, report.
+
+Every step leaves its result in a directory of its own and is passed over when that is complete, so the same call
+continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minimind.data.formats import read_texts
+from minimind.data.world import write_world
+from minimind.data.world.questions import questions
+from minimind.eval.skills import evaluate, sample_dialogues
+from minimind.infer.engine import Engine
+from minimind.model import load_model
+from minimind.model.io import replace_directory, write_json
+from minimind.report import Dialogues, Plots, Table, write_report
+from minimind.stages.launch import environment, launch, resolve
+from minimind.tokenizer import Tokenizer
+from minimind.tokenizer.train import train as train_tokenizer
+from minimind.train.console import TrainingConsole
+from minimind.train.figures import plots, rows
+from minimind.train.parallel import pick_device
+from minimind.train.runs import read_run
+from minimind.train.trainer import Outcome
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    pretrain_bytes: int
+    conversations: int
+    vocab_size: int
+    questions_per_skill: int
+    pretrain_flags: tuple[str, ...] = ()
+    sft_flags: tuple[str, ...] = ()
+
+
+FULL = Size(pretrain_bytes=6_000_000, conversations=20_000, vocab_size=2560, questions_per_skill=200)
+SMOKE = Size(
+    pretrain_bytes=400_000,
+    conversations=1_000,
+    vocab_size=1024,
+    questions_per_skill=10,
+    pretrain_flags=("--budget.tokens", "40960", "--compile", "false"),
+    sft_flags=("--budget.tokens", "36864", "--compile", "false"),
+)
+
+
+@dataclass(frozen=True)
+class Stopped(Exception):
+    """A training was interrupted and saved."""
+
+    outcome: Outcome
+
+
+def quickstart(out: Path, size: Size, seed: int, recipe_file: Callable[[str], Path]) -> dict[str, Any]:
+    """Run what is not done yet; returns the content of `results.json`. Raises Stopped on Ctrl-C in a training."""
+    world, tokenizer_dir = out / "world", out / "tokenizer"
+    console = TrainingConsole(quiet=False)
+    if not world.exists():
+        console.say("[1/6] writing the corpus")
+        partial = world.with_name("world.partial")
+        write_world(partial, seed, size.pretrain_bytes, size.conversations, per_skill=size.questions_per_skill)
+        replace_directory(partial, world)
+    if not (tokenizer_dir / "tokenizer.json").exists():
+        console.say(f"[2/6] training a tokenizer of {size.vocab_size} ids")
+        texts = read_texts([world / "pretrain.jsonl", world / "sft.jsonl"])
+        train_tokenizer(texts, size.vocab_size).save(tokenizer_dir)
+    plan = [
+        ("base", "pretrain", "pretrain.jsonl", size.pretrain_flags, {"tokenizer": str(tokenizer_dir)}),
+        ("chat", "sft", "sft.jsonl", size.sft_flags, {"start": str(out / "base")}),
+    ]
+    results: dict[str, Any] = {"environment": environment(), "seed": seed, "stages": []}
+    for number, (name, stage, file, flags, given) in enumerate(plan):
+        console.say(f"[{3 + 2 * number}/6] {stage}")
+        recipe = resolve(
+            stage,
+            list(flags),
+            [recipe_file(f"quickstart-{stage}")],
+            {**given, "data": [str(world / file)], "seed": seed},
+        )
+        outcome = launch(recipe, out / name, console)
+        if outcome.status == "stopped":
+            raise Stopped(outcome)
+        console.say(f"[{4 + 2 * number}/6] {8 * size.questions_per_skill} held-out questions")
+        results["stages"].append(_result(out / name, stage, seed, size.questions_per_skill))
+    write_json(out / "results.json", results)
+    _report(out, results)
+    return results
+
+
+def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
+    """What a finished training reached: speed, held-out bits per byte, skills, sample dialogues; made once."""
+    path = run / "result.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    device = pick_device()
+    model, tokenizer = load_model(run / "model", device=device), Tokenizer.load(run / "model")
+    engine = Engine(model, max_batch=128)
+    report = evaluate(engine, tokenizer, questions(seed, per_skill))
+    state = json.loads((run / "state.json").read_text(encoding="utf-8"))
+    result = {
+        "stage": stage,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens": state["tokens"],
+        "seconds": state["seconds"],
+        "tokens_per_second": state["tokens"] / state["seconds"],
+        "bits_per_byte": read_run(run).summary()["bits_per_byte"],
+        "skills": report.to_dict(),
+        "dialogues": sample_dialogues(engine, tokenizer),
+    }
+    write_json(path, result)
+    return result
+
+
+def skill_table(results: dict[str, Any]) -> list[list[str]]:
+    """A header, then for each skill the accuracy after every stage with its 95% interval; last the mean."""
+    stages = results["stages"]
+    names = [*stages[0]["skills"]["skills"], "mean"]
+    table = [["skill", *(f"after {stage['stage']}" for stage in stages)]]
+    for name in names:
+        scores = [
+            stage["skills"]["macro"] if name == "mean" else stage["skills"]["skills"][name] for stage in stages
+        ]
+        table.append([name, *(f"{s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in scores)])
+    return table
+
+
+def stage_table(results: dict[str, Any]) -> list[list[str]]:
+    """A header, then a line for each stage: tokens, speed, held-out bits per byte, mean accuracy."""
+    table = [["stage", "tokens", "minutes", "tokens/s", "bits/byte", "skills"]]
+    for stage in results["stages"]:
+        table.append(
+            [
+                stage["stage"],
+                f"{stage['tokens']:,}",
+                f"{stage['seconds'] / 60:.1f}",
+                f"{stage['tokens_per_second']:,.0f}",
+                f"{stage['bits_per_byte']:.3f}",
+                f"{stage['skills']['macro']['accuracy']:.1%}",
+            ]
+        )
+    return table
+
+
+def _report(out: Path, results: dict[str, Any]) -> None:
+    stages, skills = stage_table(results), skill_table(results)
+    talks = results["stages"][-1]["dialogues"]
+    runs = [read_run(out / name) for name in ("base", "chat")]
+    sections = [
+        Table("Stages", "各阶段", stages[1:], stages[0]),
+        Table("Held-out questions", "留出题目", skills[1:], skills[0]),
+        Dialogues("Sample dialogues", "对话样例", [(f"{n}", talk) for n, talk in enumerate(talks, start=1)]),
+        *(Plots(f"Curves: {run.name}", "曲线", plots([run])) for run in runs),
+        Table("Environment", "运行环境", rows({**results["environment"], "command": None})),
+    ]
+    write_report(out / "report.html", "MiniMind quickstart", sections)
