@@ -94,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     child = verb("world", world, "write the built-in bilingual corpus", "minimind data world --out world --seed 0")
     child.add_argument("--out", type=Path, required=True, metavar="DIR", help="the directory to write to")
     child.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other documents (default 0)")
+    sizes = {
+        "pretrain-bytes": "UTF-8 bytes of text for pretraining",
+        "sft": "conversations",
+        "preference": "preference pairs",
+        "rl": "prompts for reinforcement learning",
+        "per-skill": "held-out questions of each skill",
+    }
+    for name, text in sizes.items():
+        child.add_argument(f"--{name}", type=_positive, metavar="N", help=f"how many {text}")
 
     verbs.add_parser("get", help="download a published data set", add_help=False)
     return parser
@@ -209,9 +218,9 @@ def check(arguments: argparse.Namespace) -> int:
 
     found = check(arguments.files, on_bad, tokenizer, arguments.context)
     if arguments.json:
-        print(json.dumps({**found.as_dict(), "bad": bad_lines}, ensure_ascii=False))
+        print(json.dumps({**vars(found), "bad": bad_lines}, ensure_ascii=False))
         return 1 if found.bad_lines else 0
-    schemas = ", ".join(f"{count:,} {name}" for name, count in found.schemas.most_common())
+    schemas = ", ".join(f"{count:,} {name}" for name, count in found.schemas.items())
     print(f"{found.documents:,} documents ({schemas or 'none'}), {found.bad_lines:,} bad lines")
     print(f"{found.duplicates:,} duplicates, {found.empty_answers:,} empty answers")
     if tokenizer:
@@ -224,5 +233,7 @@ def check(arguments: argparse.Namespace) -> int:
 def world(arguments: argparse.Namespace) -> None:
     from minimind.data.world import write_world
 
-    write_world(arguments.out, seed=arguments.seed)
-    print(f"wrote the built-in corpus to {arguments.out}")
+    names = ("pretrain_bytes", "sft", "preference", "rl", "per_skill")
+    sizes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    for path in write_world(arguments.out, seed=arguments.seed, **sizes).values():
+        print(path)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,15 +31,12 @@ class Findings:
 
     documents: int = 0
     bad_lines: int = 0
-    schemas: Counter[str] = field(default_factory=Counter)
+    schemas: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     empty_answers: int = 0
     tokens: int = 0
     longest: int = 0
     longer_than_context: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def check(
@@ -62,7 +58,7 @@ def check(
     for file in files:
         for document in _good_documents(file, report):
             found.documents += 1
-            found.schemas[document.schema] += 1
+            found.schemas[document.schema] = found.schemas.get(document.schema, 0) + 1
             hashes.append(document.hash)
             found.empty_answers += document.kind == "rl" and not document.gt
             if tokenizer:

@@ -153,7 +153,7 @@ def _paragraphs(lines: Iterator[Record]) -> Iterator[Record]:
                 start = line
             size += MAX_RECORD + 1 if data is None else len(data) + 1
             if data is not None and size <= MAX_RECORD:
-                parts.append(data)
+                parts.append(data.removesuffix(b"\r"))
             else:
                 parts = []
         elif size:

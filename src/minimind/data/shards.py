@@ -94,7 +94,7 @@ class ShardWriter:
         while first < len(docs):
             room = self.shard_tokens - (self._files["ids"].length if self._files else 0)
             last = int(np.searchsorted(ends, token + room, side="right"))
-            if last == first:  # the next document does not fit any more
+            if last <= first:  # the next document does not fit any more
                 if self._files:
                     self._close_shard()
                     continue
@@ -210,7 +210,7 @@ class ShardSet:
             try:
                 # asarray: slicing a plain view of the mapping is ten times quicker than slicing np.memmap
                 shard = {column: np.asarray(np.load(path, mmap_mode="r")) for column, path in paths.items()}
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise UserError(f"{directory} is damaged ({error}); delete it and prepare again") from None
             expected = [sizes["documents" if column == "docs" else "tokens"] for column in columns]
             if [len(shard[column]) for column in columns] != expected:

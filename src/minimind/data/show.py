@@ -56,10 +56,13 @@ def sample(files: Sequence[Path], count: int, seed: int) -> list[Document | BadL
 
 
 def sequences(document: Document, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], list[int]]]:
-    """(name, ids, mask) of what a document is trained as; a preference has two sequences."""
+    """(name, ids, mask) of what a document is trained as, or of an RL prompt; a preference has two sequences."""
     if document.kind == "pretrain":
         encoded = encode_texts([document.text], tokenizer)[0]
         yield "text", encoded.ids.tolist(), encoded.mask.tolist()
+        return
+    if document.messages and all(message["role"] != "assistant" for message in document.messages):
+        yield "prompt", *tokenizer.encode_chat(document.messages, document.tools, add_generation_prompt=True)
         return
     sides = {"chat": document.messages, "chosen": document.chosen, "rejected": document.rejected}
     for name, messages in sides.items():
