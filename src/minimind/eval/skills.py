@@ -6,22 +6,13 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from minimind.data.world.sample import Message, Question, assistant, user
-from minimind.infer.engine import Completion, Engine, SamplingParams
-
-
-class ChatTokenizer(Protocol):
-    """What of the tokenizer is used here."""
-
-    def encode_chat(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = False
-    ) -> tuple[list[int], list[int]]: ...
-
-    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
+from minimind.infer.engine import Completion, Engine
+from minimind.infer.sampler import SamplingParams
+from minimind.tokenizer import Tokenizer, parse_assistant
 
 
 # --- grading ---------------------------------------------------------------------------------------------------------
@@ -60,31 +51,20 @@ def _states(text: str, value: str) -> bool:
     return re.search(rf"(?<![0-9a-z-])(?<!\d[.,:]){re.escape(value)}(?![0-9a-z])(?![.,:]\d)", text) is not None
 
 
-def _calls(text: str) -> list[Any]:
-    """The tool calls in the text as (name, arguments); a call that is no JSON object is None."""
-    calls: list[Any] = []
-    for body in re.findall(r"<tool_call>(.*?)</tool_call>", text, flags=re.DOTALL):
-        try:
-            call = json.loads(body)
-            arguments = call["arguments"]
-            calls.append((call["name"], json.loads(arguments) if isinstance(arguments, str) else arguments))
-        except (ValueError, KeyError, TypeError):
-            calls.append(None)
-    return calls
-
-
 def _is_list(text: str, members: set[str], count: int) -> bool:
-    items = [normal(item) for item in re.split(r",|、|\n| and |和", normal(text)) if item.strip()]
+    items = [normal(item) for item in re.split(r",|、| and |和", text) if item.strip()]
     return len(items) == count == len(set(items)) and members.issuperset(items)
 
 
 def grade(question: Question, text: str) -> bool:
     """Whether the text is a right answer; see `Sample` for the checks."""
-    text = re.sub(r"^\s*<think>.*?</think>", "", text, flags=re.DOTALL).strip()
+    said = parse_assistant(text)
     if question.check == "tool_call":
-        wanted = json.loads(question.gt[0])
-        return _calls(text) == [(wanted["name"], wanted["arguments"])]
-    answer, right = normal(text), [normal(value) for value in question.gt]
+        return said["tool_calls"] == [json.loads(question.gt[0])]
+    content = said["content"].strip()
+    if said["tool_calls"] or not content:
+        return False
+    answer, right = normal(content), [normal(value) for value in question.gt]
     match question.check:
         case "exact":
             return answer in right
@@ -93,10 +73,10 @@ def grade(question: Question, text: str) -> bool:
         case "states":
             return len(answer) <= LONGEST_ANSWER and all(_states(answer, value) for value in right)
         case "list":
-            return _is_list(text, set(right), question.count)
+            return _is_list(answer, set(right), question.count)
         case "sentence":
-            ends = re.findall(rf"[{SENTENCE_ENDS}\n]", text)
-            return len(ends) == 1 and text[-1] == ends[0] and all(_states(answer, value) for value in right)
+            ends = re.findall(rf"[{SENTENCE_ENDS}\n]", content)
+            return len(ends) == 1 and content[-1] == ends[0] and all(_states(answer, value) for value in right)
     raise ValueError(f"no such check: {question.check}")
 
 
@@ -183,7 +163,7 @@ def _span(interval: tuple[float, float]) -> str:
 
 
 def _answer(
-    engine: Engine, tokenizer: ChatTokenizer, prompts: list[list[Message]], max_tokens: int
+    engine: Engine, tokenizer: Tokenizer, prompts: list[list[Message]], max_tokens: int
 ) -> list[tuple[str, Completion]]:
     """The greedy answer to each conversation, in one batch. Control tokens stay in the text: tool calls are made of
     them, and a stray one makes an answer wrong."""
@@ -194,7 +174,7 @@ def _answer(
 
 def evaluate(
     engine: Engine,
-    tokenizer: ChatTokenizer,
+    tokenizer: Tokenizer,
     questions: list[Question],
     max_tokens: int = 96,
     keep: int = 5,
@@ -238,7 +218,7 @@ DIALOGUES: tuple[tuple[str, ...], ...] = (
 )
 
 
-def sample_dialogues(engine: Engine, tokenizer: ChatTokenizer, max_tokens: int = 160) -> list[list[Message]]:
+def sample_dialogues(engine: Engine, tokenizer: Tokenizer, max_tokens: int = 160) -> list[list[Message]]:
     """The fixed dialogues, each turn answered greedily with the model's own earlier answers before it."""
     talks: list[list[Message]] = [[] for _ in DIALOGUES]
     for turn in range(max(map(len, DIALOGUES))):

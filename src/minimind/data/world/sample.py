@@ -1,0 +1,63 @@
+"""What every skill makes: messages that end with the right answer, and how to check an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+LANGUAGES = ("zh", "en")
+Message = dict[str, str]
+
+
+def user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str, **extra: str) -> Message:
+    """`extra` may hold `reasoning_content` or `tool_calls` (JSON text)."""
+    return {"role": "assistant", "content": content, **extra}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A conversation whose last message is the assistant's right answer.
+
+    check  "answer": the answer is one of `gt`, or one short sentence that ends in one
+           "exact": the answer is one of `gt`
+           "states": the answer contains all of `gt`, as whole words and numbers
+           "tool_call": the answer calls the tool named in gt[0] (JSON text) with the same arguments
+           "list": the answer is `count` different members of `gt`
+           "sentence": the answer is one sentence that contains all of `gt`
+    """
+
+    skill: str
+    lang: str
+    messages: list[Message]
+    gt: list[str]
+    check: str = "answer"
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out question: the published RL schema (last assistant turn empty) and what a right answer is."""
+
+    skill: str
+    lang: str
+    conversations: list[Message]
+    gt: list[str]
+    check: str = "answer"
+    count: int = 0
+
+    @classmethod
+    def of(cls, sample: Sample) -> Question:
+        conversation = [*sample.messages[:-1], assistant("")]
+        return cls(sample.skill, sample.lang, conversation, sample.gt, sample.check, sample.count)
+
+    @property
+    def prompt(self) -> list[Message]:
+        """The messages before the empty assistant turn."""
+        return self.conversations[:-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))

@@ -1,0 +1,7 @@
+"""What the world knows: plain tables, written by hand."""
+
+
+def table(text: str) -> list[tuple[str, ...]]:
+    """The rows of a hand-written table: one row a line (or several, parted by `;`), columns parted by commas."""
+    rows = text.replace(";", "\n").strip().splitlines()
+    return [tuple(cell.strip() for cell in row.split(",")) for row in rows if row.strip()]
