@@ -54,7 +54,9 @@ def parse_assistant(
 
 
 def _pieces_of_text(text: str) -> list[Piece]:
-    text = text.rstrip("\n").removesuffix(EOS)
+    body, closing, rest = text.rpartition(EOS)
+    if closing and not rest.strip("\n"):
+        text = body
     pattern = "(" + "|".join(sorted(MARKERS)) + ")"
     return [Piece(part, part in MARKERS) for part in re.split(pattern, text) if part]
 
