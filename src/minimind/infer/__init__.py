@@ -1,0 +1,1 @@
+"""Generation: the engine, the sampler, incremental text and conversations."""

@@ -108,7 +108,7 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, config: dict[str, Any], where: str = "config.json") -> ModelConfig:
-        """Read a Hugging Face config; whatever would change the computation and is not supported is refused."""
+        """Read a Hugging Face config; what would change the computation and is not supported is refused."""
         rope = config.get("rope_parameters") or {}  # transformers 5 nests theta here
         config = {"rope_theta": rope.get("rope_theta", 1e4), **config}
         scaling = config.get("rope_scaling") or ({} if rope.get("rope_type") == "default" else rope)

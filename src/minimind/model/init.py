@@ -9,9 +9,9 @@
 | o_proj, down_proj                  | zero: every block begins as the identity                         |
 | norms                              | one                                                              |
 
-The first loss must be ln V. With zero output projections the last hidden state is the token's own embedding e
-scaled to length sqrt(D), so a tied head gives that token the logit D·std: a std above about 3/D would make the
-model sure, from the start, that every token repeats.
+The first loss must be ln V. With zero output projections the last hidden state is the token's own embedding
+scaled to length sqrt(D), so a tied head gives that token the logit D·std: a std above about 3/D would make
+the model sure, from the start, that every token repeats.
 """
 
 from __future__ import annotations

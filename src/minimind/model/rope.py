@@ -1,4 +1,4 @@
-"""Rotary position embeddings (Su et al. 2021, arXiv:2104.09864), in the half-rotated layout of Hugging Face."""
+"""Rotary position embeddings (Su et al. 2021, arXiv:2104.09864), half-rotated as in Hugging Face."""
 
 from __future__ import annotations
 
