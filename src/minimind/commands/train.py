@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import resources
 from pathlib import Path
@@ -67,6 +68,8 @@ def run(argv: list[str]) -> int:
         return 0
     out = options.out or Path("runs") / options.stage
     outcome = launch(recipe, out, TrainingConsole(options.quiet))
+    if os.environ.get("RANK", "0") != "0":
+        return exit_code(outcome)  # one process speaks for all
     if outcome.status == "stopped":
         print(f"saved at step {outcome.progress.step}; the same command again continues", file=sys.stderr)
     elif not options.quiet:

@@ -41,7 +41,9 @@ def linear_cross_entropy(
         weights_N = (targets_N != IGNORE).float()
     else:
         weights_N = weights_N * (targets_N != IGNORE)
-    return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N)  # type: ignore
+    differentiable = torch.is_grad_enabled()  # inside an autograd.Function it never is
+    arguments = (hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N, differentiable)
+    return _ChunkedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -52,12 +54,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight_VD: torch.Tensor,
         targets_N: torch.Tensor,
         weights_N: torch.Tensor,
+        differentiable: bool,
     ) -> torch.Tensor:
         rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
         weight = weight_VD.to(hidden_ND.dtype)
         wide = torch.promote_types(hidden_ND.dtype, torch.float32)
         loss = torch.zeros((), dtype=wide, device=hidden_ND.device)
-        needs_grad = any(ctx.needs_input_grad)
+        needs_grad = differentiable and any(ctx.needs_input_grad)
         grad_hidden = torch.empty_like(hidden_ND) if needs_grad else None
         grad_weight = torch.zeros_like(weight_VD) if needs_grad else None
         for i in range(0, hidden_ND.shape[0], rows):
@@ -78,7 +81,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> Any:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight * grad_loss, None, None
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight * grad_loss, None, None, None
 
 
 def _chunk(

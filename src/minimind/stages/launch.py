@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,17 @@ import torch
 
 import minimind
 from minimind import config
+from minimind.data.cache import write_atomically
 from minimind.data.prepare import prepare
 from minimind.data.shards import ShardSet
 from minimind.data.split import holdout
 from minimind.errors import UserError
 from minimind.model import ModelConfig, Transformer, load_model
-from minimind.model.io import model_directory, write_json
+from minimind.model.io import model_directory
 from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
+from minimind.train.lock import locked
 from minimind.train.parallel import Strategy, pick_device
 from minimind.train.recipe import MAY_CHANGE, Recipe
 from minimind.train.trainer import Outcome, Trainer
@@ -101,53 +105,75 @@ def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
         load_data(recipe, tokenizer)  # one process prepares, the others find it in the cache
     strategy.barrier()
     data, train_documents, held_out = load_data(recipe, tokenizer)
-    if strategy.is_main:
-        _enter(run, recipe, data)
-    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
-    objective = STAGES[recipe.stage].OBJECTIVE()
-    trainer = Trainer(recipe, run, model, tokenizer, data, train_documents, held_out, objective, strategy, console)
-    state = {"stage": recipe.stage, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-    if strategy.is_main:
-        write_json(run / "state.json", {**state, "status": "running"})
+    if not strategy.is_main:
+        console = TrainingConsole(quiet=True)
+    try:
+        with _entered(run, recipe, data) if strategy.is_main else contextlib.nullcontext():
+            model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
+            objective = STAGES[recipe.stage].OBJECTIVE()
+            parts = (tokenizer, data, train_documents, held_out, objective, strategy, console)
+            trainer = Trainer(recipe, run, model, *parts)
+            return _fit(trainer, recipe.stage) if strategy.is_main else trainer.fit()
+    finally:
+        strategy.close()
+
+
+def _fit(trainer: Trainer, stage: str) -> Outcome:
+    """Train, and say in `state.json` how it stands."""
+    path = trainer.run / "state.json"
+    state = {"stage": stage, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
+    _write_json(path, {**state, "status": "running"})
     status = "failed"
     try:
         outcome = trainer.fit()
         status = outcome.status
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
     finally:
-        if strategy.is_main:
-            done = {**dataclasses.asdict(trainer.progress), "status": status, "ended": time.time()}
-            write_json(run / "state.json", {**state, **done})
-        strategy.close()
+        done = {**dataclasses.asdict(trainer.progress), "status": status, "ended": time.time()}
+        _write_json(path, {**state, **done})
     return outcome
 
 
-def _enter(run: Path, recipe: Recipe, data: ShardSet) -> None:
-    """Make the run directory, or make sure that it belongs to the same training."""
+@contextlib.contextmanager
+def _entered(run: Path, recipe: Recipe, data: ShardSet) -> Iterator[None]:
+    """Make the run directory, or make sure that it belongs to the same training; hold it for this process."""
     path = run / "recipe.yaml"
-    if path.exists():
-        changed = [
-            (name, old, new)
-            for name, old, new in config.diff(config.load(Recipe, files=[path]), recipe)
-            if not name.startswith(MAY_CHANGE)
-        ]
-        if changed:
-            listed = "; ".join(f"{name} was {old!r}, now {new!r}" for name, old, new in changed)
-            raise UserError(f"{run} is a run with another recipe ({listed}); use its recipe or another --out")
-    elif run.exists() and any(run.iterdir()):
-        raise UserError(f"{run} is not empty and is no run; choose another --out")
+    if not path.exists() and run.exists():
+        ours = ("lock", *(file.name for file in run.glob("*.partial")))  # all there is after an early kill
+        if any(file.name not in ours for file in run.iterdir()):
+            raise UserError(f"{run} is not empty and is no run; choose another --out")
     run.mkdir(parents=True, exist_ok=True)
-    path.write_text(config.dump(recipe), encoding="utf-8")
-    write_json(run / "environment.json", environment())
-    _check_data(run, data)
+    with locked(run):
+        if path.exists():
+            _check_recipe(run, recipe)
+            _check_data(run, data)
+        write_atomically(path, config.dump(recipe))  # first: by this file a directory is a run
+        _write_json(run / "environment.json", environment())
+        about = {"fingerprint": data.fingerprint, "documents": len(data), "sources": data.sources}
+        _write_json(run / "data.json", about)
+        yield
+
+
+def _check_recipe(run: Path, recipe: Recipe) -> None:
+    """Refuse to continue a run with a setting that would have changed the steps already made."""
+    old_recipe = config.load(Recipe, files=[run / "recipe.yaml"])
+    changed = [change for change in config.diff(old_recipe, recipe) if not change[0].startswith(MAY_CHANGE)]
+    if changed:
+        listed = "; ".join(f"{name} was {old!r}, now {new!r}" for name, old, new in changed)
+        raise UserError(f"{run} is a run with another recipe ({listed}); use its recipe or another --out")
 
 
 def _check_data(run: Path, data: ShardSet) -> None:
-    """Remember what the run is trained on; refuse to continue it on something else."""
+    """Refuse to continue a run on something else than it was trained on."""
     path = run / "data.json"
-    if not path.exists():
-        write_json(path, {"fingerprint": data.fingerprint, "documents": len(data), "sources": data.sources})
-    elif json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != data.fingerprint:
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != data.fingerprint:
         raise UserError(f"the data of {run} has changed since it began; restore it or use another --out")
+
+
+def _write_json(path: Path, content: object) -> None:
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from minimind.data.cache import write_atomically
 from minimind.model import ModelConfig, Transformer
 
 
@@ -60,9 +62,13 @@ def count_parameters(model: Transformer) -> int:
 
 
 class MetricsFile:
-    """One JSON object a line. A run that goes on from step n first drops what was written after n."""
+    """One JSON object a line. A run that goes on from step n first drops what was written after n.
+
+    What is not a number or not finite is null: JSON knows neither.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
+        """`step` is -1 for a run that begins."""
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -71,12 +77,18 @@ class MetricsFile:
                         kept.append(line + "\n")
                 except ValueError:
                     break  # a line cut short by a kill
-        path.write_text("".join(kept), encoding="utf-8")
+        write_atomically(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, **values: Any) -> None:
-        self._file.write(json.dumps(values) + "\n")
+        self._file.write(json.dumps(_plain(values)) + "\n")
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

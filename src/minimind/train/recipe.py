@@ -181,8 +181,15 @@ class Recipe:
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {value}")
-        for name, number in (("checkpoint.keep", self.checkpoint.keep), ("log_every", self.log_every)):
-            if number < 1:
+        counts = {
+            "checkpoint.keep": self.checkpoint.keep,
+            "checkpoint.every": self.checkpoint.every,
+            "evaluation.every": self.evaluation.every,
+            "log_every": self.log_every,
+            "max_bad_steps": self.max_bad_steps,
+        }
+        for name, number in counts.items():
+            if number is not None and number < 1:
                 raise UserError(f"{name} must be at least 1, not {number}")
 
 

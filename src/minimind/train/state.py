@@ -2,7 +2,8 @@
 
 `checkpoints/step-0000100/` is a model directory (fp32 masters, config, tokenizer) with two more files:
 `training.pt` (optimizers, loss scale, random generators) and `progress.json` (step, counters, and the size of
-every other file, written last). A directory appears under its name only when everything in it is on the disk.
+every other file, written last). A directory appears under its name only when everything in it is on the disk;
+until then its name ends in `.partial`. One that was found damaged is set aside as `.damaged`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Progress:
     """step of the best"""
     without_best: int = 0
     """evaluations since the best"""
+    bad_steps: int = 0
+    """steps in a row up to now whose loss or gradient was not finite"""
+    rolled_back_from: int = -1
+    """step at which the run last rolled back"""
     minutes: float | None = None
     """time budget from which total_steps was computed"""
     compiled: bool = False
@@ -77,34 +82,33 @@ class Checkpoints:
             return []
         return sorted(path for path in self.directory.iterdir() if re.fullmatch(r"step-\d{7}", path.name))
 
-    def newest_whole(self) -> tuple[Path | None, list[str]]:
+    def newest_whole(self) -> tuple[Path | None, dict[Path, str]]:
         """The newest undamaged checkpoint, and what is wrong with newer ones."""
-        complaints = []
+        damaged: dict[Path, str] = {}
         for path in reversed(self.all()):
             problem = damage(path)
             if problem is None:
-                return path, complaints
-            complaints.append(problem)
-        return None, complaints
+                return path, damaged
+            damaged[path] = problem
+        return None, damaged
 
-    def save(
-        self, model: Transformer, tokenizer: Tokenizer, training: dict[str, Any], progress: Progress
-    ) -> Path:
+    def save(self, model: Transformer, tokenizer: Tokenizer, training: dict[str, Any], progress: Progress) -> Path:
         """Write a checkpoint and drop the oldest beyond `keep`; UserError when the disk is full."""
         directory = self.directory / f"step-{progress.step:07d}"
         partial = directory.with_name(directory.name + ".partial")
         try:
             save_model(model, partial, tokenizer)
-            torch.save({**training, "random": random_state()}, partial / "training.pt")
+            with (partial / "training.pt").open("wb") as file:
+                torch.save({**training, "random": random_state()}, file)
             sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
             write_json(partial / "progress.json", {**asdict(progress), "files": sizes})
             for path in partial.iterdir():
                 flush(path)
             replace_directory(partial, directory)
             flush(self.directory)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            shutil.rmtree(partial, ignore_errors=True)
-            if is_disk_full(error, self.directory):
+        except Exception as error:
+            remove_leftovers(self.directory)
+            if is_disk_full(error):
                 raise UserError(
                     f"the disk of {self.directory} is full: no checkpoint of step {progress.step} was written, "
                     "earlier ones are whole; free some space and run the same command again"
@@ -115,11 +119,25 @@ class Checkpoints:
         return directory
 
 
-def is_disk_full(error: BaseException, directory: Path) -> bool:
-    """Whether a failed write failed for want of space."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "write" in str(error) and shutil.disk_usage(directory).free < 2**20
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a failed write failed for want of space.
+
+    safetensors hands on only the system's text, torch.save raises an error of its own over the system's.
+    """
+    return error is not None and (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left on device" in str(error)
+        or is_disk_full(error.__context__)
+    )
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete what was being written (`.partial`) or replaced (`.old`) in a directory when its process died."""
+    for path in [*directory.glob("*.partial"), *directory.glob("*.old")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def flush(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from minimind.train.metrics import (
 from minimind.train.objective import Objective
 from minimind.train.parallel import Strategy, pick_dtype
 from minimind.train.recipe import Recipe
-from minimind.train.state import Checkpoints, Progress, load_checkpoint
+from minimind.train.state import Checkpoints, Progress, load_checkpoint, remove_leftovers
 from minimind.train.update import Update
 
 COMPILE_SECONDS = 40  # what compiling the blocks costs on a CPU, cold
@@ -97,8 +98,7 @@ class Trainer:
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
         self.flops = flops_per_token(model.config, count_parameters(model), batch.row_length)
         self.matmul_rate = matmul_rate(self.device, dtype)
-        self.bad_steps = 0
-        self.rolled_back_from = -1
+        self.saved_step = -1
 
     # ------------------------------------------------------------------------------------------ the loop
 
@@ -108,7 +108,10 @@ class Trainer:
         self._compile(resumed)
         self.strategy.prepare(self.model, self.objective)
         self.progress.total_steps = self._total_steps(resumed)
-        self.metrics = MetricsFile(self.run / "metrics.jsonl", self.progress.step) if self.is_main else None
+        if resumed:
+            self._say_if_finished()
+        kept = self.progress.step if resumed else -1
+        self.metrics = MetricsFile(self.run / "metrics.jsonl", kept) if self.is_main else None
         self.window, self.last_save = _Window(), time.monotonic()
         if not resumed:
             self._check_first_loss()
@@ -121,8 +124,7 @@ class Trainer:
         if interrupt.signal is not None and self.progress.step < self.progress.total_steps:
             self._save()
             return Outcome("stopped", self.progress, interrupt.signal)
-        if not self.checkpoints.all() or self.checkpoints.all()[-1].name != f"step-{self.progress.step:07d}":
-            self._save()
+        self._save()
         if self.is_main:
             save_model(self.model, self.run / "model", self.tokenizer)
         return Outcome("finished", self.progress)
@@ -182,7 +184,7 @@ class Trainer:
         units = [self.objective.units(micro) for micro in micro_batches]
         names = list(units[0])
         totals = self.strategy.sum([sum(unit[name] for unit in units) for name in names])
-        divisors = dict(zip(names, totals.clamp(min=1).to(torch.float32)))
+        divisors = dict(zip(names, totals.masked_fill(totals == 0, 1).to(torch.float32)))
         loss = torch.zeros((), device=self.device)
         try:
             for number, micro in enumerate(micro_batches, start=1):
@@ -241,15 +243,18 @@ class Trainer:
             self.metrics.write(**line)
         seconds_left = (progress.total_steps - progress.step) * window.seconds / len(losses)
         self.console.step(line, progress.total_steps, seconds_left)
-        return self._judge([bool(np.isfinite(norm)) for norm in norms])
+        # By overflowing gradients fp16's loss scale finds its size: no fault, while the loss is finite.
+        adapts = self.update.fp16 and float(self.update.scale) >= 1
+        return self._judge([bool(np.isfinite(loss if adapts else norm)) for loss, norm in zip(losses, norms)])
 
     def _judge(self, finite: list[bool]) -> bool:
         """Count bad steps; each was skipped and is written down. False after rolling back."""
-        for number, good in enumerate(finite, start=self.progress.step - len(finite)):
-            self.bad_steps = 0 if good else self.bad_steps + 1
+        progress = self.progress
+        for step, good in enumerate(finite, start=progress.step - len(finite) + 1):
+            progress.bad_steps = 0 if good else progress.bad_steps + 1
             if not good:
-                self._dump(number)
-            if self.bad_steps >= self.recipe.max_bad_steps:
+                self._dump(step)
+            if progress.bad_steps >= self.recipe.max_bad_steps:
                 self._roll_back()
                 return False
         return True
@@ -261,7 +266,7 @@ class Trainer:
         """
         if not self.is_main:
             return
-        batch = self.loader.step(step + self.progress.skipped)
+        batch = self.loader.step(step - 1 + self.progress.skipped)
         sources = [self.data.provenance(int(source)) for source in np.unique(batch.table["source"])]
         path = self.run / "bad_steps" / f"step-{step:07d}.json"
         path.parent.mkdir(exist_ok=True)
@@ -272,23 +277,22 @@ class Trainer:
 
     def _roll_back(self) -> None:
         """Return to the newest checkpoint and pass over the data that led here."""
-        failed_at = self.progress.step + self.progress.skipped
+        failed = self.progress
         checkpoint, _ = self.checkpoints.newest_whole()
         if checkpoint is None:
             raise WorkFailed(
-                f"{self.bad_steps} steps in a row were not finite and there is no checkpoint to return to; "
+                f"{failed.bad_steps} steps in a row were not finite and there is no checkpoint to return to; "
                 "try a lower optimizer.learning_rate, or --precision fp32"
             )
-        if self.progress.step <= self.rolled_back_from:
+        if failed.step <= failed.rolled_back_from:
             raise WorkFailed(
                 "not finite again after rolling back; try a lower optimizer.learning_rate, or --precision fp32"
             )
-        self.rolled_back_from = self.progress.step
-        total = self.progress.total_steps
-        training, self.progress = load_checkpoint(checkpoint, self.model)
-        self.update.load_state_dict(training)
-        self.progress.total_steps, self.progress.skipped = total, failed_at - self.progress.step
-        self.bad_steps, self.window = 0, _Window()
+        self._load(checkpoint)
+        progress = self.progress
+        progress.skipped = failed.step + failed.skipped - progress.step
+        progress.total_steps, progress.rolled_back_from, progress.bad_steps = failed.total_steps, failed.step, 0
+        self.window = _Window()
         self.console.say(
             f"{self.recipe.max_bad_steps} bad steps in a row: back to step {self.progress.step}, "
             "going on with the data after them"
@@ -301,7 +305,7 @@ class Trainer:
         progress, patience = self.progress, self.recipe.evaluation.patience
         surprise = self.surprise()
         value = surprise.bits_per_byte
-        better = progress.best is None or value < progress.best
+        better = value < (float("inf") if progress.best is None else progress.best)
         if better:
             progress.best, progress.best_step, progress.without_best = value, progress.step, 0
             if self.is_main:
@@ -313,9 +317,9 @@ class Trainer:
             self.metrics.write(step=progress.step, tokens=progress.tokens, eval=scores)
         self.console.say(
             f"step {progress.step:,}: held-out {value:.4f} bits/byte, loss {surprise.loss:.4f}"
-            + (" (best)" if better else f" (best {progress.best:.4f} at step {progress.best_step:,})")
+            + (" (best)" if better else f" (best {progress.best} at step {progress.best_step:,})")
         )
-        if patience and progress.without_best >= patience:
+        if self._out_of_patience():
             self.console.say(f"no better result in {patience} evaluations: stopping")
             progress.total_steps = progress.step
             return True
@@ -347,22 +351,57 @@ class Trainer:
         return late or bool(options.every and self.progress.step % options.every == 0)
 
     def _save(self) -> None:
-        if self.is_main:
-            self.checkpoints.save(self.model, self.tokenizer, self.update.state_dict(), self.progress)
-        self.strategy.barrier()
+        """Write a checkpoint, unless this step has one."""
+        if self.saved_step != self.progress.step:
+            if self.is_main:
+                self.checkpoints.save(self.model, self.tokenizer, self.update.state_dict(), self.progress)
+            self.strategy.barrier()
+            self.saved_step = self.progress.step
         self.last_save = time.monotonic()
 
-    def _resume(self) -> bool:
-        """Load the newest whole checkpoint of the run, if there is one."""
-        checkpoint, complaints = self.checkpoints.newest_whole()
-        for complaint in complaints:
-            self.console.say(f"{complaint}; going on from an earlier one")
-        if checkpoint is None:
-            return False
+    def _load(self, checkpoint: Path) -> None:
         training, self.progress = load_checkpoint(checkpoint, self.model)
         self.update.load_state_dict(training)
+        self.saved_step = self.progress.step
+
+    def _resume(self) -> bool:
+        """Load the newest whole checkpoint of the run, if there is one; damaged ones are set aside."""
+        checkpoint, damaged = self.checkpoints.newest_whole()
+        self.strategy.barrier()  # all processes have chosen
+        if checkpoint is None and damaged:
+            raise UserError(
+                f"{next(iter(damaged.values()))}, and no other checkpoint is whole; "
+                f"restore one from a copy, or delete {self.checkpoints.directory} to begin again"
+            )
+        if self.is_main:
+            self._tidy(damaged)
+        if checkpoint is None:
+            return False
+        self._load(checkpoint)
         self.console.say(f"continuing from step {self.progress.step:,}")
         return True
+
+    def _tidy(self, damaged: dict[Path, str]) -> None:
+        """Set damaged checkpoints aside, and remove what a kill left half written."""
+        for directory in (self.run, self.checkpoints.directory):
+            remove_leftovers(directory)
+        for path, problem in damaged.items():
+            aside = path.with_name(path.name + ".damaged")
+            self.console.say(f"{problem}; it is now {aside.name}, going on from an earlier one")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.recipe.evaluation.patience <= self.progress.without_best
+
+    def _say_if_finished(self) -> None:
+        """A run that reached its end, or stopped early, goes on only with a larger budget or patience."""
+        progress = self.progress
+        if self._out_of_patience():
+            progress.total_steps = min(progress.total_steps, progress.step)
+        if progress.step >= progress.total_steps:
+            larger = "evaluation.patience" if self._out_of_patience() else "budget"
+            self.console.say(f"this run is finished; to train on, use the same command with a larger {larger}")
 
     # ---------------------------------------------------------------------------------- before the loop
 
