@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -110,8 +110,8 @@ class Engine:
             self.cancel(requests)
         return [Completion(r.ids, r.stop_reason or "length", r.logprobs) for r in requests]
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[int]:
-        """The ids of one completion as they come; closing the iterator ends the request."""
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
+        """The ids of one completion as they come; closing the generator ends the request."""
         request = self.submit(prompt, params)
         try:
             while request.stop_reason is None:

@@ -1,6 +1,7 @@
-"""From logits to a token: temperature, truncation and the draw, for a batch whose rows ask for different things.
+"""From logits to a token: temperature, truncation and the draw, in a batch whose rows ask for different things.
 
-The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p. Letters: N rows, V vocabulary.
+The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p.
+Letters in names: N rows, V vocabulary.
 """
 
 from __future__ import annotations

@@ -17,14 +17,17 @@ the model sure, from the start, that every token repeats.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+
+if TYPE_CHECKING:
+    from minimind.model.transformer import Transformer
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, seed: int) -> None:
-    """Set every parameter of a Transformer from `seed`, the same on every device and number of threads."""
+def initialise(model: Transformer, seed: int) -> None:
+    """Set every parameter from `seed`, the same on every device and number of threads."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         kind = name.split(".")[-2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,8 +18,14 @@ from minimind.model.transformer import Transformer
 if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer
 
-GENERATION = {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "pad_token_id": 0, "bos_token_id": 1}
-GENERATION["eos_token_id"] = [2, 0]
+GENERATION: dict[str, Any] = {
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_p": 0.95,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": [2, 0],
+}
 
 
 def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:

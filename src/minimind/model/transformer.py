@@ -130,6 +130,8 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """A causal language model. `forward` gives hidden states, `logits` turns them into scores of tokens."""
 
+    frequencies: torch.Tensor
+
     def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
         """Initialised from `seed`; None leaves the parameters unset, to be loaded."""
         super().__init__()

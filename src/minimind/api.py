@@ -1,0 +1,126 @@
+"""A trained model in a few lines of Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimind.errors import UserError
+from minimind.eval.perplexity import Surprise
+from minimind.infer.conversation import assistant_message, chat_prompt
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
+from minimind.infer.text import StreamDecoder, stream_parts
+from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.model import load_model
+from minimind.model.io import model_directory
+from minimind.tokenizer import Tokenizer
+from minimind.train.parallel import pick_device
+from minimind.train.runs import default_directory
+
+Messages = Sequence[dict[str, Any]]
+
+
+def find_newest_model() -> Path:
+    """The model that was finished last in `runs/` (or $MINIMIND_RUNS); UserError saying how to get one."""
+    runs = default_directory()
+    found = [config.parent for config in runs.glob("**/model/config.json")]
+    if not found:
+        raise UserError(f"there is no finished model in {runs}/; train one with `minimind quickstart`, or name one")
+    return max(found, key=lambda directory: os.stat(directory / "config.json").st_mtime)
+
+
+class Model:
+    """A model and its tokenizer, ready to use.
+
+    `**sampling` stands for the fields of SamplingParams: temperature, top_k, top_p, min_p, repetition_penalty,
+    max_tokens, seed.
+    """
+
+    def __init__(
+        self, path: str | Path | None = None, dtype: torch.dtype = torch.float32, device: str = "auto"
+    ) -> None:
+        """`path`: a model directory or a run directory; by default the newest model in `runs/`.
+
+        device  auto, cpu, cuda, cuda:1, mps
+        """
+        self.directory = find_newest_model() if path is None else model_directory(path)
+        self.tokenizer = Tokenizer.load(self.directory)
+        self.device = pick_device(device)
+        self.model = load_model(self.directory, dtype, self.device)
+        self.engine = Engine(self.model)
+
+    @classmethod
+    def load(
+        cls, path: str | Path | None = None, dtype: torch.dtype = torch.float32, device: str = "auto"
+    ) -> Model:
+        """The same as `Model(path)`."""
+        return cls(path, dtype, device)
+
+    def predict(self, text: str, **sampling: Any) -> str:
+        """How the text goes on."""
+        completion = self.engine.generate([self._text_prompt(text)], self._params(sampling))[0]
+        return self.tokenizer.decode(completion.ids)
+
+    def chat(
+        self, messages: Messages, tools: Any = None, open_thinking: bool = False, **sampling: Any
+    ) -> dict[str, Any]:
+        """The assistant's next message: role, content, and where it has some reasoning_content and tool_calls."""
+        params = self._params(sampling)
+        prompt = self._chat_prompt(messages, params, tools, open_thinking)
+        completion = self.engine.generate([prompt], params)[0]
+        return assistant_message(completion.ids, self.tokenizer, open_thinking)
+
+    def stream(
+        self, text: str | Messages, tools: Any = None, open_thinking: bool = False, **sampling: Any
+    ) -> Iterator[str]:
+        """What `predict` of a text or `chat` of messages says, as it comes; thinking is left out."""
+        params = self._params(sampling)
+        if isinstance(text, str):
+            decoder = StreamDecoder(self.tokenizer)
+            for token in self.engine.stream(self._text_prompt(text), params):
+                if new := decoder.push(token):
+                    yield new
+            yield decoder.flush()
+            return
+        ids = self.engine.stream(self._chat_prompt(text, params, tools, open_thinking), params)
+        yield from (part.text for part in stream_parts(ids, self.tokenizer, open_thinking) if not part.thinking)
+
+    @torch.inference_mode()
+    def score(self, text: str) -> dict[str, float]:
+        """How surprised the model is by a text, its end included: nats, tokens, bytes, bits_per_byte.
+
+        A text longer than the context is read in pieces of that length; each begins without memory.
+        """
+        ids = [*self._text_prompt(text), self.tokenizer.eos_id]
+        surprise = Surprise(tokens=len(ids) - 1, bytes=len(text.encode()))
+        for start in range(0, len(ids) - 1, self.engine.context):
+            piece = torch.tensor(ids[start : start + self.engine.context + 1], device=self.device)
+            hidden_TD = self.model(piece[None, :-1])[0]
+            surprise.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, piece[1:]))
+        return surprise.to_dict()
+
+    @torch.inference_mode()
+    def logits(self, ids: Any) -> torch.Tensor:
+        """Scores of every next token: ids (…, T), a tensor or lists, to (…, T, V)."""
+        tokens = torch.as_tensor(ids, device=self.device)
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        return self.model.logits(self.model(rows)).reshape(*tokens.shape, -1)
+
+    def _params(self, sampling: dict[str, Any]) -> SamplingParams:
+        known = set(SamplingParams.__dataclass_fields__)
+        if unknown := sorted(set(sampling) - known):
+            raise UserError(f"{unknown[0]} is no sampling parameter; there are {', '.join(sorted(known))}")
+        return SamplingParams(**{"stop_ids": (self.tokenizer.eos_id, self.tokenizer.pad_id), **sampling})
+
+    def _text_prompt(self, text: str) -> list[int]:
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
+
+    def _chat_prompt(
+        self, messages: Messages, params: SamplingParams, tools: Any, open_thinking: bool
+    ) -> list[int]:
+        return chat_prompt(self.tokenizer, messages, self.engine.context, params.max_tokens, tools, open_thinking)
