@@ -3,8 +3,8 @@
 The rendered text alone does not say who wrote what: a user may type `<|im_end|>` or `<tool_call>`. So before
 rendering, every control string inside a message gets an invisible break after its first character, and the
 template marks what the assistant wrote. Afterwards marks and breaks are taken out, and what is left whole
-was written by the template itself. The text is exactly what the template gives without all this, since a
-break never stands at the border of a string, where templates strip and compare.
+was written by the template itself. The text is exactly what the template gives without all this: a break
+stands inside a string, and templates change strings at their borders only.
 """
 
 import re
@@ -67,7 +67,7 @@ class ChatTemplate:
     def _fill(self, messages: Sequence[dict], tools: list | None, **flags: bool) -> str:
         try:
             return self._template.render(messages=messages, tools=tools, **flags)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, TypeError) as error:
             raise ChatError(f"the chat template cannot render this conversation: {error}") from error
 
     def _protect(self, text: str) -> str:
