@@ -14,8 +14,7 @@ from minimind.infer.engine import Completion, Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer import Tokenizer, parse_assistant
 
-
-# --- grading ---------------------------------------------------------------------------------------------------------
+# Grading
 
 LONGEST_ANSWER = 160  # characters; no right answer is near it, and a model that lists everything gains nothing
 SENTENCE_ENDS = ".!?。！？"
@@ -80,7 +79,7 @@ def grade(question: Question, text: str) -> bool:
     raise ValueError(f"no such check: {question.check}")
 
 
-# --- the report ------------------------------------------------------------------------------------------------------
+# The report
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ class SkillReport:
     def to_dict(self) -> dict[str, Any]:
         low, high = self.macro_interval
         skills = {
-            skill: score.to_dict() | {"languages": {lang: one.to_dict() for lang, one in self.languages[skill].items()}}
+            skill: score.to_dict()
+            | {"languages": {lang: one.to_dict() for lang, one in self.languages[skill].items()}}
             for skill, score in self.scores.items()
         }
         macro = {"accuracy": self.macro, "low": low, "high": high}
@@ -159,7 +159,7 @@ def _span(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.1%} to {interval[1]:.1%}"
 
 
-# --- running ---------------------------------------------------------------------------------------------------------
+# Running
 
 
 def _answer(
@@ -179,8 +179,8 @@ def evaluate(
     max_tokens: int = 96,
     keep: int = 5,
 ) -> SkillReport:
-    """Answer all questions greedily and grade them; an answer cut off by `max_tokens` is wrong. `keep` answers of each
-    skill and language, the first ones, stand in the report."""
+    """Answer all questions greedily and grade them; an answer cut off by `max_tokens` is wrong. The first `keep`
+    answers of each skill and language stand in the report."""
     tallies: dict[str, dict[str, list[bool]]] = {}
     kept: list[dict[str, Any]] = []
     stopped = 0

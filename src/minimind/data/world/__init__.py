@@ -1,8 +1,8 @@
 """The embedded world: a bilingual Chinese and English corpus that this package makes itself.
 
 A seed goes in; texts, conversations, preferences, prompts and held-out questions come out, the same bytes on every
-machine. `tables/` holds what the world knows, `skills/` makes questions with their answers, and the modules here turn
-them into the published formats. Questions are in `minimind.data.world.questions`.
+machine. `tables/` holds what the world knows, `skills/` makes questions with their answers, and the modules here
+turn them into the published formats. Questions are in `minimind.data.world.questions`.
 """
 
 from minimind.data.world.chats import conversations

@@ -31,7 +31,11 @@ STORY = {
     "en": {
         "any": ("Tell me a story.", "Tell me a short story.", "Can you tell a story?", "I want to hear a story."),
         "hero": ("Tell me a story about {x}.", "A short story about {x}, please.", "Write a story about {x}."),
-        "animal": ("Tell me a story about a {x}.", "A short story with a {x}, please.", "Write a story about a {x}."),
+        "animal": (
+            "Tell me a story about a {x}.",
+            "A short story with a {x}, please.",
+            "Write a story about a {x}.",
+        ),
     },
     "zh": {
         "any": ("给我讲个故事。", "讲一个小故事吧。", "你会讲故事吗？", "我想听故事。"),

@@ -1,14 +1,14 @@
 """Seeded choices that come out the same on every machine and every Python version.
 
-Only two things of the standard library are used whose results Python promises to keep: `random.Random(int)` with its
-`random()` method, and checksums of bytes. `choice`, `shuffle` and `hash()` of text promise nothing of the kind.
+Only two things of the standard library are used whose results Python promises to keep: `random.Random(int)` with
+its `random()` method, and checksums of bytes. `choice`, `shuffle` and `hash()` of text promise nothing of the kind.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Draw:
             chosen.setdefault(i, items[i])
         return list(chosen.values())
 
-    def weighted(self, weights: dict[T, float]) -> T:
+    def weighted(self, weights: Mapping[T, float]) -> T:
         """A key of `weights`, as often as its weight says."""
         at = self.random() * sum(weights.values())
         for key, weight in weights.items():

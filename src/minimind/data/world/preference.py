@@ -36,8 +36,8 @@ def preferences(seed: int) -> Iterator[dict[str, Any]]:
 
 
 def rl_prompts(seed: int) -> Iterator[dict[str, Any]]:
-    """An endless stream of conversations whose last turn is empty, with `gt`, the skill as `source`, and the `check` that
-    tells a right answer (see sample.Sample)."""
+    """An endless stream of conversations whose last turn is empty, with `gt`, the skill as `source`, and
+    the `check` that tells a right answer (see sample.Sample)."""
     draw = Draw(seed, "rl")
     while True:
         one = SKILLS[draw.weighted(VERIFIED)](draw, draw.pick(LANGUAGES))

@@ -9,20 +9,29 @@ from collections.abc import Iterable
 from minimind.data.world.draw import Draw
 from minimind.data.world.sample import LANGUAGES, Message, Question, Sample
 from minimind.data.world.skills import SKILLS
+from minimind.errors import UserError
 
 __all__ = ["Question", "assert_disjoint", "questions"]
 
 
 def questions(seed: int, per_skill: int = 200) -> list[Question]:
-    """`per_skill` different questions of each skill, half of them in each language."""
+    """`per_skill` different questions of each skill, half of them in each language.
+
+    Raises UserError where the world has not so many; it has at least 400 of each skill.
+    """
     found = []
     for skill, sample in SKILLS.items():
         for at, lang in enumerate(LANGUAGES):
             draw = Draw(seed, "questions", skill, lang)
             seen: dict[str, Sample] = {}
-            while len(seen) < (per_skill + at) // 2:
+            wanted = (per_skill + at) // 2
+            for _ in range(50 * wanted):
+                if len(seen) == wanted:
+                    break
                 one = sample(draw, lang, True)
                 seen.setdefault(_key(one.messages[:-1]), one)
+            if len(seen) < wanted:
+                raise UserError(f"the world has no {wanted} {lang} questions of {skill}; ask for fewer per skill")
             found += [Question.of(one) for one in seen.values()]
     return found
 
@@ -42,9 +51,9 @@ def assert_disjoint(
 ) -> None:
     """Raise AssertionError if a held-out question stands in training conversations or pretraining texts.
 
-    A conversation holds a question when all that was said up to one of its answers is the question, or when the turn
-    just before the answer alone is. A text holds it when the question's words stand anywhere in it, and are not the
-    beginning of a longer row of items (`copy: 3 1 2` is not in `copy: 3 1 2 4`).
+    A conversation holds a question when all that was said up to one of its answers is the question, or when the
+    turn just before the answer alone is. A text holds it when the question's words stand anywhere in it, and do not
+    begin a longer row of items (`copy: 3 1 2` is not in `copy: 3 1 2 4`).
     """
     asked = {_key(question.prompt) for question in held_out}
     for messages in conversations:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from minimind.data.world.draw import Draw
 from minimind.data.world.facts import FACTS, TOPICS
 from minimind.data.world.sample import LANGUAGES
-from minimind.data.world.skills import arithmetic, facts, recall, smalltalk, stopping, strings, translation
+from minimind.data.world.skills import arithmetic, facts, recall, smalltalk, stopping, strings, tools, translation
 from minimind.data.world.stories import story
 from minimind.data.world.tables import everyday
 from minimind.data.world.tables.people import NAMES
@@ -115,7 +116,10 @@ def meanings(draw: Draw, lang: str) -> str:
     return "\n".join(draw.pick(MEANINGS[lang]).format(e=english, c=chinese) for english, chinese in pairs)
 
 
-NAMED = {"en": ("Some {things}: {list}.", "{list} are {things}."), "zh": ("一些{things}：{list}。", "{list}，这些都是{things}。")}
+NAMED = {
+    "en": ("Some {things}: {list}.", "{list} are {things}."),
+    "zh": ("一些{things}：{list}。", "{list}，这些都是{things}。"),
+}
 
 
 def lists(draw: Draw, lang: str) -> str:
@@ -144,6 +148,30 @@ def talk(draw: Draw, lang: str) -> str:
     return "\n".join(f"{(first, second)[i % 2]}{colon}{message['content']}" for i, message in enumerate(messages))
 
 
+MANUAL = {
+    "en": (
+        "The function {name} takes arguments as a json object, such as {arguments}.",
+        "To call {name}, return a json object with the function name and its arguments: {call}",
+        "The user may call one or more functions. Each function has a name and a description within its signature.",
+    ),
+    "zh": (
+        "函数 {name} 的参数是一个 json 对象，例如 {arguments}。",
+        "要调用 {name}，就写出函数名和参数：{call}",
+        "用户可以调用一个或多个函数，每个函数都有名字和说明。",
+    ),
+}
+
+
+def manual(draw: Draw, lang: str) -> str:
+    """How a tool is described and called, in json, as in a programmer's manual."""
+    offered, _, asked, *_ = tools.sample(draw, lang).messages
+    call = json.loads(asked["tool_calls"])[0]
+    slots = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
+    slots["call"] = json.dumps(call, ensure_ascii=False)
+    lines = [line.format(**slots) for line in draw.several(MANUAL[lang], 2)]
+    return "\n".join([*lines, *map(json.dumps, json.loads(offered["tools"]))])
+
+
 def tale(draw: Draw, lang: str) -> str:
     return story(draw, lang)
 
@@ -155,11 +183,12 @@ KINDS = {
     questions_and_answers: 14,
     sums: 15,
     small_sums: 3,
-    rows: 12,
+    rows: 15,
     meanings: 12,
     lists: 3,
     talk: 7,
-    tale: 12,
+    tale: 9,
+    manual: 2,
 }
 
 

@@ -17,14 +17,17 @@ from minimind.data.world.texts import pretrain_texts
 def write_world(
     directory: str | Path,
     seed: int = 0,
-    pretrain_bytes: int = 12_000_000,
+    pretrain_bytes: int = 10_000_000,
     sft: int = 24_000,
     preference: int = 4_000,
     rl: int = 4_000,
     per_skill: int = 200,
 ) -> dict[str, Path]:
-    """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl (so many
-    samples each) and skills.jsonl (the held-out questions); return their paths by name. Same arguments, same bytes."""
+    """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl (so
+    many samples each) and skills.jsonl (the held-out questions); return their paths by name.
+
+    The same arguments give the same bytes.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Iterable[dict[str, Any]]] = {

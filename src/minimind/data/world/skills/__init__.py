@@ -1,5 +1,8 @@
-"""The skills that are evaluated. Each module's `sample(draw, lang, held_out)` makes one conversation and its right answer:
-for training, or (held_out) from what is kept for evaluation only."""
+"""The skills that are evaluated.
+
+Each module's `sample(draw, lang, held_out)` makes one conversation and its right answer: for training, or
+(held_out) from what is kept for evaluation only.
+"""
 
 from minimind.data.world.skills import arithmetic, facts, identity, recall, stopping, strings, tools, translation
 

@@ -1,7 +1,7 @@
 """Sums and differences of two-digit numbers.
 
-A sum x + y = t and its relatives (y + x, t − x, t − y) form one family, known by {x, y}. A tenth of the families is kept
-for evaluation, and nothing the world says for training uses one of them, in any wording.
+A sum x + y = t and its relatives (y + x, t − x, t − y) form one family, known by {x, y}. A tenth of the families is
+kept for evaluation, and nothing the world says for training uses one of them, in any wording.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from minimind.data.world.draw import Draw, held_out
 from minimind.data.world.sample import Sample, assistant, user
 from minimind.data.world.skills.openings import opening
+from minimind.data.world.tables import listed
 from minimind.data.world.tables.people import NAMES
 
 THINGS = {
-    "en": "apples pears books pens eggs cups stones flowers shells cards stamps balls".split(),
-    "zh": "个苹果 个梨 本书 支笔 个鸡蛋 个杯子 块石头 朵花 个贝壳 张卡片 张邮票 个球".split(),
+    "en": listed("apples; pears; books; pens; eggs; cups; stones; flowers; shells; cards; stamps; balls"),
+    "zh": listed("个苹果; 个梨; 本书; 支笔; 个鸡蛋; 个杯子; 块石头; 朵花; 个贝壳; 张卡片; 张邮票; 个球"),
 }
 ASKED = {
     ("en", "+"): (
@@ -93,7 +94,7 @@ def operands(draw: Draw, kept: bool = False) -> tuple[int, str, int, int]:
 
 
 def steps(x: int, operator: str, y: int, lang: str) -> str:
-    """How the result is found digit by digit. Only families of one-digit numbers are spoken of, which are never kept."""
+    """How the result is found digit by digit. It speaks of sums of one-digit numbers only, which are never kept."""
     (tens_x, ones_x), (tens_y, ones_y) = divmod(x, 10), divmod(y, 10)
     carry = lend = 0
     if operator == "+":

@@ -5,7 +5,17 @@ from __future__ import annotations
 from minimind.data.world.draw import Draw
 
 OPENINGS = {
-    "en": ("Hello! ", "Hi! ", "Hi there. ", "Hey! ", "A question: ", "Good morning! ", "Excuse me. ", "Now, ", "OK. "),
+    "en": (
+        "Hello! ",
+        "Hi! ",
+        "Hi there. ",
+        "Hey! ",
+        "A question: ",
+        "Good morning! ",
+        "Excuse me. ",
+        "One more question. ",
+        "OK. ",
+    ),
     "zh": ("你好！", "您好，", "嗨，", "问一下：", "早上好！", "打扰一下，", "好的，", "那么，", "喂，"),
 }
 

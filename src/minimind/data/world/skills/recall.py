@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minimind.data.world.draw import Draw
 from minimind.data.world.draw import held_out as is_held_out
+from minimind.data.world.facts import article
 from minimind.data.world.sample import Message, Sample, assistant, user
 from minimind.data.world.skills import arithmetic, facts, smalltalk, translation
 from minimind.data.world.tables.geography import COUNTRIES
@@ -45,7 +46,11 @@ TALK: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
         ),
         "colour": (
             ("my favourite colour is {v}", "the colour I like best is {v}", "I like the colour {v} best"),
-            ("What is my favourite colour?", "Which colour do I like best?", "Do you remember my favourite colour?"),
+            (
+                "What is my favourite colour?",
+                "Which colour do I like best?",
+                "Do you remember my favourite colour?",
+            ),
             "Your favourite colour is {v}.",
         ),
         "number": (
@@ -59,18 +64,26 @@ TALK: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
             "You live in {v}.",
         ),
         "fruit": (
-            ("my favourite fruit is the {v}", "the fruit I like best is the {v}", "of all fruits I like the {v} best"),
+            (
+                "my favourite fruit is the {v}",
+                "the fruit I like best is the {v}",
+                "of all fruits I like the {v} best",
+            ),
             ("What is my favourite fruit?", "Which fruit do I like best?", "Do you remember my favourite fruit?"),
             "Your favourite fruit is the {v}.",
         ),
         "job": (
-            ("I work as a {v}", "my job is {v}", "I have the job of {v}"),
+            ("I work as {a}", "my job is {v}", "I have the job of {v}"),
             ("What is my job?", "What do I work as?", "Do you remember my job?"),
             "Your job is {v}.",
         ),
     },
     "zh": {
-        "name": (("我叫{v}", "我的名字是{v}", "你可以叫我{v}"), ("我叫什么名字？", "我叫什么？", "你还记得我的名字吗？"), "你叫{v}。"),
+        "name": (
+            ("我叫{v}", "我的名字是{v}", "你可以叫我{v}"),
+            ("我叫什么名字？", "我叫什么？", "你还记得我的名字吗？"),
+            "你叫{v}。",
+        ),
         "pet": (
             ("我的宠物叫{v}", "我有一只宠物叫{v}", "我家宠物的名字是{v}"),
             ("我的宠物叫什么？", "我家宠物叫什么名字？", "你还记得我的宠物叫什么吗？"),
@@ -103,7 +116,10 @@ TALK: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
         ),
     },
 }
-JOIN = {"en": ("{0} and {1}.", "{0}, and {1}.", "Hello, {0} and {1}."), "zh": ("{0}，{1}。", "{0}，而且{1}。", "你好，{0}，{1}。")}
+JOIN = {
+    "en": ("{0} and {1}.", "{0}, and {1}.", "Hello, {0} and {1}."),
+    "zh": ("{0}，{1}。", "{0}，而且{1}。", "你好，{0}，{1}。"),
+}
 NOTED = {"en": "OK, I will remember that.", "zh": "好的，我记住了。"}
 BETWEEN = {facts: 3, translation: 2, arithmetic: 2, smalltalk: 2}
 
@@ -118,7 +134,7 @@ def told(draw: Draw, lang: str, kept: bool = False) -> list[tuple[str, str]]:
 
 def tell(draw: Draw, lang: str, pairs: list[tuple[str, str]]) -> str:
     """One sentence that tells both."""
-    said = [draw.pick(TALK[lang][what][0]).format(v=value) for what, value in pairs]
+    said = [draw.pick(TALK[lang][what][0]).format(v=value, a=article(value)) for what, value in pairs]
     sentence = draw.pick(JOIN[lang]).format(*said)
     return sentence[0].upper() + sentence[1:]
 

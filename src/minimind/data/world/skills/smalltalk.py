@@ -15,7 +15,10 @@ TALK = {
         (("Thank you!", "Thanks!", "Thanks a lot.", "Thank you very much."), ("You are welcome!",)),
         (("Goodbye!", "Bye!", "See you later.", "See you tomorrow."), ("Goodbye! See you soon.",)),
         (("Good night.", "I am going to bed now."), ("Good night! Sleep well.",)),
-        (("I am sad.", "I feel sad today.", "Today was a bad day."), ("I am sorry to hear that. I hope tomorrow is better.",)),
+        (
+            ("I am sad.", "I feel sad today.", "Today was a bad day."),
+            ("I am sorry to hear that. I hope tomorrow is better.",),
+        ),
         (("I am happy!", "I am so happy today."), ("That is wonderful!",)),
         (("I am hungry.", "I want to eat something."), ("Then it is time to eat. How about some noodles?",)),
         (("I am tired.", "I am so sleepy."), ("Then take a rest.",)),
@@ -25,7 +28,10 @@ TALK = {
         (("You are clever.", "You are great!", "Well done!"), ("Thank you! I am still learning.",)),
         (("You are wrong.", "That is wrong."), ("I am sorry. I am a small model and make mistakes.",)),
         (("Can you help me?", "I need help.", "Please help me."), ("Of course. What can I do for you?",)),
-        (("Tell me a joke.", "Do you know a joke?"), ("Why did the book go to the doctor? It had lost its words.",)),
+        (
+            ("Tell me a joke.", "Do you know a joke?"),
+            ("Why did the book go to the doctor? It had lost its words.",),
+        ),
         (("I like you.", "You are my friend."), ("I like talking with you, too.",)),
         (("It is my birthday today.", "Today is my birthday!"), ("Happy birthday!",)),
         (("Are you there?", "Can you hear me?"), ("Yes, I am here.",)),

@@ -76,7 +76,11 @@ ONE_SENTENCE = {
             "In one sentence: {s}.",
             "Tell me one thing about {s}.",
         ),
-        ("Please say one sentence about {s}.", "Can you write one sentence about {s}?", "Just one sentence about {s}."),
+        (
+            "Please say one sentence about {s}.",
+            "Can you write one sentence about {s}?",
+            "Just one sentence about {s}.",
+        ),
     ),
     "zh": (
         (
@@ -96,7 +100,7 @@ TOLD = {lang: [fact for fact in facts if fact.relation in ("continent", "class")
 
 
 def _list(draw: Draw, lang: str, kept: bool) -> Sample:
-    """n things of a kind. They follow their table from a random start, so the answer is easy to keep free of doubles."""
+    """n things of a kind, as they follow each other in their table: then no thing comes twice."""
     names, rows = draw.pick(tuple(LISTED.items()))
     at, column = (1, 1) if lang == "zh" else (0, 0)
     n = draw.between(2, 5)

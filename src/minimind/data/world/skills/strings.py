@@ -1,7 +1,7 @@
 """Small games with short rows of digits, letters or words: copy, reverse, sort, count, first, last.
 
-Items stand apart by spaces, so that the tokens of an item are the same wherever it stands. A tenth of all rows is kept
-for evaluation, whatever is done with them.
+Items stand apart by spaces, so that the tokens of an item are the same wherever it stands. A tenth of all rows is
+kept for evaluation, whatever is done with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ ASKED = {
         "Put in order: {row}",
         "From small to big: {row}",
     ),
-    ("en", "count"): ("Count the items: {row}", "How many items are here: {row}", "Count: {row}", "How many are there: {row}"),
+    ("en", "count"): (
+        "Count the items: {row}",
+        "How many items are here: {row}",
+        "Count: {row}",
+        "How many are there: {row}",
+    ),
     ("en", "first"): ("First item: {row}", "Which item is first: {row}", "Say the first item: {row}"),
     ("en", "last"): ("Last item: {row}", "Which item is last: {row}", "Say the last item: {row}"),
     ("zh", "copy"): ("复制：{row}", "重复：{row}", "再说一遍：{row}", "照着写一遍：{row}"),

@@ -1,7 +1,7 @@
 """Calling tools: choose the tool, fill in its argument, then say what it answered.
 
-Tools have one argument and short schemas, since every conversation carries them whole. What is kept for evaluation is
-an argument (a tenth of each tool's values), so a kept argument is never seen with its tool in training.
+Tools have one argument and short schemas, since every conversation carries them whole. What is kept for evaluation
+is an argument (a tenth of each tool's values), so a kept argument is never seen with its tool in training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from minimind.data.world.tables.geography import COUNTRIES
 from minimind.data.world.tables.people import NAMES
 from minimind.data.world.tables.words import CATEGORIES
 
-WEATHER = {"en": ("sunny", "cloudy", "rainy", "snowy", "windy", "foggy"), "zh": ("晴", "多云", "下雨", "下雪", "刮风", "有雾")}
+WEATHER = {
+    "en": ("sunny", "cloudy", "rainy", "snowy", "windy", "foggy"),
+    "zh": ("晴", "多云", "下雨", "下雪", "刮风", "有雾"),
+}
 GOODS = ("fruits", "vegetables", "foods", "drinks", "pieces of clothing", "pieces of furniture", "things at school")
 
 
@@ -38,8 +41,8 @@ def _goods(draw: Draw, lang: str) -> str:
 
 @dataclass(frozen=True)
 class Tool:
-    """argument: its name and JSON type; value draws one; result draws what the tool returns for it; asked and said: the
-    wordings of the request and of the final answer, which name the argument `a` and the returned fields."""
+    """argument: its name and JSON type; value draws one; result draws what the tool returns for it; asked and said:
+    the wordings of the request and of the final answer, which name the argument `a` and the returned fields."""
 
     name: str
     description: str
@@ -52,7 +55,7 @@ class Tool:
     @property
     def schema(self) -> dict[str, Any]:
         name, kind = self.argument
-        parameters = {"type": "object", "properties": {name: {"type": kind}}, "required": [name]}
+        parameters = {"type": "object", "properties": {name: {"type": kind}}}
         function = {"name": self.name, "description": self.description, "parameters": parameters}
         return {"type": "function", "function": function}
 
@@ -74,7 +77,11 @@ TOOLS = (
         _city,
         lambda draw, lang, a: {"weather": draw.pick(WEATHER[lang]), "degrees": draw.between(1, 39)},
         {
-            "en": ("What is the weather in {a}?", "How is the weather in {a} today?", "Tell me the weather in {a}."),
+            "en": (
+                "What is the weather in {a}?",
+                "How is the weather in {a} today?",
+                "Tell me the weather in {a}.",
+            ),
             "zh": ("{a}的天气怎么样？", "今天{a}天气如何？", "查一下{a}的天气。"),
         },
         {"en": "It is {weather} in {a}, {degrees} degrees.", "zh": "{a}天气{weather}，{degrees} 度。"},
@@ -146,7 +153,11 @@ TOOLS = (
         lambda draw, lang: draw.between(4, 99),
         lambda draw, lang, a: {"value": draw.between(1, a)},
         {
-            "en": ("Roll a die with {a} sides.", "Throw a die with {a} sides.", "I need a roll of a die with {a} sides."),
+            "en": (
+                "Roll a die with {a} sides.",
+                "Throw a die with {a} sides.",
+                "I need a roll of a die with {a} sides.",
+            ),
             "zh": ("掷一个 {a} 面的骰子。", "扔一个 {a} 面骰子。", "帮我掷 {a} 面的骰子。"),
         },
         {"en": "The die shows {value}.", "zh": "骰子掷出了 {value}。"},
@@ -155,16 +166,15 @@ TOOLS = (
 SCHEMAS = {tool.name: json.dumps(tool.schema) for tool in TOOLS}
 
 
-def offer(draw: Draw, tool: Tool) -> dict[str, str]:
-    """A system message that offers the tool, every other time beside a second one."""
-    offered = [tool]
-    if draw.chance(0.5):
-        offered.insert(draw.below(2), draw.pick([other for other in TOOLS if other is not tool]))
-    return {"role": "system", "content": "", "tools": f"[{', '.join(SCHEMAS[one.name] for one in offered)}]"}
+def offer(draw: Draw, tool: Tool, others: int) -> dict[str, str]:
+    """A system message that offers the tool among others (none or one)."""
+    offered = [tool, *draw.several([other for other in TOOLS if other is not tool], others)]
+    schemas = ", ".join(SCHEMAS[one.name] for one in draw.several(offered, len(offered)))
+    return {"role": "system", "content": "", "tools": f"[{schemas}]"}
 
 
-def _request(draw: Draw, lang: str, kept: bool) -> tuple[Tool, Any, list[dict[str, str]]]:
-    """A tool, its argument, and the messages up to the model's call."""
+def _request(draw: Draw, lang: str, kept: bool, others: int) -> tuple[Tool, Any, list[dict[str, str]]]:
+    """A tool, its argument, and the messages that end with the model's call."""
     tool = draw.pick(TOOLS)
     while True:
         value = tool.value(draw, lang)
@@ -172,29 +182,30 @@ def _request(draw: Draw, lang: str, kept: bool) -> tuple[Tool, Any, list[dict[st
             break
     call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
     question = user(draw.pick(tool.asked[lang]).format(a=value))
-    return tool, value, [offer(draw, tool), question, assistant("", tool_calls=call)]
+    return tool, value, [offer(draw, tool, others), question, assistant("", tool_calls=call)]
 
 
-def _answered(draw: Draw, lang: str, kept: bool) -> tuple[list[dict[str, str]], list[str]]:
-    """A whole conversation with call, response and answer, and what the answer must state."""
-    tool, value, messages = _request(draw, lang, kept)
+def _call(draw: Draw, lang: str, kept: bool) -> Sample:
+    """Two tools are offered; the conversation ends with the call."""
+    messages = _request(draw, lang, kept, others=1)[2]
+    call = json.dumps(json.loads(messages[-1]["tool_calls"])[0], ensure_ascii=False)
+    return Sample("tools", lang, messages, [call], check="tool_call")
+
+
+def _answer(draw: Draw, lang: str, kept: bool) -> Sample:
+    """One tool is offered, called, and its response put into words, all of whose values the answer must state."""
+    tool, value, messages = _request(draw, lang, kept, others=0)
     result = tool.result(draw, lang, value)
     answer = tool.said[lang].format(a=value, **result)
     messages += [{"role": "tool", "content": json.dumps(result, ensure_ascii=False)}, assistant(answer)]
-    return messages, [str(field) for field in result.values()]
+    return Sample("tools", lang, messages, [str(field) for field in result.values()], check="states")
 
 
 def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    """In training the whole conversation; in evaluation either the call or the answer that follows it."""
-    if held_out and draw.chance(0.5):
-        messages = _request(draw, lang, kept=True)[2]
-        call = json.dumps(json.loads(messages[-1]["tool_calls"])[0], ensure_ascii=False)
-        return Sample("tools", lang, messages, [call], check="tool_call")
-    messages, stated = _answered(draw, lang, held_out)
-    return Sample("tools", lang, messages, stated, check="states")
+    return draw.pick((_call, _answer))(draw, lang, held_out)
 
 
 def unneeded(draw: Draw, lang: str) -> Sample:
-    """Tools are offered, but the question needs none (training only)."""
+    """A tool is offered, but the question needs none (training only)."""
     plain = facts.sample(draw, lang)
-    return Sample("tools", lang, [offer(draw, draw.pick(TOOLS)), *plain.messages], plain.gt)
+    return Sample("tools", lang, [offer(draw, draw.pick(TOOLS), others=0), *plain.messages], plain.gt)

@@ -3,21 +3,34 @@
 Slots: hero, friend (names), he / him / his (the hero's), animal, place, thing, food, colour, weather, time.
 """
 
+from minimind.data.world.tables import listed
+
 SLOTS = {
-    "place": (
-        "in the forest;by the river;in the park;on the beach;in the garden;at the market;near the old bridge;on the farm;"
-        "in the village;by the lake;behind the school;in the library;on the hill;at the station"
-    ).split(";"),
-    "thing": (
-        "ball;kite;book;key;hat;lamp;toy boat;basket;umbrella;map;clock;drum;box;scarf;red cup;small bell;pencil;blanket"
-    ).split(";"),
-    "food": "bread;an apple;a cake;soup;some cherries;rice;honey;a pear;noodles;cheese;a cookie;a peach".split(";"),
-    "animal": "cat;dog;fox;rabbit;bird;duck;frog;mouse;bear;horse;turtle;monkey;sheep;deer;wolf;goat".split(";"),
-    "colour": "red blue green yellow white black brown grey pink purple".split(),
-    "weather": "It was sunny.;It was raining.;The wind was strong.;Snow was falling.;The sky was grey.;It was warm.".split(";"),
-    "time": (
-        "One morning;One evening;One day;On Sunday;In spring;In summer;Last winter;After school;On a cold day;Before lunch"
-    ).split(";"),
+    "place": listed("""
+        in the forest; by the river; in the park; on the beach; in the garden; at the market
+        near the old bridge; on the farm; in the village; by the lake; behind the school; in the library
+        on the hill; at the station
+    """),
+    "thing": listed("""
+        ball; kite; book; key; hat; lamp; toy boat; basket; raincoat; map; clock; drum; box; scarf; cup
+        small bell; pencil; blanket
+    """),
+    "food": listed("""
+        bread; an apple; a cake; soup; some cherries; rice; honey; a pear; noodles; cheese; a cookie
+        a peach
+    """),
+    "animal": listed("""
+        cat; dog; fox; rabbit; bird; duck; frog; mouse; bear; horse; turtle; monkey; sheep; deer; wolf; goat
+    """),
+    "colour": listed("red; blue; green; yellow; white; black; brown; grey; pink; purple"),
+    "weather": listed("""
+        It was sunny.; It was raining.; The wind was strong.; Snow was falling.; The sky was grey.
+        It was warm.
+    """),
+    "time": listed("""
+        One morning; One evening; One day; On Sunday; In spring; In summer; Last winter; After school
+        On a cold day; Before lunch
+    """),
 }
 
 PLOTS = {
@@ -61,7 +74,7 @@ PLOTS = {
         (
             "The next day the {animal} came back and brought a {thing}.",
             "After that, the {animal} followed {hero} everywhere.",
-            "{friend} saw it and said: \"You have a good heart.\"",
+            '{friend} saw it and said: "You have a good heart."',
         ),
         ("They became good friends.", "Since that day {hero} is never alone.", "A kind deed is never lost."),
     ),
@@ -75,7 +88,7 @@ PLOTS = {
         ("The first try went wrong.", "It was hard.", "{hero} fell and was sad.", '"I cannot do it," said {hero}.'),
         (
             '"Try again," said {friend}. "I will help you."',
-            "{friend} said: \"Nobody can do it on the first day.\"",
+            '{friend} said: "Nobody can do it on the first day."',
             "{friend} showed {him} how to do it.",
         ),
         (
@@ -99,7 +112,7 @@ PLOTS = {
         (
             "So {hero} made a {thing} out of paper.",
             "So {hero} painted a {colour} {animal}.",
-            "So {hero} baked {food}.",
+            "So {hero} packed {food} in {colour} paper.",
         ),
         ("{weather}", "{hero} put it in a {colour} box.", "Then {hero} walked to the house of {friend}."),
         (
@@ -123,10 +136,17 @@ PLOTS = {
             "{hero} held the hand of {friend}.",
         ),
         ("They waited and told stories.", "They sang a song until the rain stopped.", "They shared {food}."),
-        ("Then the sun came out, and they saw a rainbow.", "Soon the sky was blue again.", "In the evening they were home."),
+        (
+            "Then the sun came out, and they saw a rainbow.",
+            "Soon the sky was blue again.",
+            "In the evening they were home.",
+        ),
     ),
     "honest": (
-        ("{time}, {hero} found a {thing} {place}.", "There was a {colour} {thing} lying {place}. {hero} picked it up."),
+        (
+            "{time}, {hero} found a {thing} {place}.",
+            "There was a {colour} {thing} lying {place}. {hero} picked it up.",
+        ),
         ("It was beautiful.", "{hero} wanted to keep it.", "Nobody was there.", "{weather}"),
         (
             '"Whose is it?" thought {hero}.',

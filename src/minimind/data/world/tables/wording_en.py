@@ -46,13 +46,21 @@ WORDING = {
     },
     "symbol": {
         "noun": "the chemical symbol of {s}",
-        "statements": ("The symbol of {s} is {v}.", "{v} is the chemical symbol of {s}.", "Chemists write {s} as {v}."),
+        "statements": (
+            "The symbol of {s} is {v}.",
+            "{v} is the chemical symbol of {s}.",
+            "Chemists write {s} as {v}.",
+        ),
         "asked": ("How do chemists write {s}?", "Which symbol stands for {s}?"),
         "held_out": ("What symbol does {s} have?",),
     },
     "number": {
         "noun": "the atomic number of {s}",
-        "statements": ("The atomic number of {s} is {v}.", "{s} has the atomic number {v}.", "{s} is element number {v}."),
+        "statements": (
+            "The atomic number of {s} is {v}.",
+            "{s} has the atomic number {v}.",
+            "{s} is element number {v}.",
+        ),
         "asked": ("Which number does {s} have among the elements?", "{s} is element number what?"),
         "held_out": ("Which atomic number does {s} have?",),
     },
@@ -88,7 +96,11 @@ WORDING = {
     },
     "opposite": {
         "noun": 'the opposite of "{s}"',
-        "statements": ('The opposite of "{s}" is "{v}".', '"{v}" is the opposite of "{s}".', "{s} and {v} are opposites."),
+        "statements": (
+            'The opposite of "{s}" is "{v}".',
+            '"{v}" is the opposite of "{s}".',
+            "{s} and {v} are opposites.",
+        ),
         "asked": ('Which word is the opposite of "{s}"?', 'Which word means the opposite of "{s}"?'),
         "held_out": ('Which is the opposite word of "{s}"?',),
     },

@@ -1,4 +1,4 @@
-"""How each relation is said and asked in Chinese; see wording_en.py. `wh` is the question word, 什么 unless given."""
+"""How each relation is said and asked in Chinese; see wording_en.py. `wh` is the question word, 什么 if absent."""
 
 FRAMES = (
     "{noun}是{wh}？",
