@@ -63,14 +63,14 @@ class Model:
 
     def predict(self, text: str, **sampling: Any) -> str:
         """How the text goes on."""
-        completion = self.engine.generate([self._text_prompt(text)], self._params(sampling))[0]
+        completion = self.engine.generate([self._text_prompt(text)], self.sampling_params(**sampling))[0]
         return self.tokenizer.decode(completion.ids)
 
     def chat(
         self, messages: Messages, tools: Any = None, open_thinking: bool = False, **sampling: Any
     ) -> dict[str, Any]:
         """The assistant's next message: role, content, and where it has some reasoning_content and tool_calls."""
-        params = self._params(sampling)
+        params = self.sampling_params(**sampling)
         prompt = self._chat_prompt(messages, params, tools, open_thinking)
         completion = self.engine.generate([prompt], params)[0]
         return assistant_message(completion.ids, self.tokenizer, open_thinking)
@@ -79,7 +79,7 @@ class Model:
         self, text: str | Messages, tools: Any = None, open_thinking: bool = False, **sampling: Any
     ) -> Iterator[str]:
         """What `predict` of a text or `chat` of messages says, as it comes; thinking is left out."""
-        params = self._params(sampling)
+        params = self.sampling_params(**sampling)
         if isinstance(text, str):
             decoder = StreamDecoder(self.tokenizer)
             for token in self.engine.stream(self._text_prompt(text), params):
@@ -111,7 +111,8 @@ class Model:
         rows = tokens.reshape(-1, tokens.shape[-1])
         return self.model.logits(self.model(rows)).reshape(*tokens.shape, -1)
 
-    def _params(self, sampling: dict[str, Any]) -> SamplingParams:
+    def sampling_params(self, **sampling: Any) -> SamplingParams:
+        """SamplingParams with the stop tokens of this model's tokenizer."""
         known = set(SamplingParams.__dataclass_fields__)
         if unknown := sorted(set(sampling) - known):
             raise UserError(f"{unknown[0]} is no sampling parameter; there are {', '.join(sorted(known))}")

@@ -18,7 +18,7 @@ from minimind.model import ModelConfig, Transformer
 
 
 def tiny(vocab_size: int = 2560) -> ModelConfig:
-    """1.5M: the quickstart's, trained in minutes on a CPU"""
+    """the quickstart's, minutes on a CPU"""
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=128,
@@ -31,7 +31,7 @@ def tiny(vocab_size: int = 2560) -> ModelConfig:
 
 
 def nano(vocab_size: int = 6400) -> ModelConfig:
-    """6M: an evening on a laptop"""
+    """an evening on a laptop"""
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=256,
@@ -44,7 +44,7 @@ def nano(vocab_size: int = 6400) -> ModelConfig:
 
 
 def micro(vocab_size: int = 6400) -> ModelConfig:
-    """12M: a small GPU"""
+    """hours on a small GPU"""
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=384,
@@ -57,7 +57,7 @@ def micro(vocab_size: int = 6400) -> ModelConfig:
 
 
 def minimind2_small(vocab_size: int = 6400) -> ModelConfig:
-    """26M: MiniMind2-Small as published"""
+    """as published"""
     return ModelConfig(
         model_type="llama",
         vocab_size=vocab_size,
@@ -71,7 +71,7 @@ def minimind2_small(vocab_size: int = 6400) -> ModelConfig:
 
 
 def minimind2(vocab_size: int = 6400) -> ModelConfig:
-    """104M: MiniMind2 as published"""
+    """as published"""
     return ModelConfig(
         model_type="llama",
         vocab_size=vocab_size,
@@ -85,7 +85,7 @@ def minimind2(vocab_size: int = 6400) -> ModelConfig:
 
 
 def minimind_3(vocab_size: int = 6400) -> ModelConfig:
-    """64M: MiniMind-3 as published"""
+    """as published"""
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=768,

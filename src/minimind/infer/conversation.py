@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from minimind.errors import UserError
@@ -65,7 +65,7 @@ class Conversation:
         self.answer_ids: list[int] = []
         """ids of the last answer"""
 
-    def say(self, text: str) -> Iterator[Part]:
+    def say(self, text: str) -> Generator[Part, None, None]:
         """Answer one user turn piece by piece; an answer that is broken off is kept as far as it came."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         turns = [*self.messages, {"role": "user", "content": text}]

@@ -1,0 +1,93 @@
+"""`minimind models`: the named shapes, and how many parameters a shape has."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+EPILOG = """examples:
+  minimind models list
+  minimind models show minimind2-small
+  minimind models show runs/quickstart/chat/model --json"""
+
+
+def run(argv: list[str]) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "minimind models", description="Named model shapes.", epilog=EPILOG, formatter_class=raw
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="verb")
+    verb = verbs.add_parser(
+        "list",
+        help="name all shapes",
+        description="Name all shapes with their parameters.",
+        epilog="example:\n  minimind models list",
+        formatter_class=raw,
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    verb = verbs.add_parser(
+        "show",
+        help="one shape's settings and parameters by part",
+        description="Show a shape's settings and its parameters by part.",
+        epilog="example:\n  minimind models show tiny",
+        formatter_class=raw,
+    )
+    verb.add_argument("name", metavar="NAME", help="a preset, a model directory or a run directory")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of text")
+    options = parser.parse_args(argv)
+    if options.verb == "list":
+        list_presets(options.json)
+    else:
+        show(options.name, options.json)
+
+
+def list_presets(as_json: bool) -> None:
+    from minimind.presets import PRESETS
+
+    described = {name: {"description": preset.__doc__, **describe(preset())} for name, preset in PRESETS.items()}
+    if as_json:
+        print(json.dumps(described, indent=2))
+        return
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table("preset", Column("parameters", justify="right"), "type", "layers × width", "remark")
+    for name, preset in described.items():
+        config = preset["config"]
+        table.add_row(
+            name,
+            f"{preset['parameters']['total']:,}",
+            config["model_type"],
+            f"{config['num_hidden_layers']} × {config['hidden_size']}",
+            preset["description"],
+        )
+    Console().print(table)
+
+
+def show(name: str, as_json: bool) -> None:
+    from minimind import presets
+    from minimind.model import ModelConfig
+    from minimind.model.io import model_directory
+
+    is_path = name not in presets.PRESETS and Path(name).exists()
+    described = describe(ModelConfig.load(model_directory(name)) if is_path else presets.get(name))
+    if as_json:
+        print(json.dumps({"name": name, **described}, indent=2))
+        return
+    counts = described["parameters"]
+    print(f"{name}: {counts['total']:,} parameters")
+    for part, count in counts["parts"].items():
+        print(f"  {part.replace('_', '-'):<14} {count:>13,}  {count / counts['total']:6.1%}")
+    print("settings:")
+    for key, value in described["config"].items():
+        print(f"  {key:<25} {value}")
+
+
+def describe(config: Any) -> dict[str, Any]:
+    from minimind.presets import count_parameters
+
+    return {"parameters": count_parameters(config), "config": asdict(config)}
