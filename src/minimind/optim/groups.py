@@ -48,7 +48,10 @@ def build_optimizers(
         if options.name == "adamw":
             optimizers = [torch.optim.AdamW(kinds, betas=betas, fused=True)]
         else:
-            optimizers = [torch.optim.SGD(kinds, momentum=options.momentum, fused=True)]
+            sgd = torch.optim.SGD(kinds, momentum=options.momentum, fused=True)
+            for parameter in parameters.values():  # torch leaves them unset when the first step is skipped
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            optimizers = [sgd]
     covered = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert sorted(covered) == sorted(id(p) for p in parameters.values()), "each parameter in one optimizer"
     return optimizers

@@ -181,6 +181,8 @@ class Recipe:
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {value}")
+        if self.schedule.kind == "wsd" and self.schedule.warmup + self.schedule.cooldown > 1:
+            raise UserError("schedule.warmup and schedule.cooldown together must not exceed 1, the whole run")
         counts = {
             "checkpoint.keep": self.checkpoint.keep,
             "checkpoint.every": self.checkpoint.every,

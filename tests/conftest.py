@@ -1,0 +1,92 @@
+"""What all tests share: one thread, a cache of their own, and a tiny tokenizer with data."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny tensors gain nothing from more
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MINIMIND_CACHE, also for processes that tests start."""
+    directory = tmp_path_factory.mktemp("cache")
+    os.environ["MINIMIND_CACHE"] = str(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 texts."""
+    from tests.helpers import texts, write_jsonl
+
+    return write_jsonl(tmp_path_factory.mktemp("data") / "texts.jsonl", ({"text": text} for text in texts(200)))
+
+
+@pytest.fixture(scope="session")
+def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 conversations."""
+    from tests.helpers import chats, write_jsonl
+
+    rows = ({"conversations": chat} for chat in chats(150))
+    return write_jsonl(tmp_path_factory.mktemp("data") / "chats.jsonl", rows)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer with at most 400 ids, trained on the corpus."""
+    from minimind.tokenizer.train import train
+    from tests.helpers import texts
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few words are enough for a little less than 400
+        tokenizer = train(texts(200), 400)
+    directory = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -> Path:
+    """A model directory to fine-tune from: tiny, untrained."""
+    from minimind.model import ModelConfig, Transformer, save_model
+    from minimind.tokenizer import Tokenizer
+    from tests.helpers import SETTINGS
+
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    shape = {name.removeprefix("model."): v for name, v in SETTINGS.items() if name.startswith("model.")}
+    directory = tmp_path_factory.mktemp("base") / "model"
+    save_model(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **shape)), directory, tokenizer)
+    return directory
+
+
+@pytest.fixture
+def pretrain(corpus: Path, tokenizer_directory: Path) -> Callable[..., list[str]]:
+    """`pretrain(out, **changes)`: the arguments of a tiny pretraining."""
+    from tests.helpers import flags
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        paths = ["--data", str(corpus), "--tokenizer", str(tokenizer_directory), "--out", str(out)]
+        return ["train", "pretrain", *paths, *flags(**changes)]
+
+    return arguments
+
+
+@pytest.fixture
+def sft(chat_file: Path, base_model: Path) -> Callable[..., list[str]]:
+    """`sft(out, **changes)`: the arguments of a tiny fine-tuning."""
+    from tests.helpers import SETTINGS, flags
+
+    model = {name: None for name in SETTINGS if name.startswith("model.")}
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        paths = ["--data", str(chat_file), "--from", str(base_model), "--out", str(out)]
+        return ["train", "sft", *paths, *flags(**model, **changes)]
+
+    return arguments

@@ -1,0 +1,185 @@
+"""Small inputs for tests, and ways to train: in this process, or in one that may be killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from minimind.model import Transformer, load_model
+from minimind.stages import STAGES
+from minimind.stages.launch import load_data, resolve
+from minimind.tokenizer import Tokenizer
+from minimind.train.console import TrainingConsole
+from minimind.train.parallel import Strategy
+from minimind.train.trainer import Trainer
+
+WORDS = "the a cat dog bird tree house river sees finds likes small big red blue old and then runs sleeps 山 水 很 大".split()
+
+# A training of a few seconds; tests change what they are about.
+SETTINGS: dict[str, Any] = {
+    "model.hidden_size": 32,
+    "model.num_hidden_layers": 2,
+    "model.num_attention_heads": 2,
+    "model.intermediate_size": 64,
+    "batch.row_length": 32,
+    "batch.tokens_per_step": 256,
+    "batch.micro_batch_tokens": 128,
+    "evaluation.holdout": 0.1,
+    "evaluation.every": 1000,
+    "checkpoint.every": 4,
+    "budget.steps": 12,
+    "log_every": 1,
+    "compile": "false",
+    "device": "cpu",
+    "precision": "fp32",
+}
+
+
+def texts(count: int, seed: int = 0, longest: int = 60) -> list[str]:
+    """Texts of 3 to `longest` words, several of them longer than a row of the tiny recipe."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(3, longest))) + "." for _ in range(count)]
+
+
+def chats(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
+    """Conversations of one or two turns whose answers differ much in length."""
+    draw = random.Random(seed)
+    say = lambda longest: " ".join(draw.choices(WORDS, k=draw.randint(1, longest)))  # noqa: E731
+    turn = lambda: [{"role": "user", "content": say(8)}, {"role": "assistant", "content": say(25)}]  # noqa: E731
+    return [turn() * draw.randint(1, 2) for _ in range(count)]
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def flags(**changes: Any) -> list[str]:
+    """The tiny settings as flags; `__` in a name stands for a dot, None leaves a setting out."""
+    settings = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
+    return [word for name, value in settings.items() if value is not None for word in (f"--{name}", str(value))]
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def losses(run: Path) -> list[float]:
+    """The loss of every step, in order: one line each, no step twice."""
+    lines = [line for line in metrics(run) if "eval" not in line]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]
+
+
+def evaluations(run: Path) -> list[dict[str, Any]]:
+    return [line for line in metrics(run) if "eval" in line]
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+def last_checkpoint(run: Path) -> Path:
+    return sorted((run / "checkpoints").glob("step-???????"))[-1]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Equal to the last bit: losses, evaluations, final model, and all state in the last checkpoint."""
+    assert losses(one) == losses(other)
+    assert evaluations(one) == evaluations(other)
+    assert (one / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
+    a, b = last_checkpoint(one), last_checkpoint(other)
+    assert a.name == b.name
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    assert_equal_trees(*(torch.load(path / "training.pt", weights_only=True) for path in (a, b)))
+    progress = [json.loads((path / "progress.json").read_text()) for path in (a, b)]
+    for state in progress:
+        del state["seconds"], state["files"]
+    assert progress[0] == progress[1]
+
+
+def assert_equal_trees(a: Any, b: Any) -> None:
+    """Nested containers with bit-equal tensors."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal_trees(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for one, other in zip(a, b):
+            assert_equal_trees(one, other)
+    else:
+        assert a == b
+
+
+def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
+    """The trainer of a command of the fixtures `pretrain` and `sft`, to be looked at from within."""
+    stage, given = argv[1], dict(zip(argv[2:8:2], argv[3:8:2]))
+    run = Path(given["--out"])
+    run.mkdir(exist_ok=True)
+    names = {"--tokenizer": "tokenizer", "--from": "start"}
+    paths = {names[flag]: path for flag, path in given.items() if flag in names}
+    recipe = resolve(stage, argv[8:], [], {**paths, "data": [given["--data"]]})
+    tokenizer = Tokenizer.load(recipe.tokenizer)
+    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
+    objective = objective or STAGES[stage].OBJECTIVE()
+    strategy, console = Strategy(torch.device("cpu")), TrainingConsole(quiet=False)
+    return Trainer(recipe, run, model, tokenizer, *load_data(recipe, tokenizer), objective, strategy, console)
+
+
+# ------------------------------------------------------------------------------------------ killable commands
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["minimind.stages.launch", "minimind.commands.train", "tests.helpers"])
+
+
+def start(argv: list[str], log: Path, die_at: int | None = None) -> multiprocessing.process.BaseProcess:
+    """`minimind argv` in a process of its own, its output in `log`: a real one, but forked with torch loaded.
+
+    With `die_at` it kills itself at that many-th operation on files in the directory of `log`.
+    """
+    process = _server.Process(target=_command, args=(argv, log, die_at))
+    process.start()
+    return process
+
+
+def _command(argv: list[str], log: Path, die_at: int | None) -> None:
+    from minimind.cli import main
+
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["minimind", *argv]
+    if die_at is not None:
+        die_at_file_operation(log.parent, die_at)
+    code = main(argv)
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def die_at_file_operation(directory: Path, number: int) -> None:
+    """From now on count the operations that change files below `directory`; be killed at the given one."""
+    left = number
+    changes = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate"}
+
+    def hook(event: str, arguments: tuple) -> None:
+        nonlocal left
+        if event in changes and str(arguments[0]).startswith(str(directory)):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), 9)
+
+    sys.addaudithook(hook)

@@ -1,0 +1,123 @@
+"""Which parameter is moved by what, and that a step with a bad gradient leaves no trace."""
+
+import pytest
+import torch
+
+from minimind.model import ModelConfig, Transformer
+from minimind.optim.groups import build_optimizers
+from minimind.train.recipe import OptimizerOptions
+from minimind.train.update import Update
+from tests.helpers import assert_equal_trees
+
+
+def model(tied=True):
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return Transformer(ModelConfig(vocab_size=50, tie_word_embeddings=tied, **shape))
+
+
+def optimizers_of(network, **options):
+    return build_optimizers(network, OptimizerOptions(**options), torch.float32)
+
+
+def settings_of(network, optimizers):
+    """name -> (optimizer's class, rate, decay) of every parameter."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                assert names[id(parameter)] not in found
+                kind = type(optimizer).__name__
+                found[names[id(parameter)]] = (kind, group["initial_lr"], group["weight_decay"])
+    return found
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+def test_every_parameter_is_in_one_optimizer_and_only_matrices_decay(name, tied):
+    network = model(tied)
+    found = settings_of(network, optimizers_of(network, name=name, learning_rate=0.02, weight_decay=0.1))
+    assert found.keys() == dict(network.named_parameters()).keys()
+    for parameter, (kind, rate, decay) in found.items():
+        outer, norm = "embed" in parameter or "lm_head" in parameter, "norm" in parameter
+        inner = not outer and not norm
+        if name == "muon":
+            assert kind == ("Muon" if inner else "AdamW")
+            assert rate == pytest.approx(0.02 if inner else 0.006)
+            assert decay == (0.1 if inner else 0)
+        else:
+            assert kind == {"adamw": "AdamW", "sgd": "SGD"}[name]
+            assert rate == 0.02
+            assert decay == (0 if norm else 0.1)
+
+
+def test_the_embeddings_rate_can_be_given():
+    network = model()
+    found = settings_of(network, optimizers_of(network, learning_rate=0.02, embedding_learning_rate=0.001))
+    assert found["model.embed_tokens.weight"][1] == found["model.norm.weight"][1] == 0.001
+    assert found["model.layers.0.mlp.up_proj.weight"][1] == 0.02
+
+
+def give_gradients(network, seed):
+    torch.manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+
+
+def snapshot(network, update):
+    state = [{"state": optimizer.state_dict()["state"]} for optimizer in update.optimizers]
+    return torch.utils._pytree.tree_map(
+        lambda x: x.clone() if isinstance(x, torch.Tensor) else x, [dict(network.state_dict()), state]
+    )
+
+
+@pytest.mark.parametrize("what", ["gradient", "loss"])
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+def test_a_bad_step_changes_no_bit(name, what):
+    network = model()
+    optimizers = optimizers_of(network, name=name, learning_rate=0.02, weight_decay=0.1)
+    update = Update(optimizers, 1.0, fp16=False, device=torch.device("cpu"))
+    fine, bad = torch.tensor(3.0), torch.tensor(torch.nan)
+    for seed in range(2):
+        give_gradients(network, seed)
+        assert torch.isfinite(update.step(1.0, fine))
+    before = snapshot(network, update)
+    give_gradients(network, 7)
+    if what == "gradient":
+        network.model.layers[1].mlp.up_proj.weight.grad[3, 4] = torch.inf
+    assert not torch.isfinite(update.step(1.0, fine if what == "gradient" else bad))
+    assert_equal_trees(snapshot(network, update), before)
+    give_gradients(network, 8)
+    update.step(1.0, fine)
+    assert not torch.equal(network.output_weight, before[0]["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+def test_a_bad_first_step_is_as_if_it_had_not_been(name):
+    states = []
+    for bad_first in (True, False):
+        network = model()
+        update = Update(optimizers_of(network, name=name), 1.0, fp16=False, device=torch.device("cpu"))
+        if bad_first:
+            give_gradients(network, 5)
+            update.step(1.0, torch.tensor(torch.inf))
+        give_gradients(network, 6)
+        update.step(1.0, torch.tensor(1.0))
+        states.append(snapshot(network, update))
+    assert_equal_trees(*states)
+
+
+def test_clipping_is_that_of_the_whole_gradient():
+    network, clipped = model(), []
+    update = Update(optimizers_of(network, name="sgd"), 1.0, fp16=False, device=torch.device("cpu"))
+    give_gradients(network, 1)
+    whole = torch.cat([p.grad.flatten() for p in network.parameters()])
+    for optimizer in update.optimizers:
+        optimizer.register_step_pre_hook(
+            lambda optimizer, *_: clipped.extend(
+                p.grad.flatten() for g in optimizer.param_groups for p in g["params"]
+            )
+        )
+    norm = update.step(1.0, torch.tensor(0.0))
+    assert norm.item() == pytest.approx(whole.norm().item(), rel=1e-6)
+    assert torch.cat(clipped).norm().item() == pytest.approx(1.0, rel=1e-5)
