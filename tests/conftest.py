@@ -41,8 +41,9 @@ def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer with at most 400 ids, trained on the corpus."""
-    from minimind.tokenizer.train import train
     from tests.helpers import texts
+
+    from minimind.tokenizer.train import train
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # so few words are enough for a little less than 400
@@ -55,9 +56,10 @@ def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -> Path:
     """A model directory to fine-tune from: tiny, untrained."""
+    from tests.helpers import SETTINGS
+
     from minimind.model import ModelConfig, Transformer, save_model
     from minimind.tokenizer import Tokenizer
-    from tests.helpers import SETTINGS
 
     tokenizer = Tokenizer.load(tokenizer_directory)
     shape = {name.removeprefix("model."): v for name, v in SETTINGS.items() if name.startswith("model.")}

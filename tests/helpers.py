@@ -22,7 +22,8 @@ from minimind.train.console import TrainingConsole
 from minimind.train.parallel import Strategy
 from minimind.train.trainer import Trainer
 
-WORDS = "the a cat dog bird tree house river sees finds likes small big red blue old and then runs sleeps 山 水 很 大".split()
+WORDS = ["the", "a", "cat", "dog", "bird", "tree", "house", "river", "sees", "finds", "likes", "small", "big"]
+WORDS += ["red", "blue", "old", "and", "then", "runs", "sleeps", "山", "水", "很", "大"]
 
 # A training of a few seconds; tests change what they are about.
 SETTINGS: dict[str, Any] = {

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from tests.helpers import assert_equal_trees
 
 from minimind.model import ModelConfig, Transformer
 from minimind.optim.groups import build_optimizers
 from minimind.train.recipe import OptimizerOptions
 from minimind.train.update import Update
-from tests.helpers import assert_equal_trees
 
 
 def model(tied=True):

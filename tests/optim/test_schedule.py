@@ -1,6 +1,7 @@
 """The learning rate's course."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -39,9 +40,9 @@ def test_the_rate_stays_in_bounds_and_makes_no_jumps(kind, steps, warmup, cooldo
     rates = course(kind, steps, warm, cool, final)
     assert all(0 < rate <= 1 for rate in rates)
     down = rates[warm:]
-    assert all(a >= b for a, b in zip(down, down[1:]))  # after the warm-up it never rises
+    assert all(a >= b for a, b in pairwise(down))  # after the warm-up it never rises
     assert all(rate >= final * (1 - 1e-12) for rate in down)
     if warmup + cooldown <= 1:
         largest = max(1 / (warm + 1), {"constant": 0, "cosine": math.pi / 2 / max(1, steps - warm)}.get(kind, 0))
         largest = max(largest, 1 / max(1, cool)) if kind == "wsd" else largest
-        assert all(abs(a - b) <= largest + 1e-9 for a, b in zip(rates, rates[1:]))
+        assert all(abs(a - b) <= largest + 1e-9 for a, b in pairwise(rates))
