@@ -55,7 +55,8 @@ def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -> Path:
-    """A model directory to fine-tune from: tiny, untrained."""
+    """A model directory to fine-tune from: tiny, with random weights in every matrix."""
+    import torch
     from tests.helpers import SETTINGS
 
     from minimind.model import ModelConfig, Transformer, save_model
@@ -64,8 +65,26 @@ def base_model(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Pa
     tokenizer = Tokenizer.load(tokenizer_directory)
     shape = {name.removeprefix("model."): v for name, v in SETTINGS.items() if name.startswith("model.")}
     directory = tmp_path_factory.mktemp("base") / "model"
-    save_model(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **shape)), directory, tokenizer)
+    model = Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **shape))
+    torch.manual_seed(0)
+    for parameter in model.parameters():  # a fresh model's blocks add nothing yet
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    save_model(model, directory, tokenizer)
     return directory
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -> Path:
+    """A run directory whose model says random things; it lies alone in its runs/ directory."""
+    from tests.random_models import random_model
+
+    from minimind.model import save_model
+    from minimind.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    run = tmp_path_factory.mktemp("home") / "runs" / "talker"
+    save_model(random_model(vocab_size=tokenizer.vocab_size), run / "model", tokenizer)
+    return run
 
 
 @pytest.fixture

@@ -113,11 +113,14 @@ class Engine:
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
         """The ids of one completion as they come; closing the generator ends the request."""
         request = self.submit(prompt, params)
+        given = 0  # steps made for other requests bring ids too
         try:
-            while request.stop_reason is None:
-                known = len(request.ids)
-                self.step()
-                yield from request.ids[known:]
+            while given < len(request.ids) or request.stop_reason is None:
+                if given == len(request.ids):
+                    self.step()
+                else:
+                    given += 1
+                    yield request.ids[given - 1]
         finally:
             self.cancel([request])
 

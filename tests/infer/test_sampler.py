@@ -1,0 +1,148 @@
+"""The sampler against transformers' logits processors."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from minimind.errors import UserError
+from minimind.infer.sampler import SamplingParams, draw, penalise, sample, truncate
+
+VOCAB = 50
+
+
+def random_logits(rows: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def transformers_probabilities(logits: torch.Tensor, text: list[int], params: SamplingParams) -> torch.Tensor:
+    """(V,) by transformers' own processors, in the order of its generate()."""
+    processors = [RepetitionPenaltyLogitsProcessor(params.repetition_penalty)]
+    processors.append(TemperatureLogitsWarper(params.temperature))
+    if params.top_k:
+        processors.append(TopKLogitsWarper(params.top_k))
+    if params.top_p < 1:
+        processors.append(TopPLogitsWarper(params.top_p))
+    if params.min_p:
+        processors.append(MinPLogitsWarper(params.min_p))
+    scores = logits[None].clone()
+    for processor in processors:
+        scores = processor(torch.tensor([text]), scores)
+    return scores[0].softmax(-1)
+
+
+def our_probabilities(logits: torch.Tensor, texts: list[list[int]], params: list[SamplingParams]) -> torch.Tensor:
+    """(N, V): what `sample` draws from."""
+    seen = torch.zeros(logits.shape, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        seen[row, text] = True
+    penalties = torch.tensor([[p.repetition_penalty] for p in params])
+    temperatures = torch.tensor([[p.temperature] for p in params])
+    return truncate(penalise(logits, seen, penalties) / temperatures, params).softmax(-1)
+
+
+random_params = st.builds(
+    SamplingParams,
+    temperature=st.floats(0.1, 3),
+    top_k=st.one_of(st.just(0), st.integers(1, VOCAB + 5)),
+    top_p=st.one_of(st.just(1.0), st.floats(0.05, 0.99)),
+    min_p=st.one_of(st.just(0.0), st.floats(0.01, 1)),
+    repetition_penalty=st.one_of(st.just(1.0), st.floats(0.5, 2)),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(params=st.lists(random_params, min_size=1, max_size=5), seed=st.integers(0, 10_000))
+def test_distribution_equals_transformers_row_by_row(params: list[SamplingParams], seed: int) -> None:
+    logits = random_logits(len(params), seed)
+    texts = [[(seed + 7 * row + i) % VOCAB for i in range(6)] for row in range(len(params))]
+    found = our_probabilities(logits, texts, params)
+    for row, p in enumerate(params):
+        wanted = transformers_probabilities(logits[row], texts[row], p)
+        torch.testing.assert_close(found[row], wanted, rtol=1e-5, atol=1e-7)
+        assert torch.equal(found[row] > 0, wanted > 0)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(params=st.lists(random_params, min_size=2, max_size=6), seed=st.integers(0, 10_000))
+def test_a_row_does_not_depend_on_the_others(params: list[SamplingParams], seed: int) -> None:
+    logits = random_logits(len(params), seed)
+    luck = torch.rand(len(params), generator=torch.Generator().manual_seed(seed)).tolist()
+    seen = torch.rand(logits.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
+    together, logprobs = sample(logits, params, luck, seen)
+    for row, p in enumerate(params):
+        one = slice(row, row + 1)
+        alone, logprob = sample(logits[one], [p], luck[one], seen[one])
+        assert alone[0] == together[row]
+        assert float(logprob[0]) == pytest.approx(float(logprobs[row]), abs=1e-6)
+
+
+def test_draws_have_the_asked_frequencies() -> None:
+    params = SamplingParams(temperature=1.3, top_k=20, top_p=0.9)
+    count = 20_000
+    luck = [(i + 0.5) / count for i in range(count)]
+    logits = random_logits(1)
+    ids, _ = sample(logits.expand(count, -1), [params] * count, luck)
+    found = torch.bincount(ids, minlength=VOCAB) / count
+    wanted = truncate(logits / 1.3, [params]).softmax(-1)[0]
+    assert (found - wanted).abs().max() <= 1.5 / count  # evenly spaced numbers miss by one at most at each end
+
+
+def test_a_token_left_out_is_never_drawn() -> None:
+    logits = torch.full((2, VOCAB), -math.inf)
+    logits[:, 7] = 0.0
+    logits[:, 9] = 0.0
+    highest = 1 - 2**-53
+    assert draw(logits, torch.tensor([[0.0], [highest]], dtype=torch.float64)).tolist() == [7, 9]
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    logits = random_logits(3)
+    params = [SamplingParams(temperature=0), SamplingParams(temperature=2.0), SamplingParams(temperature=0)]
+    ids, _ = sample(logits, params, [0.99, 0.99, 0.99])
+    assert ids[0] == logits[0].argmax()
+    assert ids[2] == logits[2].argmax()
+
+
+def test_penalty_applies_to_greedy_rows() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.9]])
+    seen = torch.tensor([[False, True, False]])
+    ids, logprobs = sample(logits, [SamplingParams(temperature=0, repetition_penalty=2.0)], [0.5], seen)
+    assert ids.tolist() == [2]
+    assert float(logprobs[0]) == pytest.approx(float(logits.log_softmax(-1)[0, 2]))
+
+
+def test_logprobs_are_of_the_scaled_untruncated_distribution() -> None:
+    logits = random_logits(4)
+    params = [SamplingParams(temperature=0.5, top_k=1), SamplingParams(temperature=2.0, top_p=0.1)]
+    params += [SamplingParams(temperature=0), SamplingParams(temperature=1.0, min_p=1.0)]
+    ids, logprobs = sample(logits, params, [0.3] * 4)
+    for row, temperature in enumerate((0.5, 2.0, 1.0, 1.0)):
+        wanted = (logits[row] / temperature).log_softmax(-1)[ids[row]]
+        assert float(logprobs[row]) == pytest.approx(float(wanted), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -0.1),
+        ("top_k", -1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0.0),
+        ("max_tokens", 0),
+    ],
+)
+def test_impossible_values_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=name):
+        SamplingParams(**{name: value})

@@ -1,0 +1,93 @@
+"""Text that comes token by token."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minimind.infer.text import Part, StreamDecoder, stream_parts
+from minimind.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_directory: Path) -> Tokenizer:
+    return Tokenizer.load(tokenizer_directory)
+
+
+def stream(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    decoder = StreamDecoder(tokenizer)
+    return [*map(decoder.push, ids), decoder.flush()]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(text=st.text(max_size=30))
+def test_text_comes_out_whole(tokenizer: Tokenizer, text: str) -> None:
+    pieces = stream(tokenizer, tokenizer.encode(text))
+    assert "".join(pieces) == text
+    assert all("\ufffd" not in piece for piece in pieces) or "\ufffd" in text
+
+
+def test_a_character_of_several_tokens_waits_for_its_last(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("🙂")
+    assert len(ids) == 4
+    assert stream(tokenizer, ids) == ["", "", "", "🙂", ""]
+
+
+def test_what_stands_before_an_unfinished_character_is_not_held_back(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("cat🙂")
+    decoder = StreamDecoder(tokenizer)
+    assert "".join(map(decoder.push, ids[:-1])) == "cat"
+    assert decoder.push(ids[-1]) == "🙂"
+
+
+def test_any_ids_give_the_text_of_a_whole_decode(tokenizer: Tokenizer) -> None:
+    """Also broken UTF-8, as an untrained model writes it, and control tokens, which are not shown."""
+    luck = random.Random(0)
+    for _ in range(300):
+        ids = [luck.randrange(tokenizer.vocab_size) for _ in range(luck.randint(1, 25))]
+        decoder = StreamDecoder(tokenizer)
+        pieces = [*map(decoder.push, ids), decoder.flush()]
+        assert "".join(pieces) == tokenizer.decode(ids)
+
+
+def test_memory_is_bounded_when_no_character_ever_ends(tokenizer: Tokenizer) -> None:
+    continuation = tokenizer.encode("🙂")[-1]
+    decoder = StreamDecoder(tokenizer)
+    text = "".join(decoder.push(continuation) for _ in range(100))
+    assert len(decoder.pending) <= 3
+    assert text + decoder.flush() == "\ufffd" * 100
+
+
+def parts(tokenizer: Tokenizer, text: str, open_thinking: bool = False) -> list[Part]:
+    """The parts of a text in which control strings are control tokens; neighbours of one kind joined."""
+    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    joined: list[Part] = []
+    for part in stream_parts(ids, tokenizer, open_thinking):
+        if joined and joined[-1].thinking == part.thinking:
+            part = Part(joined.pop().text + part.text, part.thinking)
+        joined.append(part)
+    return joined
+
+
+@pytest.mark.parametrize(
+    ("text", "open_thinking", "wanted"),
+    [
+        ("the cat\n\nsees", False, [Part("the cat\n\nsees", False)]),
+        ("<think>\na tree\n</think>\n\n🙂", False, [Part("a tree\n", True), Part("🙂", False)]),
+        ("a tree\n</think>\n\nred", True, [Part("a tree\n", True), Part("red", False)]),
+        ("a tree", True, [Part("a tree", True)]),
+        ("\n\n\nred\n", False, [Part("red\n", False)]),
+        ("", True, []),
+    ],
+)
+def test_thinking_and_content_come_apart(
+    tokenizer: Tokenizer, text: str, open_thinking: bool, wanted: list[Part]
+) -> None:
+    assert parts(tokenizer, text, open_thinking) == wanted
+
+
+def test_a_broken_character_at_the_end_of_thinking_stays_there(tokenizer: Tokenizer) -> None:
+    ids = [*tokenizer.encode("🙂")[:2], tokenizer.reserved["</think>"], *tokenizer.encode("red")]
+    assert list(stream_parts(ids, tokenizer, open_thinking=True))[0] == Part("\ufffd", True)
