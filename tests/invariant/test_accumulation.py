@@ -1,0 +1,130 @@
+"""How a step is cut into micro-batches, and how documents share rows, changes nothing."""
+
+import pytest
+import torch
+from tests.helpers import losses, make_trainer, weights
+
+from minimind.cli import main
+from minimind.data.assemble import split_rows
+from minimind.data.loader import sequential_batches
+from minimind.model import Transformer
+from minimind.optim.groups import build_optimizers
+from minimind.train.objective import NextToken
+from minimind.train.update import Update
+
+
+@pytest.fixture(params=["pretrain", "sft"])
+def stage(request):
+    return request.getfixturevalue(request.param)
+
+
+def relative(found, wanted):
+    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+def in_float64(trainer):
+    """Weights, optimizers' states and all arithmetic of a trainer in fp64."""
+    trainer.model.double()
+    trainer.model.compute_dtype = torch.float64
+    options = trainer.recipe.optimizer
+    optimizers = build_optimizers(trainer.model, options, torch.float64)
+    trainer.update = Update(optimizers, options.grad_clip, fp16=False, device=trainer.device)
+    return trainer
+
+
+def assert_close(trained, wanted, weight_tolerance, loss_tolerance):
+    """(losses, weights by name) of two trainings, relative to the largest entry of each tensor."""
+    assert relative(torch.tensor(trained[0]), torch.tensor(wanted[0])) <= loss_tolerance
+    for name in wanted[1]:
+        assert relative(trained[1][name], wanted[1][name]) <= weight_tolerance, name
+
+
+@pytest.mark.parametrize(
+    ("micro_rows", "optimizer", "rate"),
+    [(1, "muon", 0.02), (2, "muon", 0.02), (4, "muon", 0.02), (1, "adamw", 0.002), (1, "sgd", 0.05)],
+)
+def test_micro_batches_do_not_change_a_training(stage, tmp_path, micro_rows, optimizer, rate):
+    """Six steps in fp64; the losses in metrics.jsonl were summed in fp32."""
+    trained = []
+    for rows in (micro_rows, 8):
+        run = tmp_path / f"{rows}"
+        changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
+        trainer = in_float64(make_trainer(stage(run, batch__micro_batch_tokens=32 * rows, **changes)))
+        assert trainer.micro_rows == rows
+        trainer.fit()
+        trained.append((losses(run), dict(trainer.model.named_parameters())))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.005), ("sgd", 0.02)])
+def test_micro_batches_do_not_change_a_command(sft, tmp_path, optimizer, rate):
+    """In fp32. Not with AdamW, which makes full steps of gradients that are nothing but rounding."""
+    trained = []
+    for rows in (1, 8):
+        run = tmp_path / f"{rows}"
+        changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 4}
+        assert main(sft(run, batch__micro_batch_tokens=32 * rows, **changes)) == 0
+        trained.append((losses(run), weights(run / "model")))
+    assert_close(*trained, weight_tolerance=1e-5, loss_tolerance=1e-5)
+
+
+def test_the_micro_batches_of_these_steps_differ_in_trained_tokens(sft, tmp_path):
+    """So a mean of means would have been noticed."""
+    trainer = make_trainer(sft(tmp_path / "run"))
+    objective = NextToken()
+    for k in range(4):
+        counts = [objective.units(micro)["loss"] for micro in split_rows(trainer.loader.step(k), 1)]
+        assert max(counts) > 1.3 * min(counts)
+
+
+def test_documents_in_one_row_are_as_documents_in_rows_of_their_own(sft, tmp_path):
+    """Loss and gradients of NextToken in fp64: several conversations in a row, and one a row."""
+    trainer = make_trainer(sft(tmp_path / "run"))
+    model = Transformer(trainer.model.config).double()
+    model.compute_dtype = torch.float64
+    torch.manual_seed(0)
+    for parameter in model.parameters():  # a fresh model's blocks add nothing yet
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    documents = [d for d in range(len(trainer.data)) if trainer.data.lengths[d] <= 129][:12]
+    (packed,) = sequential_batches(trainer.data, documents, 128, 8)
+    alone = [batch for d in documents for batch in sequential_batches(trainer.data, [d], 128, 1)]
+    objective = NextToken()
+    assert max(len(row.unique()) for row in packed.documents) >= 3
+    results = []
+    for batches in ([packed], alone):
+        total = sum(objective.units(batch)["loss"] for batch in batches)
+        model.zero_grad()
+        loss = sum(objective(model, batch)["loss"] for batch in batches) / total
+        loss.backward()
+        results.append((total, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
+    (total, loss, gradients), (total_alone, loss_alone, gradients_alone) = results
+    assert total == total_alone > 0
+    assert relative(loss, loss_alone) <= 1e-9
+    for name in gradients:
+        assert relative(gradients[name], gradients_alone[name]) <= 1e-9
+
+
+class Weighted(NextToken):
+    """NextToken with token weights whose sum in the whole step is below one."""
+
+    def weigh(self, batch):
+        batch.weights = 0.001 * (1 + batch.positions % 3).float()
+        return batch
+
+    def units(self, batch):
+        return super().units(self.weigh(batch))
+
+    def __call__(self, model, batch):
+        return super().__call__(model, self.weigh(batch))
+
+
+def test_weighted_losses_are_divided_by_the_sum_of_their_weights(pretrain, tmp_path):
+    trainer = make_trainer(pretrain(tmp_path / "run"), Weighted())
+    trainer.strategy.prepare(trainer.model, trainer.objective)
+    batch = trainer.loader.step(0)
+    assert 0 < trainer.objective.units(batch)["loss"] < 1
+    hidden = trainer.model(batch.tokens, batch.positions, batch.documents)
+    scores = trainer.model.logits(hidden).log_softmax(-1)
+    surprise = -scores.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0]
+    weight = batch.weights * (batch.targets >= 0)
+    assert relative(trainer._gradients(batch), (surprise * weight).sum() / weight.sum()) <= 1e-5
