@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimind.data import files
-from minimind.data.formats import BadLine, Document, parse, read_documents, read_texts
+from minimind.data.formats import BadLine, Document, parse, plain_text_of, read_documents, read_texts
 from minimind.errors import UserError
 
 TEXTS = [{"text": "第一篇。\nA second line."}, {"text": "two"}, {"text": "三"}]
@@ -360,10 +360,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
-keys = st.sampled_from(
+KEYS = (
     "text conversations messages chosen rejected gt instruction output input history tools tool_calls system"
-    " role content from value reasoning_content function name arguments".split()
+    " role content from value reasoning_content function name arguments"
 )
+keys = st.sampled_from(KEYS.split())
 words = st.sampled_from(
     ["user", "assistant", "system", "tool", "human", "gpt", "function_call", "", "[]", "{}", "x"]
 )
@@ -377,7 +378,10 @@ likely = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(likely)
 def test_no_json_crashes_the_reader(record):
-    assert isinstance(one(record), Document | BadLine)
+    item = one(record)
+    assert isinstance(item, Document | BadLine)
+    if isinstance(item, Document):
+        assert plain_text_of(item)
 
 
 @settings(max_examples=100, deadline=None)
@@ -406,11 +410,24 @@ def test_the_hash_is_of_the_content():
     assert one({"text": "字"}).hash < 2**64
 
 
-def test_texts_of_every_schema_without_markup(tmp_path):
+def test_the_hash_of_a_long_text_does_not_depend_on_where_it_is_cut():
+    words = [f"word{number}" for number in range(60_000)]
+    assert one({"text": " ".join(words)}).hash == one({"text": " \n".join(words) + "\n"}).hash
+    assert one({"text": " ".join(words)}).hash != one({"text": " ".join(words[:-1])}).hash
+
+
+def test_texts_of_every_schema_without_control_strings(tmp_path):
     thinking = [USER, {"role": "assistant", "content": "answer", "reasoning_content": "thought"}]
     preference = {"chosen": [USER, ASSISTANT], "rejected": [USER, {**ASSISTANT, "content": "worse"}]}
     records = [TEXTS[1], {"conversations": thinking}, preference]
     path = write(tmp_path / "a.jsonl", jsonl(records) + b"oops\n")
     bad = []
-    assert list(read_texts([path, path], bad.append)) == ["two", "u\nthought\nanswer", "u\na\nworse"] * 2
+    texts = list(read_texts([path, path], bad.append))
+    assert [text.split() for text in texts[:3]] == [
+        ["two"],
+        ["user", "u", "assistant", "thought", "answer"],
+        ["user", "u", "assistant", "a", "assistant", "worse"],
+    ]
+    assert texts[3:] == texts[:3]
+    assert not any("<" in text for text in texts)
     assert [line.line for line in bad] == [4, 4]

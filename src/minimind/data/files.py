@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 from minimind.errors import UserError, missing_extra
 
 EXTENSIONS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt", ".txt.gz", ".txt.zst")
-MAX_RECORD = 64 * 2**20  # bytes; a longer one is reported as bad, so that it cannot fill the memory
+MAX_RECORD = 32 * 2**20  # bytes; a longer one is reported as bad, so that it cannot fill the memory
 
 CHUNK = 2**20
 # Compressed bytes per step: one byte can unfold to thousands, and each step is unfolded whole.

@@ -11,12 +11,17 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from minimind.data.files import MAX_RECORD, is_plain_text, read_records
 from minimind.data.schemas import Content, SchemaError, normalise
 from minimind.tokenizer import ChatError
+from minimind.tokenizer import normalise as chat_messages
+from minimind.tokenizer.chat import ChatTemplate
+from minimind.tokenizer.reserved import MARKERS, SPECIAL
+from minimind.tokenizer.template import default_template
 
 KINDS = ("pretrain", "chat", "preference", "rl")
 
@@ -92,16 +97,29 @@ def _decode(data: bytes, plain_text: bool) -> Content:
 
 def content_hash(content: Content) -> int:
     """64 bits of blake2b over what a document says; differences in white space do not count in texts."""
-    if content.kind == "pretrain":
-        canonical = " ".join(content.text.split())
-    else:
-        said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
-        canonical = json.dumps(said, ensure_ascii=False, sort_keys=True)
+    digest = hashlib.blake2b(digest_size=8)
     try:
-        digest = hashlib.blake2b(canonical.encode("utf-8"), digest_size=8).digest()
+        if content.kind == "pretrain":
+            for words in _single_spaced(content.text):
+                digest.update(words.encode("utf-8"))
+        else:
+            said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
+            digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8"))
     except UnicodeEncodeError:
         raise SchemaError("half of a surrogate pair: an escape like \\ud83d without its other half") from None
-    return int.from_bytes(digest, "little")
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _single_spaced(text: str) -> Iterator[str]:
+    """The text with one space between words; in parts, since the words of a whole novel fill the memory."""
+    start, between = 0, ""
+    while start < len(text):
+        end = text.find(" ", start + 2**16)
+        end = len(text) if end < 0 else end
+        if words := " ".join(text[start:end].split()):
+            yield between + words
+            between = " "
+        start = end
 
 
 def kind_of(path: Path) -> str | None:
@@ -123,11 +141,20 @@ def read_texts(paths: Iterable[str | Path], on_bad: Callable[[BadLine], None] = 
 
 
 def plain_text_of(content: Content) -> str:
-    """Everything a document says, one message after the other."""
+    """Everything a document says, as the chat template writes it but without the control strings.
+
+    A tokenizer trained on it knows the template's own words, such as those around a list of tools.
+    """
     if content.kind == "pretrain":
         return content.text
     # Of a preference the two sides share their question, so only the rejected answer is added.
     messages = content.messages or [*content.chosen, content.rejected[-1]]
-    keys = ("tools", "reasoning_content", "content", "tool_calls")
-    said = [content.tools or "", *(message.get(key) or "" for message in messages for key in keys)]
-    return "\n".join(text for text in said if text)
+    rendered = _template().render(*chat_messages(messages, content.tools), turns=False)
+    ends = [0, *(end for _, end in rendered.controls)]
+    starts = [*(start for start, _ in rendered.controls), len(rendered.text)]
+    return "".join(rendered.text[end:start] for end, start in zip(ends, starts))
+
+
+@cache
+def _template() -> ChatTemplate:
+    return ChatTemplate(default_template(), [*SPECIAL, *MARKERS])

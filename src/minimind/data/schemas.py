@@ -63,6 +63,7 @@ def normalise(record: Any) -> Content:
         sides = [_messages(record[side]) for side in ("chosen", "rejected")]
         for side in sides:
             chat.validate(side)
+            chat.normalise(side)
         return Content("preference", "preference", chosen=sides[0], rejected=sides[1])
     if "instruction" in record and "output" in record:
         return _chat(record, "alpaca", _alpaca_turns(record))
