@@ -114,6 +114,7 @@ class Trainer:
         self.metrics = MetricsFile(self.run / "metrics.jsonl", kept) if self.is_main else None
         self.window, self.last_save = _Window(), time.monotonic()
         if not resumed:
+            torch.manual_seed(self.recipe.seed)
             self._check_first_loss()
         ended = False
         with Interrupt() as interrupt:
