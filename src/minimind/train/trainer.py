@@ -193,18 +193,22 @@ class Trainer:
                     micro.to(self.device), divisors, self.update.scale, last=number == len(micro_batches)
                 )
         except torch.OutOfMemoryError:
-            if self.micro_rows == 1 or self.strategy.world > 1:
-                raise UserError(
-                    f"out of memory with {self.micro_rows} rows of {self.recipe.batch.row_length} at a time; "
-                    "use a smaller batch.micro_batch_tokens, batch.row_length or model"
-                ) from None
-            self.micro_rows = largest_divisor(self.recipe.batch.rows, self.micro_rows // 2)
+            self._take_fewer_rows()
             for optimizer in self.update.optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            self.console.say(f"out of memory: going on with {self.micro_rows} rows at a time (same results)")
         else:
             return self.strategy.total(loss)
         return self._gradients(batch)
+
+    def _take_fewer_rows(self) -> None:
+        """Half the rows at a time from now on, after memory ran out."""
+        if self.micro_rows == 1 or self.strategy.world > 1:
+            raise UserError(
+                f"out of memory with {self.micro_rows} rows of {self.recipe.batch.row_length} at a time; "
+                "use a smaller batch.micro_batch_tokens, batch.row_length or model"
+            ) from None
+        self.micro_rows = largest_divisor(self.recipe.batch.rows, self.micro_rows // 2)
+        self.console.say(f"out of memory: going on with {self.micro_rows} rows at a time (same results)")
 
     # ------------------------------------------------------------------------- looking, saving, resuming
 
@@ -327,14 +331,19 @@ class Trainer:
         return False
 
     def surprise(self) -> Surprise:
-        """Of the held-out documents, in whole batches up to evaluation.max_tokens, shared by the processes."""
-        row = self.recipe.batch.row_length
-        batches = sequential_batches(self.data, self.held_out, row, self.micro_rows)
-        most = max(1, self.recipe.evaluation.max_tokens // (row * self.micro_rows))
-        mine = (b for n, b in zip(range(most), batches) if n % self.strategy.world == self.strategy.rank)
-        part = measure(self.model, mine, self.device)
-        nats, tokens, size = self.strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
-        return Surprise(nats, int(tokens), size)
+        """Of the first held-out documents, up to evaluation.max_tokens; the processes share the work."""
+        tokens_so_far = np.cumsum(self.data.lengths[self.held_out])
+        documents = self.held_out[: max(1, int((tokens_so_far <= self.recipe.evaluation.max_tokens).sum()))]
+        batches = sequential_batches(self.data, documents, self.recipe.batch.row_length, self.micro_rows)
+        mine = (b for n, b in enumerate(batches) if n % self.strategy.world == self.strategy.rank)
+        try:
+            part = measure(self.model, mine, self.device)
+        except torch.OutOfMemoryError:
+            self._take_fewer_rows()
+        else:
+            nats, tokens, size = self.strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
+            return Surprise(nats, int(tokens), size)
+        return self.surprise()
 
     @property
     def is_main(self) -> bool:
