@@ -59,7 +59,7 @@ def test_a_conversation_grows_by_question_and_answer(tokenizer: Tokenizer) -> No
 def test_thinking_is_opened_in_the_prompt(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, "old\n</think>\n\nred"))
     conversation = Conversation(engine, tokenizer, PARAMS, think=True)
-    assert [part.thinking for part in conversation.say("blue")][0]
+    assert all(part.thinking == (part.text != "red") for part in conversation.say("blue"))
     assert tokenizer.decode(engine.prompts[0], skip_special=False).endswith("<think>\n")
     assert conversation.messages[-1] == {"role": "assistant", "content": "red", "reasoning_content": "old"}
 

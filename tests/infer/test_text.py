@@ -80,6 +80,8 @@ def parts(tokenizer: Tokenizer, text: str, open_thinking: bool = False) -> list[
         ("a tree", True, [Part("a tree", True)]),
         ("\n\n\nred\n", False, [Part("red\n", False)]),
         ("", True, []),
+        ("red\n<think>\nold", False, [Part("red\n<think>\nold", False)]),
+        ("<think>\nold<think>", False, [Part("old<think>", True)]),
     ],
 )
 def test_thinking_and_content_come_apart(
@@ -90,4 +92,5 @@ def test_thinking_and_content_come_apart(
 
 def test_a_broken_character_at_the_end_of_thinking_stays_there(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.encode("🙂")[:2], tokenizer.reserved["</think>"], *tokenizer.encode("red")]
-    assert list(stream_parts(ids, tokenizer, open_thinking=True))[0] == Part("\ufffd", True)
+    first, *_ = stream_parts(ids, tokenizer, open_thinking=True)
+    assert first == Part("\ufffd", True)

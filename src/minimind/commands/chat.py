@@ -6,12 +6,15 @@ import argparse
 import contextlib
 import sys
 import time
+import unicodedata
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from minimind.infer.conversation import Conversation
     from minimind.infer.sampler import SamplingParams
 
@@ -82,13 +85,12 @@ def talk(conversation: Conversation) -> None:
     while True:
         try:
             line = input("> ").strip()
-        except KeyboardInterrupt:
+            if line and not turn(conversation, line):
+                return
+        except KeyboardInterrupt:  # ends an answer or clears the line, never the conversation
             print()
-            continue
         except EOFError:
             print()
-            return
-        if line and not turn(conversation, line):
             return
 
 
@@ -139,20 +141,21 @@ def with_setting(params: SamplingParams, text: str) -> SamplingParams:
     """`temperature 0.5` entered into the sampling parameters."""
     from typing import get_type_hints
 
-    from minimind.typed import convert, expected
+    from minimind.typed import convert, expected, from_words
 
-    name, _, value = text.strip().replace("-", "_", 1).partition(" ")
+    name, _, value = text.strip().partition(" ")
+    name, value = name.replace("-", "_"), value.strip()
     if name not in settings():
         raise UserError(f"/set {name or 'NAME VALUE'}: name one of {', '.join(settings())}, then its value")
     hint = get_type_hints(type(params))[name]
     try:
-        return replace(params, **{name: convert(value.strip(), hint)})
+        return replace(params, **{name: convert(from_words([value], hint), hint)})
     except ValueError:
-        raise UserError(f"/set {name}: the value must be {expected(hint)}, not {value.strip()!r}") from None
+        raise UserError(f"/set {name}: the value must be {expected(hint)}, not {value!r}") from None
 
 
 def answer(conversation: Conversation, text: str) -> None:
-    """Print one answer as it comes, thinking dimmed; Ctrl-C breaks it off."""
+    """Print one answer as it comes, thinking dimmed. Broken off, it is kept as far as it came."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -162,16 +165,23 @@ def answer(conversation: Conversation, text: str) -> None:
     try:
         for part in stream:
             if thinking and not part.thinking:
-                console.print()
+                write(console, "\n")
             thinking = part.thinking
-            console.out(part.text, end="", style="dim" if thinking else None)
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        console.out(" …", end="")
+            write(console, part.text, "dim" if thinking else None)
     finally:
         stream.close()
-    console.print()
+        write(console, "\n")
+        if console.is_terminal:
+            count = len(conversation.answer_ids)
+            seconds = time.perf_counter() - start
+            console.print(f"{count} tokens, {count / seconds:.0f} tokens/s", style="dim")
+
+
+def write(console: Console, text: str, style: str | None = None) -> None:
+    """Show a piece of an answer at once. A terminal obeys control characters, and a model may write any."""
     if console.is_terminal:
-        count = len(conversation.answer_ids)
-        seconds = time.perf_counter() - start
-        console.print(f"{count} tokens, {count / seconds:.0f} tokens/s", style="dim")
+        text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+        console.out(text, end="", style=style, highlight=False)
+    else:
+        print(text, end="")
+    sys.stdout.flush()

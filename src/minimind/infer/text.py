@@ -54,18 +54,22 @@ def stream_parts(ids: Iterable[int], tokenizer: Tokenizer, open_thinking: bool =
     """An assistant's ids as they come, as text, thinking apart from content.
 
     open_thinking  the prompt ended in `<think>`, so the ids begin inside the thinking
+
+    As in `parse_assistant`, thinking stands at the beginning; a later `<think>` is text.
     """
     begin, end = tokenizer.reserved.get("<think>"), tokenizer.reserved.get("</think>")
     decoder = StreamDecoder(tokenizer)
-    thinking, blank = open_thinking, True  # blank: nothing of this section was shown yet
+    thinking, may_open = open_thinking, not open_thinking
+    blank = True  # nothing of the thinking, or of the content, was shown yet
     for token in ids:
-        border = token in (begin, end)
+        opens, closes = token == begin and may_open and blank, token == end and thinking
+        border = opens or closes
         text = decoder.flush() if border else decoder.push(token)
         text = text.lstrip("\n") if blank else text
         if text:
             yield Part(text, thinking)
             blank = False
         if border:
-            thinking, blank = token == begin, True
+            thinking, may_open, blank = opens, False, True
     if rest := decoder.flush():
         yield Part(rest, thinking)

@@ -6,9 +6,10 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from minimind.errors import UserError
+from minimind.typed import convert, expected
 
 ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 
@@ -44,9 +45,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         fill = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731  (frozen)
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, not {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+                raise UserError(f"model.{name} must be more than 0, not {value}")
         if self.model_type not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise UserError(f"model_type {self.model_type!r} is not supported; known: {known}")
@@ -111,12 +112,13 @@ class ModelConfig:
         """Read a Hugging Face config; what would change the computation and is not supported is refused."""
         rope = config.get("rope_parameters") or {}  # transformers 5 nests theta here
         config = {"rope_theta": rope.get("rope_theta", 1e4), **config}
-        scaling = config.get("rope_scaling") or ({} if rope.get("rope_type") == "default" else rope)
+        scaling_name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+        scaling = config.get(scaling_name) or {}
         refused = {
             "hidden_act": config.get("hidden_act", "silu") != "silu",
             "attention_bias": bool(config.get("attention_bias")),
             "mlp_bias": bool(config.get("mlp_bias")),
-            "rope_scaling": scaling.get("rope_type", scaling.get("type", "default")) != "default",
+            scaling_name: scaling.get("rope_type", scaling.get("type", "default")) != "default",
             "use_sliding_window": bool(config.get("use_sliding_window")),
         }
         for name, is_refused in refused.items():
@@ -127,18 +129,22 @@ class ModelConfig:
                 f"{where}: model_type {config.get('model_type')!r} is not supported; "
                 f"known: {', '.join(ARCHITECTURES)}"
             )
-        # Hugging Face's own default for an absent value is not ours.
+        # Where Hugging Face's default for an absent value is not ours, it is taken or the value is required.
         config = {"tie_word_embeddings": False, **config}
-        required = [
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-        ]
+        required = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
+        required += ["max_position_embeddings"]
+        if config["model_type"] == "qwen3":
+            required += ["num_key_value_heads", "head_dim"]
         if missing := [name for name in required if name not in config]:
             raise UserError(f"{where}: {', '.join(missing)} missing")
-        return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+        fields = {}
+        for name, hint in get_type_hints(cls).items():
+            if name in config:
+                try:
+                    fields[name] = convert(config[name], hint)
+                except ValueError:
+                    raise UserError(f"{where}: {name} must be {expected(hint)}, not {config[name]!r}") from None
+        return cls(**fields)
 
     @classmethod
     def load(cls, directory: str | Path) -> ModelConfig:
@@ -149,4 +155,6 @@ class ModelConfig:
             raise UserError(f"{directory} is no model directory: it has no config.json") from None
         except ValueError as error:
             raise UserError(f"{path} is not valid JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is no JSON object")
         return cls.from_hf(content, str(path))
