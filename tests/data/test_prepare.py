@@ -101,16 +101,16 @@ def test_train_on_the_last_turn_only(tmp_path, tokenizer):
     assert last.read(0)[1].sum() * 2 == every.read(0)[1].sum()
 
 
-@pytest.mark.parametrize("records", [texts(400), chats(150)], ids=["texts", "conversations"])
-def test_the_number_of_workers_changes_nothing(tmp_path, tokenizer, monkeypatch, records):
+@pytest.mark.parametrize(("records", "number"), [(texts(400), 3), (chats(150), 2)], ids=["texts", "conversations"])
+def test_the_number_of_workers_changes_nothing(tmp_path, tokenizer, monkeypatch, records, number):
     monkeypatch.setattr(module, "BATCH_BYTES", 5000)
     files = [write(tmp_path / "a.jsonl", records), write(tmp_path / "b.jsonl", [*records[:20], {"text": 3}])]
     made = []
-    for workers in (1, 2, 3):
+    for workers in (1, number):
         data = prepare(files, tokenizer, cache=tmp_path / f"cache{workers}", workers=workers, shard_tokens=3000)
         made.append((data.directory.name, contents(data.directory)))
     assert len(made[0][1]) > 4
-    assert made[0] == made[1] == made[2]
+    assert made[0] == made[1]
 
 
 def test_batches_and_shards_change_nothing_but_the_layout(tmp_path, tokenizer, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from minimind.errors import UserError
 
-_serial = 0
+_serial = itertools.count()
 
 
 def default_cache() -> Path:
@@ -60,11 +61,9 @@ def write_atomically(path: Path, text: str) -> None:
 @contextmanager
 def partial_directory(final: Path) -> Iterator[Path]:
     """A directory to write in that becomes `final` when the block ends well, and vanishes otherwise."""
-    global _serial
-    _serial += 1
     final.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(final.parent)
-    partial = final.parent / f"partial.{socket.gethostname()}.{os.getpid()}.{_serial}"
+    partial = final.parent / f"partial.{socket.gethostname()}.{os.getpid()}.{next(_serial)}"
     partial.mkdir()
     try:
         yield partial

@@ -12,6 +12,7 @@ import numpy as np
 
 from minimind.data.files import DamagedFile, check_file
 from minimind.data.formats import BadLine, Document, read_documents
+from minimind.data.progress import Update, progress
 from minimind.data.show import sequences
 from minimind.tokenizer import ChatError
 
@@ -55,8 +56,9 @@ def check(
         found.bad_lines += 1
         on_bad(bad)
 
-    for file in files:
-        for document in _good_documents(file, report):
+    with progress("checking", sum(file.stat().st_size for file in files)) as update:
+        for document in (document for file in files for document in _good_documents(file, report, update)):
+            update(documents=1)
             found.documents += 1
             found.schemas[document.schema] = found.schemas.get(document.schema, 0) + 1
             hashes.append(document.hash)
@@ -67,10 +69,10 @@ def check(
     return found
 
 
-def _good_documents(file: Path, report: Callable[[BadLine], None]) -> Iterator[Document]:
+def _good_documents(file: Path, report: Callable[[BadLine], None], on_read: Update) -> Iterator[Document]:
     line = 0
     try:
-        for item in read_documents(file):
+        for item in read_documents(file, on_read=on_read):
             line = item.line
             if isinstance(item, Document):
                 yield item

@@ -52,15 +52,18 @@ class BadLine:
         return f"{self.file}:{self.line}: {self.why}"
 
 
-def read_documents(path: str | Path, kind: str = "auto") -> Iterator[Document | BadLine]:
+def read_documents(
+    path: str | Path, kind: str = "auto", on_read: Callable[[int], None] = lambda size: None
+) -> Iterator[Document | BadLine]:
     """All documents of a file in order, bad lines among them.
 
     kind: one of KINDS to accept only that ("chat" accepts "rl" too, since that is a chat with more), or
-    "auto" for all. UserError when the file itself cannot be read.
+    "auto" for all. `on_read` is told how many bytes of the file were consumed. UserError when the file itself
+    cannot be read.
     """
     path = Path(path)
     plain = is_plain_text(path)
-    for line, data in read_records(path):
+    for line, data in read_records(path, on_read):
         yield parse(data, str(path), line, plain, kind)
 
 

@@ -39,7 +39,7 @@ log = logging.getLogger("minimind")
 
 BATCH_BYTES = 2**19  # of records; small enough that a worker needs little memory for its tokens
 MAX_WORKERS = 8  # by default; the reading process keeps about so many busy
-SMALL = 8 * 2**20  # bytes of sources not worth the second it takes to start processes
+SMALL = 2 * 2**20  # bytes of sources not worth the half second it takes to start processes
 NAMED_BAD_LINES = 20
 
 

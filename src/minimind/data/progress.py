@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -28,7 +29,13 @@ def progress(label: str, total_bytes: int) -> Iterator[Update]:
         TextColumn("{task.fields[documents]:,} documents, left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Bar(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # print above the bar, but never turn what goes to a file to it
+    ) as bar:
         task = bar.add_task(label, total=total_bytes, documents=0)
         done = 0
 

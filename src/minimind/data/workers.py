@@ -6,9 +6,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -31,7 +32,8 @@ def run_in_order(make: Callable[[], Callable[[B], R]], batches: Iterable[B], wor
     waiting: deque[Future[R]] = deque()
     try:
         for batch in batches:
-            waiting.append(pool.submit(_apply, batch))
+            with _interrupts_held_back():
+                waiting.append(pool.submit(_apply, batch))
             if len(waiting) >= 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -45,9 +47,19 @@ def run_in_order(make: Callable[[], Callable[[B], R]], batches: Iterable[B], wor
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches every process on the terminal, but is for the parent to handle: a process that is started
+    meanwhile never sees it, and the parent sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
     global _function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
     threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one worker, one core
     _function = make()
