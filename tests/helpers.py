@@ -178,10 +178,9 @@ def die_at_file_operation(directory: Path, number: int) -> None:
 
     def hook(event: str, arguments: tuple) -> None:
         nonlocal left
+        path = str(arguments[0]) if event in operations else "/"
         # rmtree names what it removes relative to the directory it is in
-        if event in operations and (
-            not str(arguments[0]).startswith("/") or directory in Path(arguments[0]).parents
-        ):
+        if path.startswith(str(directory)) or not path.startswith("/"):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), 9)

@@ -1,4 +1,4 @@
-"""A training that is killed, stopped or damaged and then continued ends as if nothing had happened, to the last bit."""
+"""A training that is killed, stopped or damaged, and continued, ends as if nothing had happened, to the last bit."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_killed_at_random_instants(pretrain, tmp_path, uninterrupted):
     draw, kills, inside = random.Random(0), 0, 0
     while True:
         process = start(pretrain(run, **changes), log)
-        wait_until(lambda: lock.exists() and lock.read_text() == str(process.pid), process)
+        wait_until(lambda pid=process.pid: lock.exists() and lock.read_text() == str(pid), process)
         if kills % 2:  # while a checkpoint is written
             wait_until(lambda: any((run / "checkpoints").glob("*.partial")), process)
             time.sleep(draw.uniform(0, 0.004))
@@ -193,10 +193,9 @@ def test_another_recipe_is_refused(pretrain, tmp_path, uninterrupted, capsys):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted(pretrain), run)
     assert main(pretrain(run, optimizer__learning_rate=0.5, seed=3)) == 2
-    said = capsys.readouterr().err
-    assert said == (
-        f"error: {run} is a run with another recipe (optimizer.learning_rate was 0.02, now 0.5; seed was 0, now 3); "
-        "use its recipe or another --out\n"
+    assert capsys.readouterr().err == (
+        f"error: {run} is a run with another recipe (optimizer.learning_rate was 0.02, now 0.5; "
+        "seed was 0, now 3); use its recipe or another --out\n"
     )
     changes = {"log_every": 5, "checkpoint__keep": 3, "batch__micro_batch_tokens": 64, "evaluation__every": 3}
     assert main(pretrain(run, **changes)) == 0
