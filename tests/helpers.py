@@ -7,13 +7,15 @@ import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
+from minimind.cli import main
 from minimind.model import Transformer, load_model
 from minimind.stages import STAGES
 from minimind.stages.launch import load_data, resolve
@@ -141,31 +143,41 @@ def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
     return Trainer(recipe, run, model, tokenizer, *load_data(recipe, tokenizer), objective, strategy, console)
 
 
-# ------------------------------------------------------------------------------------------ killable commands
+# ----------------------------------------------------------------------------------- processes to be killed
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["minimind.stages.launch", "minimind.commands.train", "torch._dynamo"])
 
 
-def start(argv: list[str], log: Path, die_at: int | None = None) -> multiprocessing.process.BaseProcess:
+def start(
+    argv: list[str], log: Path, die_at: int | None = None, environment: dict[str, str] | None = None
+) -> BaseProcess:
     """`minimind argv` in a process of its own, its output in `log`: a real one, but forked with torch loaded.
 
     With `die_at` it kills itself at that many-th operation on files in the directory of `log`.
     """
-    process = _server.Process(target=_command, args=(argv, log, die_at))
+    return start_function(_command, argv, log.parent, die_at, environment or {}, log=log)
+
+
+def start_function(function: Callable[..., None], *arguments: Any, log: Path) -> BaseProcess:
+    """A function of a module in a process of its own, its output in `log`."""
+    process = _server.Process(target=_logged, args=(function, arguments, log))
     process.start()
     return process
 
 
-def _command(argv: list[str], log: Path, die_at: int | None) -> None:
-    from minimind.cli import main
-
+def _logged(function: Callable[..., None], arguments: tuple, log: Path) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    function(*arguments)
+
+
+def _command(argv: list[str], directory: Path, die_at: int | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     sys.argv = ["minimind", *argv]
     if die_at is not None:
-        die_at_file_operation(log.parent, die_at)
+        die_at_file_operation(directory, die_at)
     code = main(argv)
     sys.stderr.flush()
     sys.exit(code)

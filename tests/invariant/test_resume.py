@@ -1,4 +1,4 @@
-"""A training that is killed, stopped or damaged, and continued, ends as if nothing had happened, to the last bit."""
+"""A training that is killed, stopped or damaged, and continued, ends as if nothing had happened, bit for bit."""
 
 import json
 import os
@@ -192,6 +192,7 @@ def test_a_model_lost_in_a_kill_is_written_again(pretrain, tmp_path, uninterrupt
 def test_another_recipe_is_refused(pretrain, tmp_path, uninterrupted, capsys):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted(pretrain), run)
+    capsys.readouterr()
     assert main(pretrain(run, optimizer__learning_rate=0.5, seed=3)) == 2
     assert capsys.readouterr().err == (
         f"error: {run} is a run with another recipe (optimizer.learning_rate was 0.02, now 0.5; "

@@ -322,7 +322,7 @@ class Trainer:
             self.metrics.write(step=progress.step, tokens=progress.tokens, eval=scores)
         self.console.say(
             f"step {progress.step:,}: held-out {value:.4f} bits/byte, loss {surprise.loss:.4f}"
-            + (" (best)" if better else f" (best {progress.best} at step {progress.best_step:,})")
+            + (" (best)" if better else f" (best {progress.best or np.nan:.4f} at step {progress.best_step:,})")
         )
         if self._out_of_patience():
             self.console.say(f"no better result in {patience} evaluations: stopping")
