@@ -14,4 +14,6 @@ class WorkFailed(Exception):
 
 def missing_extra(package: str, extra: str) -> UserError:
     """The error for an optional package that is not installed."""
-    return UserError(f'{package} is not installed; get it with: pip install "minimind[{extra}]"')
+    return UserError(
+        f"{package} is not installed; get it with: pip install {package} (or all of the extra: minimind[{extra}])"
+    )

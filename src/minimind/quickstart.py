@@ -19,7 +19,7 @@ from minimind.eval.skills import evaluate, sample_dialogues
 from minimind.infer.engine import Engine
 from minimind.model import load_model
 from minimind.model.io import replace_directory, write_json
-from minimind.report import Dialogues, Plots, Table, write_report
+from minimind.report import Dialogues, Plots, Section, Table, write_report
 from minimind.stages.launch import environment, launch, resolve
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train as train_tokenizer
@@ -126,9 +126,8 @@ def skill_table(results: dict[str, Any]) -> list[list[str]]:
     names = [*stages[0]["skills"]["skills"], "mean"]
     table = [["skill", *(f"after {stage['stage']}" for stage in stages)]]
     for name in names:
-        scores = [
-            stage["skills"]["macro"] if name == "mean" else stage["skills"]["skills"][name] for stage in stages
-        ]
+        reports = [stage["skills"] for stage in stages]
+        scores = [report["macro"] if name == "mean" else report["skills"][name] for report in reports]
         table.append([name, *(f"{s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in scores)])
     return table
 
@@ -154,7 +153,7 @@ def _report(out: Path, results: dict[str, Any]) -> None:
     stages, skills = stage_table(results), skill_table(results)
     talks = results["stages"][-1]["dialogues"]
     runs = [read_run(out / name) for name in ("base", "chat")]
-    sections = [
+    sections: list[Section] = [
         Table("Stages", "各阶段", stages[1:], stages[0]),
         Table("Held-out questions", "留出题目", skills[1:], skills[0]),
         Dialogues("Sample dialogues", "对话样例", [(f"{n}", talk) for n, talk in enumerate(talks, start=1)]),

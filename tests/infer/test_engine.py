@@ -216,6 +216,19 @@ def test_refresh_takes_over_changed_weights() -> None:
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
+def test_compiled_blocks_are_not_compiled_again_for_every_length() -> None:
+    model = random_model(tie_word_embeddings=False)
+
+    def backend(*_: object) -> None:
+        raise AssertionError("compiled")
+
+    for block in model.model.layers:
+        block.compile(backend=backend)
+    params = SamplingParams(temperature=0, max_tokens=3, stop_ids=())
+    prompt = random_prompts([9])[0]
+    assert Engine(model).generate([prompt], params) == Engine(MODEL).generate([prompt], params)
+
+
 def test_the_cache_grows_no_longer_than_needed() -> None:
     engine = Engine(MODEL, max_batch=64)
     engine.generate(random_prompts([10, 12]), SamplingParams(temperature=0, max_tokens=8, stop_ids=()))

@@ -79,10 +79,8 @@ def test_the_lines_of_metrics(pretrain, tmp_path):
     read = np.cumsum([0] + [int((batch.documents >= 0).sum()) for batch in batches])
     for line, since in zip(lines, (0, 3, 4, 6)):
         step = line["step"]
-        assert line["tokens"] == read[step - 1]
-        assert line["padding"] == pytest.approx(
-            1 - (read[step - 1] - (read[since - 1] if since else 0)) / (256 * (step - since))
-        )
+        assert line["tokens"] == read[step]
+        assert line["padding"] == pytest.approx(1 - (read[step] - read[since]) / (256 * (step - since)))
         assert line["lr"] == pytest.approx(0.02 * factor("wsd", step - 1, 8, 0, 4, 0))
         assert line["epoch"] == pytest.approx(step * 8 / trainer.loader.rows_per_epoch)
         assert 3 < line["loss"] < 7

@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="minimind eval",
         description="Measure a model.",
-        epilog="examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat --json",
+        epilog="examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat",
         formatter_class=raw,
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -84,15 +84,13 @@ def ppl(options: argparse.Namespace) -> dict[str, Any]:
         results.append({"file": str(file), **surprise.to_dict(), "perplexity": float(np.exp(surprise.loss))})
     report = {"model": str(directory), "row_length": options.row_length, "results": results}
     if not options.json:
-        header = ["file", "tokens", "bytes", "bits per byte", "loss", "perplexity"]
-        show(
-            [header]
-            + [
-                [r["file"], f"{r['tokens']:,}", f"{r['bytes']:,.0f}", f"{r['bits_per_byte']:.4f}"]
-                + [f"{r['loss']:.4f}", f"{r['perplexity']:.2f}"]
-                for r in results
-            ]
-        )
+        table = [["file", "tokens", "bytes", "bits per byte", "loss", "perplexity"]]
+        for r in results:
+            counts = [f"{r['tokens']:,}", f"{r['bytes']:,.0f}"]
+            table.append(
+                [r["file"], *counts, *(f"{r[key]:.4f}" for key in ("bits_per_byte", "loss", "perplexity"))]
+            )
+        show(table)
     return report
 
 

@@ -28,9 +28,10 @@ def run(argv: list[str]) -> int:
 
     from minimind.commands.train import recipe_file
     from minimind.quickstart import FULL, SMOKE, Stopped, quickstart
+    from minimind.train.runs import default_directory
     from minimind.train.trainer import exit_code
 
-    out = options.out or Path("runs") / ("quickstart-smoke" if options.smoke else "quickstart")
+    out = options.out or default_directory() / ("quickstart-smoke" if options.smoke else "quickstart")
     try:
         results = quickstart(out, SMOKE if options.smoke else FULL, options.seed, recipe_file)
     except (Stopped, KeyboardInterrupt) as stop:

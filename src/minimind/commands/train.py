@@ -52,6 +52,7 @@ def run(argv: list[str]) -> int:
 
     from minimind.stages.launch import launch, resolve
     from minimind.train.console import TrainingConsole
+    from minimind.train.runs import default_directory
     from minimind.train.trainer import exit_code
 
     given = {"data": options.data, "start": options.start}
@@ -66,7 +67,7 @@ def run(argv: list[str]) -> int:
 
         show(recipe)
         return 0
-    out = options.out or Path("runs") / options.stage
+    out = options.out or default_directory() / options.stage
     outcome = launch(recipe, out, TrainingConsole(options.quiet))
     if os.environ.get("RANK", "0") != "0":
         return exit_code(outcome)  # one process speaks for all

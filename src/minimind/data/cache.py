@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minimind.errors import UserError
+from minimind.system import is_alive
 
 _serial = itertools.count()
 
@@ -81,18 +82,8 @@ def remove_abandoned(cache: Path) -> None:
     """Delete what processes of this machine were writing when they were killed."""
     for partial in cache.glob(f"partial.{socket.gethostname()}.*"):
         pid = int(partial.name.split(".")[-2])
-        if pid != os.getpid() and not _is_alive(pid):
+        if pid != os.getpid() and not is_alive(pid):
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, and running
-    return True
 
 
 def make_cache(cache: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -58,9 +59,12 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoded]:
 
 
 def encode_chat(
-    messages: list[Message], tools: str | None, tokenizer: Tokenizer, train_on: str = "assistant"
+    messages: list[Message],
+    tools: str | None,
+    tokenizer: Tokenizer,
+    trained: Mapping[str, Any] = MappingProxyType({}),
 ) -> Encoded:
-    """A conversation; ChatError when it cannot be rendered."""
-    ids_list, mask_list = tokenizer.encode_chat(messages, tools=tools, train_on=train_on)
+    """A conversation; `trained` as in Tokenizer.encode_chat. ChatError when it cannot be rendered."""
+    ids_list, mask_list = tokenizer.encode_chat(messages, tools=tools, **trained)
     ids, mask = np.array(ids_list, token_dtype(tokenizer.vocab_size)), np.array(mask_list, np.uint8)
     return Encoded(ids, mask, len(tokenizer.decode(ids[mask == 1].tolist()).encode("utf-8")))

@@ -70,6 +70,8 @@ def prepare(
     workers: int | None = None,
     *,
     train_on: str = "assistant",
+    train_thinking: bool = True,
+    train_tool_calls: bool = True,
     shard_tokens: int = SHARD_TOKENS,
 ) -> ShardSet:
     """Tokenize files into a cached data set; the same files, tokenizer and settings are prepared once.
@@ -78,7 +80,7 @@ def prepare(
     cache         directory of all prepared data sets; see `default_cache`
     workers       processes; None: the processors of this machine, at most 8, and none for small files.
                   They change only the time it takes
-    train_on      which turns of a conversation are trained on, as in Tokenizer.encode_chat
+    train_…       which parts of a conversation are trained on, as in Tokenizer.encode_chat
     shard_tokens  a shard has at most so many tokens, or one document
 
     Bad lines and conversations with nothing to train on are left out, counted in the data set's `report` and
@@ -96,7 +98,8 @@ def prepare(
         signatures = [signature(file) for file in files]
         with progress("checking", sum(file.stat().st_size for file in files)) as update:
             hashes = [source_hash(file, cache, update) for file in files]
-        settings = {"train_on": train_on, "shard_tokens": shard_tokens}
+        trained = {"train_on": train_on, "train_thinking": train_thinking, "train_tool_calls": train_tool_calls}
+        settings = {"trained": trained, "shard_tokens": shard_tokens}
         contents = [(sha, is_plain_text(file)) for file, sha in zip(files, hashes)]
         key = json.dumps([VERSION, kind, tokenizer.fingerprint, settings, contents])
         directory = cache / hashlib.sha256(key.encode()).hexdigest()[:40]
@@ -185,10 +188,10 @@ def _write(
         batches = _batches(files, update)
         results: Generator[Tokens]
         if workers > 1:
-            make = partial(_make_encoder, tokenizer, kind, settings["train_on"])
+            make = partial(_make_encoder, tokenizer, kind, settings["trained"])
             results = run_in_order(make, batches, workers)
         else:
-            results = (encode_batch(batch, tokenizer, kind, settings["train_on"]) for batch in batches)
+            results = (encode_batch(batch, tokenizer, kind, settings["trained"]) for batch in batches)
         writer = ShardWriter(place, kind, tokenizer.vocab_size, tokenizer.fingerprint, settings["shard_tokens"])
         with closing(writer), closing(results):
             for tokens in results:
@@ -227,11 +230,11 @@ def _batches(files: list[Path], update: Update) -> Iterator[Batch]:
         yield Batch(source, str(file), is_plain_text(file), records)
 
 
-def _make_encoder(tokenizer: Tokenizer, kind: str, train_on: str) -> Callable[[Batch], Tokens]:
-    return lambda batch: encode_batch(batch, tokenizer, kind, train_on)
+def _make_encoder(tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> Callable[[Batch], Tokens]:
+    return lambda batch: encode_batch(batch, tokenizer, kind, trained)
 
 
-def encode_batch(batch: Batch, tokenizer: Tokenizer, kind: str, train_on: str) -> Tokens:
+def encode_batch(batch: Batch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> Tokens:
     """Records to tokens: all that a worker does."""
     documents: list[Document] = []
     bad: list[BadLine] = []
@@ -251,7 +254,7 @@ def encode_batch(batch: Batch, tokenizer: Tokenizer, kind: str, train_on: str) -
                 empty += 1
                 continue
             try:
-                encoded = encode_chat(document.messages, document.tools, tokenizer, train_on)
+                encoded = encode_chat(document.messages, document.tools, tokenizer, trained)
             except ChatError as error:
                 bad.append(BadLine(document.file, document.line, str(error)))
                 continue

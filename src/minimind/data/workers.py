@@ -51,6 +51,9 @@ def run_in_order(make: Callable[[], Callable[[B], R]], batches: Iterable[B], wor
 def _interrupts_held_back() -> Iterator[None]:
     """Ctrl-C reaches every process on the terminal, but is for the parent to handle: a process that is started
     meanwhile never sees it, and the parent sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -137,6 +137,7 @@ class Engine:
         self._keep([row for row, request in enumerate(self.active) if request not in unfinished])
 
     @torch.inference_mode()
+    @torch.compiler.set_stance("force_eager")  # a training may have compiled the blocks, but for its own shape only
     def step(self) -> None:
         """Read new prompts if there are some and room for them, else add a token to every request under way."""
         free = self.max_batch - len(self.active)

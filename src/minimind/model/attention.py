@@ -19,10 +19,12 @@ DENSE_MAX_LENGTH = 512
 
 @dataclass
 class Mask:
-    """Who sees whom: a dense mask, or flex_attention's block mask of the same.
+    """Who sees whom: a dense mask, flex_attention's block mask of the same, or neither.
 
     allowed_BTS  (B, 1, T, S) bool, True = position t may look at s
     blocks       torch.nn.attention.flex_attention.BlockMask, on CUDA
+
+    With neither, every position sees itself and all before it, and no mask takes memory.
     """
 
     allowed_BTS: torch.Tensor | None = None
@@ -60,7 +62,8 @@ def attend(query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.T
         from torch.nn.attention.flex_attention import flex_attention
 
         return flex_attention(query_BHTC, key_BKSC, value_BKSC, block_mask=mask.blocks, enable_gqa=True)
-    assert mask.allowed_BTS is not None
+    if mask.allowed_BTS is None:
+        return F.scaled_dot_product_attention(query_BHTC, key_BKSC, value_BKSC, is_causal=True, enable_gqa=True)
     short = query_BHTC.shape[2] <= DENSE_MAX_LENGTH
     if query_BHTC.device.type == "cpu" and short and torch.is_grad_enabled():
         return dense(query_BHTC, key_BKSC, value_BKSC, mask.allowed_BTS)

@@ -188,7 +188,7 @@ class Transformer(nn.Module):
         if cache is not None:
             mask = Mask(allowed_BTS=cache.allowed(positions_BT))
         else:
-            mask = make_mask(torch.zeros_like(tokens_BT) if documents_BT is None else documents_BT)
+            mask = Mask() if documents_BT is None else make_mask(documents_BT)
         cos, sin = angles(positions_BT, self.frequencies)
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)

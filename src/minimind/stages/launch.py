@@ -86,7 +86,7 @@ def load_data(recipe: Recipe, tokenizer: Tokenizer) -> tuple[ShardSet, np.ndarra
         [Path(file) for file in recipe.data],
         tokenizer,
         STAGES[recipe.stage].KIND,
-        train_on=recipe.chat.train_on,
+        **(dataclasses.asdict(recipe.chat) if STAGES[recipe.stage].KIND == "chat" else {}),
     )
     held_out = holdout(data.hashes, recipe.evaluation.holdout, recipe.seed)
     if held_out.all():

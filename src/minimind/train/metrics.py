@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 
 from minimind.data.cache import write_atomically
 from minimind.model import ModelConfig, Transformer
+from minimind.system import peak_memory
 
 
 def flops_per_token(config: ModelConfig, parameters: int, row_length: int) -> float:
@@ -55,8 +54,7 @@ def peak_memory_gb(device: torch.device) -> float:
     """Largest memory so far in 10⁹ bytes: of the device, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return peak_memory() / 1e9
 
 
 def count_parameters(model: Transformer) -> int:

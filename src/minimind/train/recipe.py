@@ -75,7 +75,7 @@ class BudgetOptions:
     steps: int | None = None
     """optimizer steps"""
     tokens: float | None = None
-    """trained positions, for example 3e6"""
+    """positions read, for example 3e6"""
     minutes: float | None = None
     """time: the first steps are timed, then the number of steps is fixed for the whole run"""
 
@@ -196,5 +196,14 @@ class Recipe:
 
 
 # What may differ between a run and its continuation: it cannot change the steps already made.
-MAY_CHANGE = ("budget.", "evaluation.every", "evaluation.max_tokens", "evaluation.patience", "checkpoint.")
-MAY_CHANGE += ("log_every", "compile", "batch.micro_batch_tokens", "max_bad_steps")
+MAY_CHANGE = (
+    "budget.",
+    "evaluation.every",
+    "evaluation.max_tokens",
+    "evaluation.patience",
+    "checkpoint.",
+    "log_every",
+    "compile",
+    "batch.micro_batch_tokens",
+    "max_bad_steps",
+)

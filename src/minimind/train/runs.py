@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from minimind import system
 from minimind.config import flatten
 from minimind.errors import UserError
 
@@ -176,12 +177,6 @@ def size_of(directory: Path) -> int:
 def is_alive(state: dict[str, Any]) -> bool:
     """Whether the process that wrote a state still runs; of another machine's we cannot know, and say yes."""
     pid = state.get("pid")
-    if state.get("host") != socket.gethostname() or not isinstance(pid, int) or os.name != "posix":
+    if state.get("host") != socket.gethostname() or not isinstance(pid, int):
         return True
-    try:
-        os.kill(pid, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return system.is_alive(pid)

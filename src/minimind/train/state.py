@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import torch
 from minimind.errors import UserError
 from minimind.model.io import load_tensors, replace_directory, save_model, write_json
 from minimind.model.transformer import Transformer
+from minimind.system import flush
 from minimind.tokenizer import Tokenizer
 
 
@@ -138,15 +138,6 @@ def remove_leftovers(directory: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def flush(path: Path) -> None:
-    """Ask the system to bring a file or directory to the disk now."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def damage(checkpoint: Path) -> str | None:

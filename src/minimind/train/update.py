@@ -37,8 +37,8 @@ class Update:
         bad = ~torch.isfinite(norm)
         limit = self.grad_clip or torch.inf
         torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0) / self.scale)
-        for optimizer in self.optimizers:
-            optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  (fused optimizers look for it)
+        for optimizer in self.optimizers:  # fused optimizers, and our Muon, look for `found_inf`
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate_factor
             optimizer.step()

@@ -178,16 +178,16 @@ def tale(draw: Draw, lang: str) -> str:
 
 # How often each kind of document comes. Arithmetic, rows and facts need the most practice.
 KINDS = {
-    about_things: 14,
-    statements: 16,
-    questions_and_answers: 14,
-    sums: 15,
+    about_things: 12,
+    statements: 14,
+    questions_and_answers: 20,
+    sums: 18,
     small_sums: 3,
-    rows: 15,
+    rows: 18,
     meanings: 12,
     lists: 3,
-    talk: 7,
-    tale: 9,
+    talk: 8,
+    tale: 4,
     manual: 2,
 }
 

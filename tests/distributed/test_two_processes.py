@@ -1,0 +1,115 @@
+"""Two processes, each with its half of every step's rows, train like one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tests.helpers import assert_same_run, evaluations, last_checkpoint, losses, metrics, start, weights
+
+from minimind.cli import main
+
+# A step that is one rounding error away from another grows apart only slowly with small rates.
+CHANGES = {"optimizer__learning_rate": 0.005, "budget__steps": 6, "evaluation__every": 3}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def start_two(argv, tmp_path):
+    """What torchrun starts: the same command twice, each told its rank."""
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ranks = [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    return [start(argv, tmp_path / f"log-{env['RANK']}", environment=env) for env in ranks]
+
+
+def wait_for(processes):
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
+
+
+def assert_like_one_process(two, one):
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    wanted, found = weights(one / "model"), weights(two / "model")
+    for name in wanted:
+        assert (found[name] - wanted[name]).abs().max() <= 1e-5 * wanted[name].abs().max(), name
+    for line, other in zip(evaluations(two), evaluations(one), strict=True):
+        assert line["eval"] == pytest.approx(other["eval"], rel=1e-5)
+    counts = [[line["tokens"] for line in metrics(run)] for run in (two, one)]
+    assert counts[0] == counts[1]
+
+
+def test_pretraining_under_torchrun(pretrain, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(pretrain(one, **CHANGES)) == 0
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        free_port(),
+    ]
+    done = subprocess.run(
+        [*launcher, "-m", "minimind", *pretrain(two, **CHANGES)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert_like_one_process(two, one)
+    assert done.stderr.count("done: the model is in") == 1
+    assert done.stderr.count("step 6/6") == 1
+
+
+def test_fine_tuning_with_uneven_numbers_of_trained_tokens(sft, tmp_path):
+    """In two micro-batches a process, one of them alone with all the longer answers."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"batch__micro_batch_tokens": 64}
+    assert main(sft(one, **changes)) == 0
+    assert wait_for(start_two(sft(two, **changes), tmp_path)) == [0, 0]
+    assert_like_one_process(two, one)
+
+
+def test_one_signal_stops_both_and_the_same_command_continues(pretrain, tmp_path):
+    changes = {"budget__steps": 40, "checkpoint__every": None, "evaluation__every": 7}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert wait_for(start_two(pretrain(whole, **changes), tmp_path)) == [0, 0]
+    processes = start_two(pretrain(run, **changes), tmp_path)
+    while not (run / "metrics.jsonl").exists() or len(metrics(run)) < 4:
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.01)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert wait_for(processes) == [143, 143]
+    step = json.loads((run / "state.json").read_text())["step"]
+    assert 0 < step < 40
+    assert last_checkpoint(run).name == f"step-{step:07d}"
+    assert wait_for(start_two(pretrain(run, **changes), tmp_path)) == [0, 0]
+    assert_same_run(run, whole)
+
+
+def test_rows_that_cannot_be_shared_are_refused(pretrain, tmp_path):
+    codes = wait_for(start_two(pretrain(tmp_path / "run", batch__tokens_per_step=96), tmp_path))
+    assert codes == [2, 2]
+    said = (tmp_path / "log-0").read_text()
+    assert "error: 3 rows per step cannot be shared equally by 2 processes" in said
+    assert "Traceback" not in said
+
+
+def test_processes_begin_with_the_same_weights(tmp_path):
+    """Nothing but the recipe's seed decides them; DDP would hide a difference by sending the first one's."""
+    from minimind.model import ModelConfig, Transformer
+
+    shape = ModelConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    torch.manual_seed(1)
+    first = Transformer(shape, 3).state_dict()
+    torch.manual_seed(2)
+    second = Transformer(shape, 3).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
