@@ -70,7 +70,7 @@ def test_pretraining_under_torchrun(pretrain, tmp_path):
 
 
 def test_fine_tuning_with_uneven_numbers_of_trained_tokens(sft, tmp_path):
-    """In two micro-batches a process, one of them alone with all the longer answers."""
+    """In two micro-batches a process."""
     one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"batch__micro_batch_tokens": 64}
     assert main(sft(one, **changes)) == 0

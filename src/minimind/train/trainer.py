@@ -151,6 +151,7 @@ class Trainer:
                 if save:
                     self._save()
                 if stop:
+                    interrupt.signal = interrupt.signal or signal.SIGTERM  # another process got it
                     return True
         return True
 
