@@ -15,7 +15,7 @@ from minimind.cli import main
 from minimind.model import Transformer
 from minimind.stages import pretrain as pretrain_stage
 from minimind.train import state
-from minimind.train.metrics import MetricsFile
+from minimind.train.metrics import JsonLines
 from minimind.train.objective import NextToken
 from minimind.train.trainer import Trainer
 
@@ -152,7 +152,7 @@ def memory_for(monkeypatch):
 def test_with_little_memory_fewer_rows_are_computed_at_once(pretrain, tmp_path, memory_for, capsys, holdout):
     """First noticed in a step, or in an evaluation."""
     changes = {"evaluation__holdout": holdout, "budget__steps": 4, "batch__micro_batch_tokens": 256}
-    changes |= {"evaluation__every": 2, "optimizer__learning_rate": 0.005}
+    changes |= {"evaluation__every": 2, "evaluation__samples": 0, "optimizer__learning_rate": 0.005}
     assert main(pretrain(tmp_path / "rich", **changes)) == 0
     memory_for(2)
     capsys.readouterr()
@@ -243,7 +243,7 @@ def test_a_disk_that_fills_up_at_a_checkpoint(pretrain, tmp_path, whole_run, cap
 
 
 def test_a_disk_that_fills_up_at_a_line_of_metrics(pretrain, tmp_path, whole_run, capsys):
-    run, original = tmp_path / "run", MetricsFile.write
+    run, original = tmp_path / "run", JsonLines.write
 
     def write(self, **values):
         if values["step"] == 7:
@@ -253,7 +253,7 @@ def test_a_disk_that_fills_up_at_a_line_of_metrics(pretrain, tmp_path, whole_run
         original(self, **values)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MetricsFile, "write", write)
+        patch.setattr(JsonLines, "write", write)
         assert main([*pretrain(run), "--quiet"]) == 2
     assert capsys.readouterr().err == "error: the disk is full; free some space and run the same command again\n"
     assert main(pretrain(run)) == 0

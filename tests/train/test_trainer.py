@@ -33,12 +33,23 @@ def progress(run):
     return json.loads((last_checkpoint(run) / "progress.json").read_text())
 
 
+def test_samples_answer_the_same_held_out_prompts_at_every_evaluation(pretrain, tmp_path):
+    run = tmp_path / "run"
+    assert main(pretrain(run, budget__steps=4, evaluation__every=2, evaluation__samples=3)) == 0
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [2, 2, 2, 4, 4, 4]
+    asked = [line["conversations"][0]["content"] for line in lines]
+    assert asked[:3] == asked[3:]
+    assert len(set(asked[:3])) == 3
+    assert all(line["conversations"][1]["role"] == "assistant" for line in lines)
+
+
 def test_a_run_directory(pretrain, corpus, tokenizer_directory, tmp_path):
     run, argv = tmp_path / "run", pretrain(tmp_path / "run", evaluation__every=4, preset="")
     assert main(argv) == 0
     assert {path.name for path in run.iterdir()} == {
         "best", "checkpoints", "data.json", "environment.json", "lock", "metrics.jsonl", "model", "recipe.yaml",
-        "state.json",
+        "samples.jsonl", "state.json",
     }  # fmt: skip
     state = json.loads((run / "state.json").read_text())
     assert state["stage"] == "pretrain"
