@@ -61,17 +61,20 @@ def count_parameters(model: Transformer) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-class MetricsFile:
+class JsonLines:
     """One JSON object a line. A run that goes on from step n first drops what was written after n.
 
     What is not a number or not finite is null: JSON knows neither.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
-        """`step` is -1 for a run that begins."""
+    def __init__(self, path: Path | None, step: int) -> None:
+        """`step` is -1 for a run that begins. Without a path (in all processes but one) nothing is written."""
+        self._file = None
+        if path is None:
+            return
         kept = []
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8").split("\n"):
                 try:
                     if json.loads(line)["step"] <= step:
                         kept.append(line + "\n")
@@ -81,11 +84,13 @@ class MetricsFile:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, **values: Any) -> None:
-        self._file.write(json.dumps(_plain(values)) + "\n")
-        self._file.flush()
+        if self._file:
+            self._file.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
 
 def _plain(value: Any) -> Any:

@@ -90,6 +90,8 @@ class EvaluationOptions:
     """steps between evaluations; default: a tenth of the run"""
     max_tokens: int = 200_000
     """held-out positions that are read each time"""
+    samples: int = 4
+    """held-out documents whose beginning the model continues each time, into samples.jsonl"""
     patience: int = 0
     """stop after this many evaluations without a new best; 0 = never"""
 
@@ -200,6 +202,7 @@ MAY_CHANGE = (
     "budget.",
     "evaluation.every",
     "evaluation.max_tokens",
+    "evaluation.samples",
     "evaluation.patience",
     "checkpoint.",
     "log_every",

@@ -25,7 +25,7 @@ from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole, duration
 from minimind.train.interrupt import Interrupt
 from minimind.train.metrics import (
-    MetricsFile,
+    JsonLines,
     count_parameters,
     flops_per_token,
     matmul_rate,
@@ -35,6 +35,7 @@ from minimind.train.metrics import (
 from minimind.train.objective import Objective
 from minimind.train.parallel import Strategy, pick_dtype
 from minimind.train.recipe import Recipe
+from minimind.train.samples import Samples
 from minimind.train.state import Checkpoints, Progress, load_checkpoint, remove_leftovers
 from minimind.train.update import Update
 
@@ -98,6 +99,7 @@ class Trainer:
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
         self.flops = flops_per_token(model.config, count_parameters(model), batch.row_length)
         self.matmul_rate = matmul_rate(self.device, dtype)
+        self.samples = Samples(tokenizer, data, held_out_documents, recipe.evaluation.samples)
         self.saved_step = -1
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -111,7 +113,8 @@ class Trainer:
         if resumed:
             self._say_if_finished()
         kept = self.progress.step if resumed else -1
-        self.metrics = MetricsFile(self.run / "metrics.jsonl", kept) if self.is_main else None
+        self.metrics = JsonLines(self.run / "metrics.jsonl" if self.is_main else None, kept)
+        self.sample_lines = JsonLines(self.run / "samples.jsonl" if self.is_main else None, kept)
         self.window, self.last_save = _Window(), time.monotonic()
         if not resumed:
             torch.manual_seed(self.recipe.seed)
@@ -120,8 +123,8 @@ class Trainer:
         with Interrupt() as interrupt:
             while self.progress.step < self.progress.total_steps and not ended:
                 ended = self._run_until_rollback(interrupt)
-        if self.metrics:
-            self.metrics.close()
+        self.metrics.close()
+        self.sample_lines.close()
         if interrupt.signal is not None and self.progress.step < self.progress.total_steps:
             self._save()
             return Outcome("stopped", self.progress, interrupt.signal)
@@ -245,8 +248,7 @@ class Trainer:
         }
         if len(good) < len(norms):
             line["bad_steps"] = len(norms) - len(good)
-        if self.metrics:
-            self.metrics.write(**line)
+        self.metrics.write(**line)
         seconds_left = (progress.total_steps - progress.step) * window.seconds / len(losses)
         self.console.step(line, progress.total_steps, seconds_left)
         # By overflowing gradients fp16's loss scale finds its size: no fault, while the loss is finite.
@@ -318,9 +320,10 @@ class Trainer:
                 save_model(self.model, self.run / "best", self.tokenizer)
         else:
             progress.without_best += 1
-        if self.metrics:
-            scores = {"bits_per_byte": value, "loss": surprise.loss, "held_out_tokens": surprise.tokens}
-            self.metrics.write(step=progress.step, tokens=progress.tokens, eval=scores)
+        scores = {"bits_per_byte": value, "loss": surprise.loss, "held_out_tokens": surprise.tokens}
+        self.metrics.write(step=progress.step, tokens=progress.tokens, eval=scores)
+        if self.is_main:
+            self.samples.write(self.model, progress.step, self.sample_lines)
         self.console.say(
             f"step {progress.step:,}: held-out {value:.4f} bits/byte, loss {surprise.loss:.4f}"
             + (" (best)" if better else f" (best {progress.best or np.nan:.4f} at step {progress.best_step:,})")
@@ -478,8 +481,7 @@ class Trainer:
         if self.recipe.start or not len(self.held_out):
             return
         loss, expected = self.surprise().loss, float(np.log(self.model.config.vocab_size))
-        if self.metrics:
-            self.metrics.write(step=0, tokens=0, eval={"loss": loss})
+        self.metrics.write(step=0, tokens=0, eval={"loss": loss})
         if abs(loss / expected - 1) > 0.02:
             self.console.say(f"warning: the first loss is {loss:.3f}, not ln V = {expected:.3f}; check the model")
 

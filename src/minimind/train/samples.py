@@ -1,0 +1,43 @@
+"""What the model says while it learns: `samples.jsonl`, the same held-out prompts at every evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minimind.data.shards import ShardSet
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
+from minimind.model import Transformer
+from minimind.tokenizer import Tokenizer
+from minimind.train.metrics import JsonLines
+
+PROMPT_TOKENS = 16  # of a text; a conversation is asked up to its first answer
+ANSWER_TOKENS = 64
+
+
+class Samples:
+    """Greedy continuations of the first `count` held-out documents."""
+
+    def __init__(self, tokenizer: Tokenizer, data: ShardSet, held_out: np.ndarray, count: int) -> None:
+        self.tokenizer = tokenizer
+        self.prompts = [_prompt(data, int(document)) for document in held_out[:count]]
+
+    def write(self, model: Transformer, step: int, file: JsonLines) -> None:
+        """Append one line per prompt. The model's training state, compiled code included, is not touched."""
+        if not self.prompts:
+            return
+        plain = Transformer(model.config, seed=None)
+        plain.load_state_dict(model.state_dict(), assign=True)  # the same memory
+        plain.compute_dtype = model.compute_dtype
+        params = SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS)
+        answers = Engine(plain.to(model.output_weight.device)).generate(self.prompts, params)
+        for prompt, answer in zip(self.prompts, answers):
+            said = [("user", prompt), ("assistant", answer.ids)]
+            messages = [{"role": role, "content": self.tokenizer.decode(ids).strip()} for role, ids in said]
+            file.write(step=step, conversations=messages)
+
+
+def _prompt(data: ShardSet, document: int) -> list[int]:
+    ids, mask = data.read(document)
+    first_trained = int(np.flatnonzero(mask)[0]) if data.kind == "chat" else PROMPT_TOKENS
+    return ids[: max(1, first_trained)].tolist()
