@@ -38,6 +38,7 @@ SETTINGS: dict[str, Any] = {
     "batch.micro_batch_tokens": 128,
     "evaluation.holdout": 0.1,
     "evaluation.every": 1000,
+    "evaluation.samples": 0,
     "checkpoint.every": 4,
     "budget.steps": 12,
     "log_every": 1,
@@ -99,6 +100,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     """Equal to the last bit: losses, evaluations, final model, and all state in the last checkpoint."""
     assert losses(one) == losses(other)
     assert evaluations(one) == evaluations(other)
+    assert (one / "samples.jsonl").read_bytes() == (other / "samples.jsonl").read_bytes()
     assert (one / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
     a, b = last_checkpoint(one), last_checkpoint(other)
     assert a.name == b.name

@@ -42,7 +42,7 @@ class Size:
     sft_flags: tuple[str, ...] = ()
 
 
-FULL = Size(pretrain_bytes=6_000_000, conversations=20_000, vocab_size=2560, questions_per_skill=200)
+FULL = Size(pretrain_bytes=9_500_000, conversations=48_000, vocab_size=2560, questions_per_skill=200)
 SMOKE = Size(
     pretrain_bytes=400_000,
     conversations=1_000,

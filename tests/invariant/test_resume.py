@@ -10,7 +10,8 @@ import sys
 import time
 
 import pytest
-from tests.helpers import assert_same_run, evaluations, last_checkpoint, losses, metrics, start
+import torch
+from tests.helpers import assert_equal_trees, assert_same_run, evaluations, last_checkpoint, losses, metrics, start
 
 from minimind.cli import main
 
@@ -47,8 +48,8 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_killed_at_random_instants(pretrain, tmp_path, uninterrupted):
-    """With evaluation, and a checkpoint every second step, so that many kills hit one being written."""
-    changes = {"budget__steps": STEPS, "checkpoint__every": 2, "evaluation__every": 5}
+    """With evaluation and samples, and a checkpoint every second step, so that many kills hit one being written."""
+    changes = {"budget__steps": STEPS, "checkpoint__every": 2, "evaluation__every": 5, "evaluation__samples": 1}
     run, log = tmp_path / "run", tmp_path / "log"
     lock = run / "lock"
     draw, kills, inside = random.Random(0), 0, 0
@@ -286,10 +287,13 @@ def test_two_trainings_never_share_a_run(pretrain, tmp_path, capsys):
     assert losses(run)
 
 
-def test_evaluation_leaves_no_trace_in_a_training(pretrain, tmp_path, uninterrupted):
+def test_evaluation_and_samples_leave_no_trace_in_a_training(pretrain, tmp_path, uninterrupted):
     often, never = tmp_path / "often", uninterrupted(pretrain)
-    assert main(pretrain(often, evaluation__every=1)) == 0
+    assert main(pretrain(often, evaluation__every=2, evaluation__samples=2)) == 0
     assert losses(often) == losses(never)
     assert len(evaluations(often)) > len(evaluations(never))
-    weights = [path / "model/model.safetensors" for path in (often, never)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert len((often / "samples.jsonl").read_text().splitlines()) == 12
+    for name in ("model/model.safetensors", "checkpoints/step-0000012/model.safetensors"):
+        assert (often / name).read_bytes() == (never / name).read_bytes()
+    states = [torch.load(last_checkpoint(run) / "training.pt", weights_only=True) for run in (often, never)]
+    assert_equal_trees(*states)

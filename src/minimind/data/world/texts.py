@@ -178,17 +178,17 @@ def tale(draw: Draw, lang: str) -> str:
 
 # How often each kind of document comes. Arithmetic, rows and facts need the most practice.
 KINDS = {
-    about_things: 12,
-    statements: 14,
-    questions_and_answers: 20,
-    sums: 18,
-    small_sums: 3,
-    rows: 18,
-    meanings: 12,
-    lists: 3,
-    talk: 8,
-    tale: 4,
-    manual: 2,
+    about_things: 9,
+    statements: 13,
+    questions_and_answers: 18,
+    sums: 20,
+    small_sums: 2,
+    rows: 24,
+    meanings: 9,
+    lists: 4,
+    talk: 12,
+    tale: 3,
+    manual: 1,
 }
 
 
