@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,34 @@ def peak_memory_gb(device: torch.device) -> float:
 
 def count_parameters(model: Transformer) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+@dataclass
+class Window:
+    """Steps since the last line of metrics; their losses and norms are still on the device."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    norms: list[torch.Tensor] = field(default_factory=list)
+    tokens: int = 0
+    positions: int = 0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    def read(self, device: torch.device) -> tuple[list[float], list[float]]:
+        """Losses and norms as numbers, once the device has finished; waiting for it counts as time of the steps."""
+        start = time.perf_counter()
+        synchronise(device)
+        self.seconds += time.perf_counter() - start
+        losses, norms = torch.stack([torch.stack(self.losses), torch.stack(self.norms)]).tolist()
+        return losses, norms
+
+
+def averages(losses: list[float], norms: list[float]) -> dict[str, float]:
+    """Mean loss and gradient norm of the steps that were made, and how many were skipped, if any."""
+    good = [pair for pair in zip(losses, norms) if math.isfinite(pair[1])]
+    loss, norm = (sum(values) / len(good) for values in zip(*good)) if good else (math.nan, math.nan)
+    bad = {"bad_steps": len(norms) - len(good)} if len(good) < len(norms) else {}
+    return {"loss": loss, "grad_norm": norm, **bad}
 
 
 class JsonLines:

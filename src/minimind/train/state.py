@@ -92,6 +92,18 @@ class Checkpoints:
             damaged[path] = problem
         return None, damaged
 
+    def tidy(self, damaged: dict[Path, str]) -> list[str]:
+        """Set damaged checkpoints aside, and remove what a kill left half written; returns what was found."""
+        if self.directory.is_dir():
+            remove_leftovers(self.directory)
+        said = []
+        for path, problem in damaged.items():
+            aside = path.with_name(path.name + ".damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            said.append(f"{problem}; it is now {aside.name}")
+        return said
+
     def save(self, model: Transformer, tokenizer: Tokenizer, training: dict[str, Any], progress: Progress) -> Path:
         """Write a checkpoint and drop the oldest beyond `keep`; UserError when the disk is full."""
         directory = self.directory / f"step-{progress.step:07d}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import math
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,12 @@ from minimind.optim.groups import build_optimizers
 from minimind.optim.schedule import factor
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole, duration
+from minimind.train.faults import write_bad_step
 from minimind.train.interrupt import Interrupt
 from minimind.train.metrics import (
     JsonLines,
+    Window,
+    averages,
     count_parameters,
     flops_per_token,
     matmul_rate,
@@ -34,13 +36,11 @@ from minimind.train.metrics import (
 )
 from minimind.train.objective import Objective
 from minimind.train.parallel import Strategy, pick_dtype
+from minimind.train.plan import COMPILE_GAIN, budgeted_steps, compiling_pays, largest_divisor
 from minimind.train.recipe import Recipe
 from minimind.train.samples import Samples
 from minimind.train.state import Checkpoints, Progress, load_checkpoint, remove_leftovers
 from minimind.train.update import Update
-
-COMPILE_SECONDS = 40  # what compiling the blocks costs on a CPU, cold
-COMPILE_GAIN = 0.25  # part of the time it saves there
 
 
 @dataclass
@@ -50,18 +50,6 @@ class Outcome:
     status: str  # finished, stopped
     progress: Progress
     signal: int | None = None
-
-
-@dataclass
-class _Window:
-    """Steps since the last line of metrics; their losses and norms are still on the device."""
-
-    losses: list[torch.Tensor] = field(default_factory=list)
-    norms: list[torch.Tensor] = field(default_factory=list)
-    tokens: int = 0
-    positions: int = 0
-    seconds: float = 0.0
-    data_seconds: float = 0.0
 
 
 class Trainer:
@@ -115,7 +103,7 @@ class Trainer:
         kept = self.progress.step if resumed else -1
         self.metrics = JsonLines(self.run / "metrics.jsonl" if self.is_main else None, kept)
         self.sample_lines = JsonLines(self.run / "samples.jsonl" if self.is_main else None, kept)
-        self.window, self.last_save = _Window(), time.monotonic()
+        self.window, self.last_save = Window(), time.monotonic()
         if not resumed:
             torch.manual_seed(self.recipe.seed)
             self._check_first_loss()
@@ -219,25 +207,19 @@ class Trainer:
     def _log(self) -> bool:
         """Write a line of metrics; False when too many bad steps in a row made the run roll back."""
         window, progress = self.window, self.progress
-        self.window = _Window()
+        self.window = Window()
         if not window.losses:
             return True
-        start = time.perf_counter()
-        synchronise(self.device)
-        window.seconds += time.perf_counter() - start  # work that was still under way
-        losses, norms = torch.stack([torch.stack(window.losses), torch.stack(window.norms)]).tolist()
+        losses, norms = window.read(self.device)
         tokens, positions = (int(x) for x in self.strategy.sum([window.tokens, window.positions]).tolist())
         progress.tokens += tokens
         progress.seconds += window.seconds
         rate = tokens / max(window.seconds, 1e-9)
-        good = [n for n, norm in enumerate(norms) if np.isfinite(norm)]
-        mean = lambda values: float(np.mean([values[n] for n in good])) if good else float("nan")  # noqa: E731
         line = {
             "step": progress.step,
             "tokens": progress.tokens,
-            "loss": mean(losses),
+            **averages(losses, norms),
             "lr": self.update.optimizers[0].param_groups[0]["lr"],
-            "grad_norm": mean(norms),
             "tokens_per_second": rate,
             "padding": 1 - tokens / positions,
             "mfu": rate / self.strategy.world * self.flops / self.matmul_rate,
@@ -246,42 +228,25 @@ class Trainer:
             "epoch": self.loader.epoch(progress.step + progress.skipped),
             "elapsed": progress.seconds,
         }
-        if len(good) < len(norms):
-            line["bad_steps"] = len(norms) - len(good)
         self.metrics.write(**line)
         seconds_left = (progress.total_steps - progress.step) * window.seconds / len(losses)
         self.console.step(line, progress.total_steps, seconds_left)
         # By overflowing gradients fp16's loss scale finds its size: no fault, while the loss is finite.
         adapts = self.update.fp16 and float(self.update.scale) >= 1
-        return self._judge([bool(np.isfinite(loss if adapts else norm)) for loss, norm in zip(losses, norms)])
+        return self._judge([math.isfinite(loss if adapts else norm) for loss, norm in zip(losses, norms)])
 
     def _judge(self, finite: list[bool]) -> bool:
         """Count bad steps; each was skipped and is written down. False after rolling back."""
         progress = self.progress
         for step, good in enumerate(finite, start=progress.step - len(finite) + 1):
             progress.bad_steps = 0 if good else progress.bad_steps + 1
-            if not good:
-                self._dump(step)
+            if not good and self.is_main:
+                data_step = step - 1 + progress.skipped
+                self.console.say(write_bad_step(self.run, self.loader, self.data, step, data_step))
             if progress.bad_steps >= self.recipe.max_bad_steps:
                 self._roll_back()
                 return False
         return True
-
-    def _dump(self, step: int) -> None:
-        """Write down the batch of a step whose loss or gradient was not finite, and name its documents.
-
-        A batch is a function of its step, so it is read again instead of being kept at every step.
-        """
-        if not self.is_main:
-            return
-        batch = self.loader.step(step - 1 + self.progress.skipped)
-        sources = [self.data.provenance(int(source)) for source in np.unique(batch.table["source"])]
-        path = self.run / "bad_steps" / f"step-{step:07d}.json"
-        path.parent.mkdir(exist_ok=True)
-        named = [f"{file}:{line}" for file, line in sources]
-        path.write_text(json.dumps({"step": step, "documents": named, "tokens": batch.tokens.tolist()}))
-        shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-        self.console.say(f"step {step}: loss or gradient is not finite; step skipped, batch ({shown}) in {path}")
 
     def _roll_back(self) -> None:
         """Return to the newest checkpoint and pass over the data that led here."""
@@ -300,7 +265,7 @@ class Trainer:
         progress = self.progress
         progress.skipped = failed.step + failed.skipped - progress.step
         progress.total_steps, progress.rolled_back_from, progress.bad_steps = failed.total_steps, failed.step, 0
-        self.window = _Window()
+        self.window = Window()
         self.console.say(
             f"{self.recipe.max_bad_steps} bad steps in a row: back to step {self.progress.step}, "
             "going on with the data after them"
@@ -388,22 +353,14 @@ class Trainer:
                 f"restore one from a copy, or delete {self.checkpoints.directory} to begin again"
             )
         if self.is_main:
-            self._tidy(damaged)
+            remove_leftovers(self.run)
+            for sentence in self.checkpoints.tidy(damaged):
+                self.console.say(f"{sentence}, going on from an earlier one")
         if checkpoint is None:
             return False
         self._load(checkpoint)
         self.console.say(f"continuing from step {self.progress.step:,}")
         return True
-
-    def _tidy(self, damaged: dict[Path, str]) -> None:
-        """Set damaged checkpoints aside, and remove what a kill left half written."""
-        for directory in (self.run, self.checkpoints.directory):
-            remove_leftovers(directory)
-        for path, problem in damaged.items():
-            aside = path.with_name(path.name + ".damaged")
-            self.console.say(f"{problem}; it is now {aside.name}, going on from an earlier one")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
 
     def _out_of_patience(self) -> bool:
         return 0 < self.recipe.evaluation.patience <= self.progress.without_best
@@ -428,17 +385,13 @@ class Trainer:
 
     def _total_steps(self, resumed: bool) -> int:
         """The steps of the whole run by its budget; a time budget is turned into steps once."""
-        budget, progress = self.recipe.budget, self.progress
-        if budget.steps:
-            return budget.steps
-        if budget.tokens:
-            return max(1, round(budget.tokens / self.recipe.batch.tokens_per_step))
-        if not budget.minutes:
-            return self.loader.steps(budget.epochs or 1)
-        if resumed and progress.minutes == budget.minutes:
+        minutes, progress = self.recipe.budget.minutes, self.progress
+        if steps := budgeted_steps(self.recipe, self.loader):
+            return steps
+        if resumed and progress.minutes == minutes:
             return progress.total_steps
-        progress.minutes = budget.minutes
-        seconds_left = max(0.0, 60 * budget.minutes - progress.seconds)
+        progress.minutes = minutes
+        seconds_left = max(0.0, 60 * (minutes or 0) - progress.seconds)
         steps = progress.step + max(1, int(seconds_left * 0.95 / self._seconds_per_step()))
         self.console.say(f"{duration(seconds_left)} are enough for {steps:,} steps")
         return steps
@@ -468,13 +421,7 @@ class Trainer:
     def _compiling_pays(self) -> bool:
         if self.device.type != "cpu":
             return False
-        budget = self.recipe.budget
-        if budget.minutes:
-            seconds = 60 * budget.minutes
-        else:
-            tokens = self._total_steps(False) * self.recipe.batch.tokens_per_step
-            seconds = tokens * self.flops / (0.4 * self.matmul_rate)  # 0.4: a usual share without compiling
-        return seconds * COMPILE_GAIN > COMPILE_SECONDS
+        return self._agree(compiling_pays(self.recipe, self.loader, self.flops, self.matmul_rate))[0]
 
     def _check_first_loss(self) -> None:
         """From zero, all tokens must be about equally likely: anything else is a faulty initialisation."""
@@ -484,11 +431,6 @@ class Trainer:
         self.metrics.write(step=0, tokens=0, eval={"loss": loss})
         if abs(loss / expected - 1) > 0.02:
             self.console.say(f"warning: the first loss is {loss:.3f}, not ln V = {expected:.3f}; check the model")
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` that is at most `limit`."""
-    return next(n for n in range(max(1, min(limit, number)), 0, -1) if number % n == 0)
 
 
 def exit_code(outcome: Outcome) -> int:

@@ -1,0 +1,35 @@
+"""What is decided before the first step: how many there are, and whether compiling pays."""
+
+from __future__ import annotations
+
+from minimind.data.loader import Loader
+from minimind.train.recipe import Recipe
+
+COMPILE_SECONDS = 40  # what compiling the blocks costs on a CPU, cold
+COMPILE_GAIN = 0.25  # part of the time that it saves there
+PLAIN_SHARE = 0.4  # part of the matrix products' rate that a step on a CPU reaches without compiling
+
+
+def budgeted_steps(recipe: Recipe, loader: Loader) -> int | None:
+    """Steps of the whole run; None for a budget of minutes, for which steps must be timed."""
+    budget = recipe.budget
+    if budget.steps:
+        return budget.steps
+    if budget.tokens:
+        return max(1, round(budget.tokens / recipe.batch.tokens_per_step))
+    return None if budget.minutes else loader.steps(budget.epochs or 1)
+
+
+def compiling_pays(recipe: Recipe, loader: Loader, flops_per_token: float, matmul_rate: float) -> bool:
+    """Whether a run on a CPU is long enough to win back the time of compiling."""
+    steps = budgeted_steps(recipe, loader)
+    if steps is None:
+        seconds = 60 * (recipe.budget.minutes or 0)
+    else:
+        seconds = steps * recipe.batch.tokens_per_step * flops_per_token / (PLAIN_SHARE * matmul_rate)
+    return seconds * COMPILE_GAIN > COMPILE_SECONDS
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return next(n for n in range(max(1, min(limit, number)), 0, -1) if number % n == 0)
