@@ -13,6 +13,26 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny tensors gain nothing from more
 
 
+# Tests that may be skipped in continuous integration, by the reason they give. Any other skip fails it: an oracle
+# that is not installed must not pass for one that agrees.
+ALLOWED_SKIPS = ("needs a CUDA device",)
+unexplained_skips: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not any(allowed in reason for allowed in ALLOWED_SKIPS):
+            unexplained_skips.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    on_worker = hasattr(session.config, "workerinput")
+    if os.environ.get("CI") and unexplained_skips and not on_worker:
+        print("\nskipped without leave:", *unexplained_skips, sep="\n  ")
+        session.exitstatus = 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MINIMIND_CACHE, also for processes that tests start."""

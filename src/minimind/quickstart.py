@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind.data.cache import write_atomically
 from minimind.data.formats import read_texts
 from minimind.data.world import write_world
 from minimind.data.world.questions import questions
@@ -69,10 +70,12 @@ def quickstart(out: Path, size: Size, seed: int, recipe_file: Callable[[str], Pa
         partial = world.with_name("world.partial")
         write_world(partial, seed, size.pretrain_bytes, size.conversations, per_skill=size.questions_per_skill)
         replace_directory(partial, world)
-    if not (tokenizer_dir / "tokenizer.json").exists():
+    if not tokenizer_dir.exists():
         console.say(f"[2/6] training a tokenizer of {size.vocab_size} ids")
         texts = read_texts([world / "pretrain.jsonl", world / "sft.jsonl"])
-        train_tokenizer(texts, size.vocab_size).save(tokenizer_dir)
+        partial = tokenizer_dir.with_name("tokenizer.partial")
+        train_tokenizer(texts, size.vocab_size).save(partial)
+        replace_directory(partial, tokenizer_dir)
     plan = [
         ("base", "pretrain", "pretrain.jsonl", size.pretrain_flags, {"tokenizer": str(tokenizer_dir)}),
         ("chat", "sft", "sft.jsonl", size.sft_flags, {"start": str(out / "base")}),
@@ -116,7 +119,7 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
         "skills": report.to_dict(),
         "dialogues": sample_dialogues(engine, tokenizer),
     }
-    write_json(path, result)
+    write_atomically(path, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
     return result
 
 

@@ -42,9 +42,13 @@ def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
     return same & (steps[:, None] >= steps[None, :])
 
 
-def make_mask(documents_BT: torch.Tensor) -> Mask:
-    """The mask of a packed batch for the kernel that `attend` will choose on this device."""
-    if documents_BT.is_cuda and not torch.are_deterministic_algorithms_enabled():
+def make_mask(documents_BT: torch.Tensor, compiled: bool) -> Mask:
+    """The mask of a packed batch, for the kernel that serves it best.
+
+    flex_attention skips what other documents hide, but only compiled code on CUDA gains by it (run plainly it
+    holds all scores), and its backward adds in no fixed order.
+    """
+    if compiled and documents_BT.is_cuda and not torch.are_deterministic_algorithms_enabled():
         from torch.nn.attention.flex_attention import create_block_mask
 
         def same_document_before(b: Any, h: Any, q: Any, k: Any) -> Any:

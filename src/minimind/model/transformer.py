@@ -137,6 +137,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.compiled = False
         self.model = Decoder(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
@@ -164,6 +165,7 @@ class Transformer(nn.Module):
             return False
         for block in self.model.layers:
             block.compile(dynamic=False)
+        self.compiled = True
         return True
 
     @property
@@ -188,7 +190,7 @@ class Transformer(nn.Module):
         if cache is not None:
             mask = Mask(allowed_BTS=cache.allowed(positions_BT))
         else:
-            mask = Mask() if documents_BT is None else make_mask(documents_BT)
+            mask = Mask() if documents_BT is None else make_mask(documents_BT, self.compiled)
         cos, sin = angles(positions_BT, self.frequencies)
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
