@@ -103,6 +103,17 @@ def test_rows_that_cannot_be_shared_are_refused(pretrain, tmp_path):
     assert "Traceback" not in said
 
 
+def test_a_refusal_is_said_once(pretrain, tmp_path):
+    """Only the first process looks at the run directory."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.tex").write_text("years of work")
+    codes = wait_for(start_two(pretrain(tmp_path / "run"), tmp_path))
+    first, second = ((tmp_path / f"log-{rank}").read_text() for rank in (0, 1))
+    assert first == f"error: {tmp_path}/run is not empty and is no run; choose another --out\n"
+    assert second == "error: another process of this training has ended; it said why\n"
+    assert codes == [2, 1]
+
+
 def test_processes_begin_with_the_same_weights(tmp_path):
     """Nothing but the recipe's seed decides them; DDP would hide a difference by sending the first one's."""
     from minimind.model import ModelConfig, Transformer

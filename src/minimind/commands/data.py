@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind.commands.verbs import Verbs
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,31 +30,13 @@ def run(argv: list[str]) -> int | None:
         from minimind.commands import data_get
 
         return data_get.run(argv[1:])
-    arguments = _parser().parse_args(argv)
-    return arguments.run(arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "minimind data",
-        description="Prepare, look at and check training data.",
-        epilog=EXAMPLES,
-        formatter_class=raw,
-    )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
-        epilog = f"example:\n  {example}\n\n{KNOWN_FILES}" if "FILE" in text else f"example:\n  {example}"
-        child = verbs.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
-        child.set_defaults(run=function)
-        return child
-
-    child = verb(
+    verbs = Verbs("data", "Prepare, look at and check training data.", EXAMPLES)
+    child = verbs.add(
         "prepare",
         prepare,
         "tokenize each FILE into a cached data set",
         "minimind data prepare pretrain.jsonl.zst --tokenizer tokenizer --workers 4",
+        KNOWN_FILES,
     )
     _files_and_tokenizer(child, required=True)
     child.add_argument(
@@ -65,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--workers", type=_positive, metavar="N", help="processes (default: processors, at most 8)")
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
-    child = verb(
+    child = verbs.add(
         "show",
         show,
         "print documents of each FILE with the tokens that are trained on in green",
         "minimind data show sft.jsonl --tokenizer tokenizer --sample 3 --seed 1",
+        KNOWN_FILES,
     )
     _files_and_tokenizer(child, required=True)
     which = child.add_mutually_exclusive_group()
@@ -81,17 +65,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     child.add_argument("--json", action="store_true", help="print a JSON list of documents")
 
-    child = verb(
+    child = verbs.add(
         "check",
         check,
         "name every bad line of each FILE; count schemas, duplicates, empty answers, long samples",
         "minimind data check sft.jsonl --tokenizer tokenizer --context 512",
+        KNOWN_FILES,
     )
     _files_and_tokenizer(child, required=False)
     child.add_argument("--context", type=_positive, metavar="N", help="count samples of more than N tokens")
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
-    child = verb("world", world, "write the built-in bilingual corpus", "minimind data world --out world --seed 0")
+    child = verbs.add(
+        "world", world, "write the built-in bilingual corpus", "minimind data world --out world --seed 0"
+    )
     child.add_argument("--out", type=Path, required=True, metavar="DIR", help="the directory to write to")
     child.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other documents (default 0)")
     sizes = {
@@ -104,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in sizes.items():
         child.add_argument(f"--{name}", type=_positive, metavar="N", help=f"how many {text}")
 
-    verbs.add_parser("get", help="download a published data set", add_help=False)
-    return parser
+    verbs.mention("get", "download a published data set")
+    return verbs.call(argv)
 
 
 def _files_and_tokenizer(parser: argparse.ArgumentParser, required: bool) -> None:

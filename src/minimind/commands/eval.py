@@ -7,57 +7,43 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minimind.commands.verbs import Verbs
+
 SKILLS = "identity, facts, translation, arithmetic, strings, recall across turns, tool use, stopping"
 
 
-def run(argv: list[str]) -> int:
-    options = _parser().parse_args(argv)
-    report = options.run(options)
-    if options.json:
-        print(json.dumps(report, ensure_ascii=False))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="minimind eval",
-        description="Measure a model.",
-        epilog="examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat",
-        formatter_class=raw,
+def run(argv: list[str]) -> None:
+    verbs = Verbs(
+        "eval",
+        "Measure a model.",
+        "examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat",
     )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
-        child = verbs.add_parser(
-            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=raw
-        )
-        child.set_defaults(run=function)
-        child.add_argument("model", metavar="MODEL", help="model or run directory")
-        child.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-        child.add_argument("--json", action="store_true", help="print JSON instead of a table")
-        return child
-
-    child = verb(
+    on_texts = verbs.add(
         "ppl",
         ppl,
         "bits per byte and perplexity on texts or conversations",
         "minimind eval ppl runs/base --data zh.jsonl en.jsonl --row-length 512",
     )
-    child.add_argument("--data", nargs="+", type=Path, required=True, metavar="FILE", help="each is measured alone")
-    child.add_argument("--row-length", type=int, default=512, help="longest context in tokens (default: 512)")
-    child.add_argument("--max-tokens", type=int, help="tokens read of each file (default: all)")
+    on_texts.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="FILE", help="each is measured alone"
+    )
+    on_texts.add_argument("--row-length", type=int, default=512, help="longest context in tokens (default: 512)")
+    on_texts.add_argument("--max-tokens", type=int, help="tokens read of each file (default: all)")
 
-    child = verb(
+    on_skills = verbs.add(
         "skills", skills, f"held-out questions of the embedded world: {SKILLS}", "minimind eval skills runs/chat"
     )
-    child.add_argument("--per-skill", type=int, default=200, help="questions of each skill (default: 200)")
-    child.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
-    child.add_argument("--max-tokens", type=int, default=96, help="longest answer (default: 96)")
-    return parser
+    on_skills.add_argument("--per-skill", type=int, default=200, help="questions of each skill (default: 200)")
+    on_skills.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
+    on_skills.add_argument("--max-tokens", type=int, default=96, help="longest answer (default: 96)")
+    for child in (on_texts, on_skills):
+        child.add_argument("model", metavar="MODEL", help="model or run directory")
+        child.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+        child.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    verbs.call(argv)
 
 
-def ppl(options: argparse.Namespace) -> dict[str, Any]:
+def ppl(options: argparse.Namespace) -> None:
     """Long documents are read in pieces of at most --row-length tokens that do not overlap."""
     import numpy as np
 
@@ -83,7 +69,9 @@ def ppl(options: argparse.Namespace) -> dict[str, Any]:
         surprise = measure(model, (batch for _, batch in zip(range(most), batches)), device)
         results.append({"file": str(file), **surprise.to_dict(), "perplexity": float(np.exp(surprise.loss))})
     report = {"model": str(directory), "row_length": options.row_length, "results": results}
-    if not options.json:
+    if options.json:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
         table = [["file", "tokens", "bytes", "bits per byte", "loss", "perplexity"]]
         for r in results:
             counts = [f"{r['tokens']:,}", f"{r['bytes']:,.0f}"]
@@ -91,10 +79,9 @@ def ppl(options: argparse.Namespace) -> dict[str, Any]:
                 [r["file"], *counts, *(f"{r[key]:.4f}" for key in ("bits_per_byte", "loss", "perplexity"))]
             )
         show(table)
-    return report
 
 
-def skills(options: argparse.Namespace) -> dict[str, Any]:
+def skills(options: argparse.Namespace) -> None:
     from minimind.data.world.questions import questions
     from minimind.eval.skills import evaluate
     from minimind.infer.engine import Engine
@@ -108,9 +95,10 @@ def skills(options: argparse.Namespace) -> dict[str, Any]:
     tokenizer = Tokenizer.load(directory)
     asked = questions(options.seed, options.per_skill)
     report = evaluate(Engine(model, max_batch=128), tokenizer, asked, options.max_tokens)
-    if not options.json:
+    if options.json:
+        print(json.dumps({"model": str(directory), **report.to_dict()}, ensure_ascii=False))
+    else:
         show(report.rows())
-    return {"model": str(directory), **report.to_dict()}
 
 
 def show(rows: Any) -> None:

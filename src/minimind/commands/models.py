@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from minimind.commands.verbs import Verbs
+
 EPILOG = """examples:
   minimind models list
   minimind models show minimind2-small
@@ -15,40 +17,20 @@ EPILOG = """examples:
 
 
 def run(argv: list[str]) -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "minimind models", description="Named model shapes.", epilog=EPILOG, formatter_class=raw
-    )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="verb")
-    verb = verbs.add_parser(
-        "list",
-        help="name all shapes",
-        description="Name all shapes with their parameters.",
-        epilog="example:\n  minimind models list",
-        formatter_class=raw,
-    )
-    verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    verb = verbs.add_parser(
-        "show",
-        help="one shape's settings and parameters by part",
-        description="Show a shape's settings and its parameters by part.",
-        epilog="example:\n  minimind models show tiny",
-        formatter_class=raw,
-    )
-    verb.add_argument("name", metavar="NAME", help="a preset, a model directory or a run directory")
-    verb.add_argument("--json", action="store_true", help="print JSON instead of text")
-    options = parser.parse_args(argv)
-    if options.verb == "list":
-        list_presets(options.json)
-    else:
-        show(options.name, options.json)
+    verbs = Verbs("models", "Named model shapes.", EPILOG)
+    child = verbs.add("list", list_presets, "name all shapes with their parameters", "minimind models list")
+    child.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    child = verbs.add("show", show, "one shape's settings and its parameters by part", "minimind models show tiny")
+    child.add_argument("name", metavar="NAME", help="a preset, a model directory or a run directory")
+    child.add_argument("--json", action="store_true", help="print JSON instead of text")
+    verbs.call(argv)
 
 
-def list_presets(as_json: bool) -> None:
+def list_presets(options: argparse.Namespace) -> None:
     from minimind.presets import PRESETS
 
     described = {name: {"description": preset.__doc__, **describe(preset())} for name, preset in PRESETS.items()}
-    if as_json:
+    if options.json:
         print(json.dumps(described, indent=2))
         return
 
@@ -68,14 +50,15 @@ def list_presets(as_json: bool) -> None:
     Console().print(table)
 
 
-def show(name: str, as_json: bool) -> None:
+def show(options: argparse.Namespace) -> None:
     from minimind import presets
     from minimind.model import ModelConfig
     from minimind.model.io import model_directory
 
+    name = options.name
     is_path = name not in presets.PRESETS and Path(name).exists()
     described = describe(ModelConfig.load(model_directory(name)) if is_path else presets.get(name))
-    if as_json:
+    if options.json:
         print(json.dumps({"name": name, **described}, indent=2))
         return
     counts = described["parameters"]

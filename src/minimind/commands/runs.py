@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from minimind.commands.verbs import Verbs
 from minimind.errors import UserError
 from minimind.plot import grid, short
 from minimind.report import Plots, write_report, write_whole
@@ -22,51 +23,37 @@ AS_JSON = "print JSON instead of text"
 
 
 def run(argv: list[str]) -> None:
-    arguments = _parser().parse_args(argv)
-    arguments.run(arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "minimind runs",
-        description="Look at what was trained. Runs are looked for in ./runs, or in $MINIMIND_RUNS.",
-        epilog="examples:\n  minimind runs list\n  minimind runs plot pretrain sft --out curves.html",
-        formatter_class=raw,
+    verbs = Verbs(
+        "runs",
+        "Look at what was trained. Runs are looked for in ./runs, or in $MINIMIND_RUNS.",
+        "examples:\n  minimind runs list\n  minimind runs plot pretrain sft --out curves.html",
     )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
-        child = verbs.add_parser(
-            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=raw
-        )
-        child.set_defaults(run=function)
-        return child
-
-    child = verb("list", list_, "name the runs in a directory, the last started first", "minimind runs list")
+    child = verbs.add("list", list_, "name the runs in a directory, the last started first", "minimind runs list")
     child.add_argument("directory", nargs="?", metavar="DIR", type=Path, help="where to look (default: runs)")
     child.add_argument("--json", action="store_true", help=AS_JSON)
 
-    child = verb("show", show, "what one run did, and how to go on", "minimind runs show pretrain")
+    child = verbs.add("show", show, "what one run did, and how to go on", "minimind runs show pretrain")
     child.add_argument("names", nargs=1, metavar="RUN", help=RUN)
     child.add_argument("--json", action="store_true", help=AS_JSON)
 
-    child = verb(
+    child = verbs.add(
         "compare", compare, "settings that differ, and results side by side", "minimind runs compare runs/a runs/b"
     )
     child.add_argument("names", nargs="+", metavar="RUN", help=RUN)
     child.add_argument("--json", action="store_true", help=AS_JSON)
 
-    child = verb("plot", plot, "draw loss, rate, gradient norm and speed", "minimind runs plot a b --out ab.html")
+    child = verbs.add(
+        "plot", plot, "draw loss, rate, gradient norm and speed", "minimind runs plot a b --out ab.html"
+    )
     child.add_argument("names", nargs="+", metavar="RUN", help=RUN)
     child.add_argument(
         "--out", type=Path, metavar="FILE", help=".svg or .html (default: plots.svg in the run; of several, here)"
     )
 
-    child = verb("report", report, "write one run's report as an HTML page", "minimind runs report pretrain")
+    child = verbs.add("report", report, "write one run's report as an HTML page", "minimind runs report pretrain")
     child.add_argument("names", nargs=1, metavar="RUN", help=RUN)
     child.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the run)")
-    return parser
+    verbs.call(argv)
 
 
 def list_(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind.commands.verbs import Verbs
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,33 +33,15 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def run(argv: list[str]) -> int | None:
-    arguments = _parser().parse_args(argv)
-    return arguments.run(arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "minimind tokenizer",
-        description="Train a tokenizer, look at one, compare two.",
-        epilog=EXAMPLES,
-        formatter_class=raw,
-    )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, function: Any, text: str, example: str) -> argparse.ArgumentParser:
-        epilog = f"example:\n  {example}\n\n{KNOWN_FILES}"
-        child = verbs.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
-        child.set_defaults(run=function)
-        return child
-
+    verbs = Verbs("tokenizer", "Train a tokenizer, look at one, compare two.", EXAMPLES)
     data_help = "measure on these files instead of a few built-in sentences"
 
-    child = verb(
+    child = verbs.add(
         "train",
         train,
         "learn a vocabulary from text",
         "minimind tokenizer train --data zh.jsonl en.jsonl.zst --out tokenizer --vocab-size 6400",
+        KNOWN_FILES,
     )
     child.add_argument("--data", nargs="+", required=True, type=Path, metavar="FILE", help="what to learn from")
     child.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory to write")
@@ -66,28 +49,30 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--force", action="store_true", help="replace a tokenizer that is already in DIR")
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
-    child = verb(
+    child = verbs.add(
         "show",
         show,
         "print a vocabulary's size, reserved tokens and bytes per token",
         'minimind tokenizer show tokenizer --text "你好, world 2026"',
+        KNOWN_FILES,
     )
     child.add_argument("directory", metavar="DIR", help="a tokenizer's or a model's directory")
     child.add_argument("--text", metavar="TEXT", help="show where the tokens of this text begin and end")
     child.add_argument("--data", nargs="+", type=Path, metavar="FILE", help=data_help)
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
-    child = verb(
+    child = verbs.add(
         "compare",
         compare,
         "print two vocabularies side by side",
         "minimind tokenizer compare tokenizer other --data held_out.jsonl",
+        KNOWN_FILES,
     )
     child.add_argument("a", metavar="A", help="a tokenizer's or a model's directory")
     child.add_argument("b", metavar="B", help="another one")
     child.add_argument("--data", nargs="+", type=Path, metavar="FILE", help=data_help)
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    return parser
+    return verbs.call(argv)
 
 
 def train(arguments: argparse.Namespace) -> None:

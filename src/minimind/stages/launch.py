@@ -101,10 +101,11 @@ def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     tokenizer = Tokenizer.load(recipe.tokenizer)
-    if strategy.is_main:
-        load_data(recipe, tokenizer)  # one process prepares, the others find it in the cache
-    strategy.barrier()
+    if not strategy.is_main:
+        strategy.barrier()  # until the main process has prepared the data, which are then in the cache
     data, train_documents, held_out = load_data(recipe, tokenizer)
+    if strategy.is_main:
+        strategy.barrier()
     if not strategy.is_main:
         console = TrainingConsole(quiet=True)
     try:

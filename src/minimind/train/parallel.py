@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from minimind.data.batch import Batch
-from minimind.errors import UserError
+from minimind.errors import UserError, WorkFailed
 from minimind.model import Transformer
 from minimind.train.objective import Objective
 
@@ -110,8 +110,12 @@ class Strategy:
         return value
 
     def barrier(self) -> None:
+        """Wait until every process is here."""
         if self.world > 1:
-            dist.barrier()
+            try:
+                dist.barrier()
+            except RuntimeError:
+                raise WorkFailed("another process of this training has ended; it said why") from None
 
     def close(self) -> None:
         if self.world > 1 and dist.is_initialized():
