@@ -1,0 +1,103 @@
+"""What a pretraining and its fine-tuning on real data reached: a page of results and the curves.
+
+    python benchmarks/real_results.py runs/zh-en runs/zh-en-chat --out docs/results
+
+Held-out bits per byte of each training file apart (documents held out by the hash of their content), speed, and the
+answers to ten fixed questions, greedy and unedited.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from minimind import config
+from minimind.api import Model
+from minimind.data.loader import sequential_batches
+from minimind.eval.perplexity import measure
+from minimind.model import load_model
+from minimind.plot import grid
+from minimind.report import write_whole
+from minimind.stages.launch import load_data
+from minimind.tokenizer import Tokenizer
+from minimind.train.figures import plots
+from minimind.train.parallel import pick_device
+from minimind.train.recipe import Recipe
+from minimind.train.runs import read_run
+
+# Fixed before any model was trained.
+QUESTIONS = (
+    "你好，请介绍一下你自己。",
+    "中国的首都是哪里？",
+    "请用一句话解释什么是编程。",
+    "写一首关于春天的短诗。",
+    "我今天心情不好，怎么办？",
+    "把“I like reading books.”翻译成中文。",
+    "What is the capital of France?",
+    "Give three tips for staying healthy.",
+    "Write a short poem about the sea.",
+    "Explain what a computer is in one sentence.",
+)
+
+
+def by_file(run: Path) -> list[tuple[str, int, float]]:
+    """(file, held-out tokens read, bits per byte) of each training file."""
+    recipe = config.load(Recipe, files=[run / "recipe.yaml"])
+    data, _, held_out = load_data(recipe, Tokenizer.load(run / "model"))
+    model = load_model(run / "model")
+    found = []
+    for file in recipe.data:
+        mine = np.array([n for n in held_out if data.provenance(int(n))[0] == file])
+        batches = sequential_batches(data, mine, recipe.batch.row_length, 8)
+        surprise = measure(model, batches, pick_device("cpu"))
+        found.append((Path(file).name, surprise.tokens, surprise.bits_per_byte))
+    return found
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", type=Path, help="run directory of the pretraining")
+    parser.add_argument("chat", type=Path, help="run directory of the fine-tuning")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="directory to write to")
+    options = parser.parse_args()
+    runs = [read_run(options.base), read_run(options.chat)]
+    write_whole(options.out / "real-zh-en.svg", grid([plot for run in runs for plot in plots([run])[:2]]))
+    stages = []
+    for run in runs:
+        s = run.summary()
+        speed = f"{s['tokens_per_second']:,.0f}"
+        minutes = f"{s['seconds'] / 60:.1f}"
+        stages.append(
+            [s["stage"], f"{s['steps']:,}", f"{s['tokens']:,}", minutes, speed, f"{s['bits_per_byte']:.4f}"]
+        )
+    scores = [[name, f"{tokens:,}", f"{bits:.4f}"] for run in runs for name, tokens, bits in by_file(run.path)]
+    model = Model.load(options.chat)
+    said = [f"**{q}**\n\n```text\n{model.predict(q, temperature=0.0, max_tokens=120)}\n```" for q in QUESTIONS]
+    machine = runs[0].environment
+    parts = [
+        "# A bilingual model from real data",
+        f"{time.strftime('%Y-%m-%d')}, {machine['processor']} with {machine['threads']} threads "
+        f"({machine['cpu_capability']}, fp32), Python {machine['python']}, torch {machine['torch']}. Recipes "
+        "`zh-en-pretrain` and `zh-en-sft`; this page was made by "
+        f"`python benchmarks/real_results.py {options.base} {options.chat}`.",
+        f"![curves](real-zh-en.svg)\n\n{sum(p.numel() for p in load_model(options.base / 'model').parameters()):,} "
+        "parameters.",
+        table(["stage", "steps", "tokens", "minutes", "tokens/s (median)", "held-out bits/byte"], stages),
+        "## Held-out bits per byte by file\n\n"
+        + table(["file", "tokens read", "bits per byte"], scores)
+        + "\n\nRows as long as in training, without overlap; of conversations only what the assistant says.",
+        "## Ten answers, greedy and unedited\n\n" + "\n\n".join(said),
+    ]
+    write_whole(options.out / "real-zh-en.md", "\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
