@@ -31,6 +31,8 @@ class Answers:
         self.answer, self.stop_reason = answer, stop_reason
         self.batches = 0
 
+    context = 4096
+
     def generate(self, prompts, params):
         assert params.temperature == 0
         self.batches += 1

@@ -60,5 +60,4 @@ def show(results: dict, out: Path) -> None:
         for message in talk:
             console.print(f"{message['role']:>9}: {message['content']}", markup=False, highlight=False)
         console.print()
-    console.print(f"report:     {out / 'report.html'}", highlight=False)
-    console.print(f"talk to it: minimind chat {out / 'chat'}", highlight=False)
+    print(f"report:     {out / 'report.html'}\ntalk to it: minimind chat {out / 'chat'}")

@@ -219,13 +219,19 @@ DIALOGUES: tuple[tuple[str, ...], ...] = (
 
 
 def sample_dialogues(engine: Engine, tokenizer: Tokenizer, max_tokens: int = 160) -> list[list[Message]]:
-    """The fixed dialogues, each turn answered greedily with the model's own earlier answers before it."""
+    """The fixed dialogues, each turn answered greedily with the model's own earlier answers before it.
+
+    A dialogue ends early when it no longer fits the context, as the endless answers of a base model may do.
+    """
     talks: list[list[Message]] = [[] for _ in DIALOGUES]
     for turn in range(max(map(len, DIALOGUES))):
-        going = [i for i, said in enumerate(DIALOGUES) if turn < len(said)]
-        for i in going:
-            talks[i].append(user(DIALOGUES[i][turn]))
-        answers = _answer(engine, tokenizer, [talks[i] for i in going], max_tokens)
-        for i, (text, _) in zip(going, answers):
-            talks[i].append(assistant(text))
+        asked = {}
+        for i, said in enumerate(DIALOGUES):
+            if turn < len(said) and len(talks[i]) == 2 * turn:
+                talk = [*talks[i], user(said[turn])]
+                if len(tokenizer.encode_chat(talk, add_generation_prompt=True)[0]) + max_tokens <= engine.context:
+                    asked[i] = talk
+        answers = _answer(engine, tokenizer, list(asked.values()), max_tokens)
+        for (i, talk), (text, _) in zip(asked.items(), answers):
+            talks[i] = [*talk, assistant(text)]
     return talks

@@ -31,7 +31,7 @@ from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.lock import locked
 from minimind.train.parallel import Strategy, pick_device
-from minimind.train.recipe import MAY_CHANGE, Recipe
+from minimind.train.recipe import MAY_CHANGE, BudgetOptions, Recipe
 from minimind.train.trainer import Outcome, Trainer
 
 
@@ -42,6 +42,7 @@ def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, An
     tokenizer's. UserError for what does not fit together.
     """
     module = STAGES[stage]
+    flags = flags + other_budgets_off(flags)
     recipe = dataclasses.replace(config.load(Recipe, flags, files, module.DEFAULTS), **given)
     if recipe.stage != stage:
         raise UserError(f"the recipe is for the stage {recipe.stage}, not for {stage}")
@@ -66,6 +67,13 @@ def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, An
             f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
         )
     return recipe
+
+
+def other_budgets_off(flags: list[str]) -> list[str]:
+    """A budget given as a flag takes the place of the recipe's, whatever unit that has."""
+    given = {flag[2:].partition("=")[0] for flag in flags if flag.startswith("--budget.")}
+    names = [f"budget.{name}" for name in BudgetOptions.__dataclass_fields__]
+    return [word for name in names if given and name not in given for word in (f"--{name}", "null")]
 
 
 def _with_start_model(recipe: Recipe) -> Recipe:

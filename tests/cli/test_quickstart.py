@@ -1,0 +1,79 @@
+"""`minimind quickstart`: the whole chain, in a size of seconds."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from minimind import quickstart
+from minimind.cli import main
+from minimind.train.trainer import Trainer
+
+STEPS = ("--budget.tokens", "8192", "--compile", "false", "--evaluation.max_tokens", "2000")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    size = quickstart.Size(
+        pretrain_bytes=150_000,
+        conversations=300,
+        vocab_size=1000,
+        questions_per_skill=2,
+        pretrain_flags=STEPS,
+        sft_flags=STEPS,
+    )
+    monkeypatch.setattr(quickstart, "SMOKE", size)
+
+
+def model_bytes(out):
+    return [(out / name / "model/model.safetensors").read_bytes() for name in ("base", "chat")]
+
+
+def test_the_whole_chain_and_again(small, tmp_path, capsys):
+    out = tmp_path / "quick"
+    assert main(["quickstart", "--smoke", "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    for word in ("tokens/s", "bits/byte", "arithmetic", "mean", "assistant:", f"minimind chat {out / 'chat'}"):
+        assert word in said.out, word
+    for part in ("[1/6]", "[2/6]", "[3/6] pretrain", "[4/6]", "[5/6] sft", "[6/6]"):
+        assert part in said.err
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert [stage["stage"] for stage in results["stages"]] == ["pretrain", "sft"]
+    assert all(len(stage["skills"]["skills"]) == 8 for stage in results["stages"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 4
+    assert "arithmetic" in page
+
+    before = model_bytes(out)
+    assert main(["quickstart", "--smoke", "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stages"] == results["stages"]  # nothing was done again
+    assert model_bytes(out) == before
+
+
+def test_stopped_and_continued_it_ends_with_the_same_bits(small, tmp_path, monkeypatch, capsys):
+    assert main(["quickstart", "--smoke", "--out", str(tmp_path / "whole")]) == 0
+    step = Trainer._step
+
+    def step_and_interrupt(self, batch):
+        step(self, batch)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_step", step_and_interrupt)
+    halves = ["quickstart", "--smoke", "--out", str(tmp_path / "halves")]
+    for _ in ("pretrain", "sft"):  # each training is interrupted once, at its second step
+        capsys.readouterr()
+        assert main(halves) == 130
+        assert "the same command again goes on" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "_step", step)
+    assert main(halves) == 0
+    assert model_bytes(tmp_path / "halves") == model_bytes(tmp_path / "whole")
+
+
+def test_another_seed_needs_another_directory(small, tmp_path, capsys):
+    out = ["quickstart", "--smoke", "--out", str(tmp_path / "quick")]
+    assert main(out) == 0
+    capsys.readouterr()
+    assert main([*out, "--seed", "1"]) == 2
+    assert "another recipe (" in capsys.readouterr().err
