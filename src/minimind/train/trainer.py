@@ -435,4 +435,4 @@ class Trainer:
 
 def exit_code(outcome: Outcome) -> int:
     """0 when finished; as a shell reports a signal otherwise (130 for Ctrl-C)."""
-    return 0 if outcome.signal is None else 128 + (outcome.signal or signal.SIGINT)
+    return 0 if outcome.signal is None else 128 + outcome.signal
