@@ -80,7 +80,9 @@ def main() -> None:
         )
     scores = [[name, f"{tokens:,}", f"{bits:.4f}"] for run in runs for name, tokens, bits in by_file(run.path)]
     model = Model.load(options.chat)
-    said = [f"**{q}**\n\n```text\n{model.predict(q, temperature=0.0, max_tokens=120)}\n```" for q in QUESTIONS]
+    greedy = {"temperature": 0.0, "max_tokens": 120}
+    answers = [model.chat([{"role": "user", "content": q}], **greedy)["content"] for q in QUESTIONS]
+    said = [f"**{q}**\n\n```text\n{answer}\n```" for q, answer in zip(QUESTIONS, answers)]
     machine = runs[0].environment
     parts = [
         "# A bilingual model from real data",

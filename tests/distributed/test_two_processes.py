@@ -33,7 +33,7 @@ def start_two(argv, tmp_path):
 
 def wait_for(processes):
     for process in processes:
-        process.join(120)
+        process.join(200)
     return [process.exitcode for process in processes]
 
 

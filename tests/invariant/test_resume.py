@@ -18,7 +18,7 @@ from minimind.cli import main
 STEPS = 24
 
 
-def wait_until(condition, process=None, seconds=60):
+def wait_until(condition, process=None, seconds=200):
     """Wait for a condition; also over when the process has ended."""
     end = time.monotonic() + seconds
     while not condition() and (process is None or process.is_alive()):
@@ -28,7 +28,7 @@ def wait_until(condition, process=None, seconds=60):
 
 def run_to_the_end(argv, log):
     process = start(argv, log)
-    process.join(120)
+    process.join(200)
     assert process.exitcode == 0, log.read_text()
 
 
@@ -62,7 +62,7 @@ def test_killed_at_random_instants(pretrain, tmp_path, uninterrupted):
         else:
             time.sleep(draw.uniform(0, 0.6))
         if kills == 9:
-            process.join(120)
+            process.join(200)
         else:
             process.kill()
             process.join()
@@ -86,7 +86,7 @@ def test_killed_at_operations_on_files(sft, tmp_path, uninterrupted):
     draw, kills = random.Random(1), 0
     while True:
         process = start(sft(run, **changes), log, die_at=draw.randint(1, 100) if kills < 12 else None)
-        process.join(60)
+        process.join(200)
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL, log.read_text()
@@ -103,7 +103,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pretrain, tmp_path, uninterrupted):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (run / "metrics.jsonl").exists() and len(metrics(run)) > 3)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=200)
     assert process.returncode == 130, said
     assert_stopped_and_continued(run, said, pretrain(run, **changes), uninterrupted(pretrain, **changes))
 
@@ -114,7 +114,7 @@ def test_sigterm_saves_and_says_how_to_go_on(sft, tmp_path, uninterrupted):
     process = start(sft(run, **changes), log)
     wait_until(lambda: (run / "metrics.jsonl").exists() and len(metrics(run)) > 3, process)
     os.kill(process.pid, signal.SIGTERM)
-    process.join(60)
+    process.join(200)
     assert process.exitcode == 143, log.read_text()
     assert_stopped_and_continued(run, log.read_text(), sft(run, **changes), uninterrupted(sft, **changes))
 

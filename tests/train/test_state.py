@@ -56,5 +56,5 @@ def save_and_be_killed_everywhere(argv):
 def test_a_kill_at_any_operation_leaves_a_whole_checkpoint(pretrain, tmp_path):
     log = tmp_path / "log"
     process = start_function(save_and_be_killed_everywhere, pretrain(tmp_path / "run"), log=log)
-    process.join(120)
+    process.join(200)
     assert process.exitcode == 0, log.read_text()

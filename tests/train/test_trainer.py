@@ -158,6 +158,14 @@ def test_minutes_become_steps_once(pretrain, tmp_path, monkeypatch, capsys):
     assert progress(run)["total_steps"] == 11
 
 
+def test_checkpoints_by_time(pretrain, tmp_path):
+    changes = {"checkpoint__every": None, "checkpoint__keep": 9, "budget__steps": 3}
+    for minutes, count in ((0, 3), (10, 1)):
+        run = tmp_path / f"{minutes}"
+        assert main(pretrain(run, checkpoint__every_minutes=minutes, **changes)) == 0
+        assert len(list((run / "checkpoints").iterdir())) == count
+
+
 def test_timing_a_step_changes_nothing(pretrain, tmp_path):
     assert main(pretrain(tmp_path / "steps")) == 0
     trainer = make_trainer(pretrain(tmp_path / "timed"))
