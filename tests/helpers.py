@@ -77,11 +77,11 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def losses(run: Path) -> list[float]:
-    """The loss of every step, in order: one line each, no step twice."""
+def losses(run: Path, column: str = "loss") -> list[float]:
+    """The loss (or another column) of every step, in order: one line each, no step twice."""
     lines = [line for line in metrics(run) if "eval" not in line]
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return [line["loss"] for line in lines]
+    return [line[column] for line in lines]
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
