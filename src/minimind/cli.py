@@ -61,6 +61,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
+        if os.environ.get("MINIMIND_DEBUG") == "1":
+            traceback.print_exc()
+        print(f"error: {error.filename}: {error.strerror}; choose another path", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `minimind runs list | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -32,7 +32,7 @@ def tiny(vocab_size: int = 2560) -> ModelConfig:
 
 
 def nano(vocab_size: int = 6400) -> ModelConfig:
-    """an evening on a laptop"""
+    """6M"""
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=256,
@@ -45,7 +45,7 @@ def nano(vocab_size: int = 6400) -> ModelConfig:
 
 
 def micro(vocab_size: int = 6400) -> ModelConfig:
-    """hours on a small GPU"""
+    """12M"""
     return ModelConfig(
         vocab_size=vocab_size,
         hidden_size=384,

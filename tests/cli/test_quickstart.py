@@ -77,3 +77,14 @@ def test_another_seed_needs_another_directory(small, tmp_path, capsys):
     capsys.readouterr()
     assert main([*out, "--seed", "1"]) == 2
     assert "another recipe (" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_directory_is_one_sentence(small, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for command in (["quickstart", "--smoke"], ["data", "world"]):
+        assert main([*command, "--out", str(file)]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: {file}")
+        assert said.endswith("; choose another path")
+    assert file.read_text() == "mine"

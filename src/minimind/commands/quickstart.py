@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 EPILOG = """examples:
-  minimind quickstart                  some twenty minutes on two cores, less with bf16 hardware
+  minimind quickstart                  25 minutes on two busy cores in fp32
   minimind quickstart --smoke          the whole chain in a minute; the model learns next to nothing
 
 Ctrl-C stops and saves; the same command again goes on."""

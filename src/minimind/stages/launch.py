@@ -26,6 +26,7 @@ from minimind.data.split import holdout
 from minimind.errors import UserError
 from minimind.model import ModelConfig, Transformer, load_model
 from minimind.model.io import model_directory
+from minimind.presets import preset_fields
 from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
@@ -56,8 +57,6 @@ def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, An
             "then give --tokenizer DIR"
         )
     tokenizer = Tokenizer.load(recipe.tokenizer)
-    from minimind.presets import preset_fields
-
     shape = {"vocab_size": tokenizer.vocab_size, **(preset_fields(recipe.preset) if recipe.preset else {})}
     defaults = {**module.DEFAULTS, "model": shape}
     recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
