@@ -6,7 +6,6 @@ answers at once.
 
 import argparse
 import difflib
-import errno
 import importlib
 import os
 import sys
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from minimind.errors import UserError, WorkFailed
+from minimind.system import is_disk_full
 
 # verb -> (module:function, help). The function takes the arguments after the verb; None returned means 0.
 VERBS: dict[str, tuple[str, str]] = {
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if disk_is_full(error):
+        if is_disk_full(error):
             print("error: the disk is full; free some space and run the same command again", file=sys.stderr)
             return 2
         traceback.print_exc()
@@ -113,11 +113,6 @@ def version() -> str:
         return metadata.version("minimind")
     except metadata.PackageNotFoundError:
         return "(run from source, not installed)"
-
-
-def disk_is_full(error: Exception) -> bool:
-    """Also for errors of native writers (safetensors, torch), which carry only the system's text."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -57,3 +58,15 @@ def peak_memory() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a failed write failed for want of space.
+
+    safetensors hands on only the system's text, torch.save raises an error of its own over the system's.
+    """
+    return error is not None and (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left on device" in str(error)
+        or is_disk_full(error.__context__)
+    )

@@ -5,7 +5,6 @@ No other module of minimind.data opens a network connection.
 
 from __future__ import annotations
 
-import errno
 import http.client
 import json
 import ssl
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from minimind.errors import UserError
+from minimind.system import is_disk_full
 
 Progress = Callable[[int], None]  # called with the bytes on disk so far
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def _explain(url: str, error: Exception) -> str:
         if error.code == 404:
             return f"{url} does not exist (HTTP 404); check the name and --revision"
         return f"{host} answered HTTP {error.code} for {url}; try again later, or another hub with --from"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if is_disk_full(error):
         return "the disk is full; make room and run the same command again, it goes on where it stopped"
     if not _may_pass(error):
         return f"cannot write the download: {error}"

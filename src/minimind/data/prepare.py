@@ -7,7 +7,6 @@ many workers there were. Only a few batches are under way at a time, which bound
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -30,6 +29,7 @@ from minimind.data.progress import Update, progress
 from minimind.data.shards import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter, token_dtype
 from minimind.data.workers import run_in_order
 from minimind.errors import UserError
+from minimind.system import is_disk_full
 from minimind.tokenizer import ChatError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def prepare(
                     shutil.rmtree(directory)
                     raise UserError(f"{file} changed while it was prepared; run the same command again")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise UserError(
                 f"the disk of {cache} is full; free some space, or name another directory with --cache"
             ) from None

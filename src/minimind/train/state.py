@@ -8,7 +8,6 @@ until then its name ends in `.partial`. One that was found damaged is set aside 
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
@@ -21,7 +20,7 @@ import torch
 from minimind.errors import UserError
 from minimind.model.io import load_tensors, replace_directory, save_model, write_json
 from minimind.model.transformer import Transformer
-from minimind.system import flush
+from minimind.system import flush, is_disk_full
 from minimind.tokenizer import Tokenizer
 
 
@@ -129,18 +128,6 @@ class Checkpoints:
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
         return directory
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a failed write failed for want of space.
-
-    safetensors hands on only the system's text, torch.save raises an error of its own over the system's.
-    """
-    return error is not None and (
-        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        or "No space left on device" in str(error)
-        or is_disk_full(error.__context__)
-    )
 
 
 def remove_leftovers(directory: Path) -> None:
