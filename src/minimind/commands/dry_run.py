@@ -5,39 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from minimind import config
-from minimind.model import Transformer, load_model
-from minimind.stages import STAGES
-from minimind.stages.launch import load_data
+from minimind.stages.launch import load_data, make_trainer
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole, duration
 from minimind.train.parallel import Strategy, pick_device
 from minimind.train.recipe import Recipe
-from minimind.train.trainer import Trainer
 
 
 def show(recipe: Recipe) -> None:
     """Print the resolved recipe, then parameters, data, steps and time (a step's work is timed, not guessed)."""
     tokenizer = Tokenizer.load(recipe.tokenizer)
-    data, train_documents, held_out = load_data(recipe, tokenizer)
-    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
-    trainer = Trainer(
-        recipe,
-        Path("dry-run"),  # never made
-        model,
-        tokenizer,
-        data,
-        train_documents,
-        held_out,
-        STAGES[recipe.stage].OBJECTIVE(),
-        Strategy(pick_device(recipe.device)),
-        TrainingConsole(quiet=True),
-    )
+    loaded = load_data(recipe, tokenizer)
+    strategy, nowhere = Strategy(pick_device(recipe.device)), Path("dry-run")  # never made
+    trainer = make_trainer(recipe, nowhere, tokenizer, loaded, strategy, TrainingConsole(quiet=True))
     steps, seconds = trainer.forecast()
     stats, batch = trainer.loader.stats, recipe.batch
     print(config.dump(recipe))
     rows = {
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "documents": f"{len(train_documents):,} to train on, {len(held_out):,} held out",
+        "parameters": f"{sum(p.numel() for p in trainer.model.parameters()):,}",
+        "documents": f"{len(loaded[1]):,} to train on, {len(loaded[2]):,} held out",
         "tokens": f"{stats.pairs:,} an epoch, {stats.padding:.2%} padding",
         "steps": f"{steps:,} of {batch.rows} rows × {batch.row_length} tokens = {batch.rows * batch.row_length:,}",
         "epochs": f"{trainer.loader.epoch(steps):.2f}",

@@ -35,6 +35,8 @@ from minimind.train.parallel import Strategy, pick_device
 from minimind.train.recipe import MAY_CHANGE, BudgetOptions, Recipe
 from minimind.train.trainer import Outcome, Trainer
 
+Loaded = tuple[ShardSet, np.ndarray, np.ndarray]  # data, its training documents, its held-out documents
+
 
 def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, Any]) -> Recipe:
     """The complete recipe: stage defaults < preset < recipe files < flags < `given`.
@@ -85,7 +87,7 @@ def _with_start_model(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, model=shape, tokenizer=str(directory), start=str(directory))
 
 
-def load_data(recipe: Recipe, tokenizer: Tokenizer) -> tuple[ShardSet, np.ndarray, np.ndarray]:
+def load_data(recipe: Recipe, tokenizer: Tokenizer) -> Loaded:
     """The prepared data, and the indices of its training and its held-out documents."""
     if not recipe.data:
         raise UserError("no data: name the files with --data FILE…")
@@ -101,6 +103,15 @@ def load_data(recipe: Recipe, tokenizer: Tokenizer) -> tuple[ShardSet, np.ndarra
     return data, np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def make_trainer(
+    recipe: Recipe, run: Path, tokenizer: Tokenizer, loaded: Loaded, strategy: Strategy, console: TrainingConsole
+) -> Trainer:
+    """The trainer of a recipe: the start model or one from zero, and the stage's objective."""
+    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
+    objective = STAGES[recipe.stage].OBJECTIVE()
+    return Trainer(recipe, run, model, tokenizer, *loaded, objective, strategy, console)
+
+
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
     """Train by `recipe` in the directory `run`, or continue what an earlier call began there."""
     strategy = Strategy(pick_device(recipe.device))
@@ -108,20 +119,15 @@ def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     tokenizer = Tokenizer.load(recipe.tokenizer)
-    if not strategy.is_main:
-        strategy.barrier()  # until the main process has prepared the data, which are then in the cache
-    data, train_documents, held_out = load_data(recipe, tokenizer)
-    if strategy.is_main:
-        strategy.barrier()
-    if not strategy.is_main:
-        console = TrainingConsole(quiet=True)
     try:
-        with _entered(run, recipe, data) if strategy.is_main else contextlib.nullcontext():
-            model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
-            objective = STAGES[recipe.stage].OBJECTIVE()
-            parts = (tokenizer, data, train_documents, held_out, objective, strategy, console)
-            trainer = Trainer(recipe, run, model, *parts)
-            return _fit(trainer, recipe.stage) if strategy.is_main else trainer.fit()
+        if not strategy.is_main:
+            strategy.barrier()  # until the main process has prepared the data, which are then in the cache
+            loaded = load_data(recipe, tokenizer)
+            return make_trainer(recipe, run, tokenizer, loaded, strategy, TrainingConsole(quiet=True)).fit()
+        loaded = load_data(recipe, tokenizer)
+        strategy.barrier()
+        with _entered(run, recipe, loaded[0]):
+            return _fit(make_trainer(recipe, run, tokenizer, loaded, strategy, console), recipe.stage)
     finally:
         strategy.close()
 
