@@ -26,6 +26,7 @@ from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train as train_tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.figures import plots, rows
+from minimind.train.metrics import count_parameters
 from minimind.train.parallel import pick_device
 from minimind.train.runs import read_run
 from minimind.train.trainer import Outcome
@@ -111,7 +112,7 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
     state = json.loads((run / "state.json").read_text(encoding="utf-8"))
     result = {
         "stage": stage,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": count_parameters(model),
         "tokens": state["tokens"],
         "seconds": state["seconds"],
         "tokens_per_second": state["tokens"] / state["seconds"],

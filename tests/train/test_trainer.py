@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_samples_answer_the_same_held_out_prompts_at_every_evaluation(pretrain, 
     assert asked[:3] == asked[3:]
     assert len(set(asked[:3])) == 3
     assert all(line["conversations"][1]["role"] == "assistant" for line in lines)
+
+
+def test_questions_longer_than_the_context_are_no_samples(sft, base_model, tmp_path):
+    """They are trained on, cut to a row, but there is no room for an answer; the run goes on without them."""
+    narrow = tmp_path / "narrow"
+    shutil.copytree(base_model, narrow)
+    shape = json.loads((narrow / "config.json").read_text())
+    (narrow / "config.json").write_text(json.dumps({**shape, "max_position_embeddings": 8}))
+    assert main([*sft(tmp_path / "run", budget__steps=2), "--from", str(narrow)]) == 0
+    assert (tmp_path / "run/samples.jsonl").read_text() == ""
 
 
 def test_a_run_directory(pretrain, corpus, tokenizer_directory, tmp_path):

@@ -8,6 +8,7 @@ from minimind import config
 from minimind.stages.launch import load_data, make_trainer
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole, duration
+from minimind.train.metrics import count_parameters
 from minimind.train.parallel import Strategy, pick_device
 from minimind.train.recipe import Recipe
 
@@ -22,7 +23,7 @@ def show(recipe: Recipe) -> None:
     stats, batch = trainer.loader.stats, recipe.batch
     print(config.dump(recipe))
     rows = {
-        "parameters": f"{sum(p.numel() for p in trainer.model.parameters()):,}",
+        "parameters": f"{count_parameters(trainer.model):,}",
         "documents": f"{len(loaded[1]):,} to train on, {len(loaded[2]):,} held out",
         "tokens": f"{stats.pairs:,} an epoch, {stats.padding:.2%} padding",
         "steps": f"{steps:,} of {batch.rows} rows × {batch.row_length} tokens = {batch.rows * batch.row_length:,}",

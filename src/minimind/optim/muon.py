@@ -73,7 +73,9 @@ class Muon(torch.optim.Optimizer):
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         buffers = [self.state[parameter]["momentum"] for parameter in parameters]
-        previous = [buffer.clone() for buffer in buffers] if self.found_inf is not None else []
+        if self.found_inf is not None:  # a buffer drawn towards itself stays as it is, bit for bit
+            bad = self.found_inf != 0
+            gradients = [torch.where(bad, buffer, gradient) for buffer, gradient in zip(buffers, gradients)]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         nesterov = torch._foreach_lerp(gradients, buffers, momentum)
         update = orthogonalise(torch.stack(nesterov), self.dtype).to(parameters[0].dtype)
@@ -81,10 +83,7 @@ class Muon(torch.optim.Optimizer):
         update = update * (lr * max(1.0, rows / columns) ** 0.5)
         decay: float | torch.Tensor = 1 - lr * weight_decay
         if self.found_inf is not None:
-            bad = self.found_inf != 0
             update = torch.where(bad, 0.0, update)
             decay = torch.where(bad, 1.0, decay)
-            for buffer, old in zip(buffers, previous):
-                buffer.copy_(torch.where(bad, old, buffer))
         torch._foreach_mul_(parameters, decay)
         torch._foreach_sub_(parameters, list(update.unbind()))

@@ -15,6 +15,8 @@ from minimind.data.cache import write_atomically
 from minimind.model import ModelConfig, Transformer
 from minimind.system import peak_memory
 
+EMULATED = 5e9  # operations per second: a processor with instructions for a type does more
+
 
 def flops_per_token(config: ModelConfig, parameters: int, row_length: int) -> float:
     """Floating-point operations of forward and backward per position.
@@ -30,9 +32,14 @@ def flops_per_token(config: ModelConfig, parameters: int, row_length: int) -> fl
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product here and now: what MFU is a share of."""
-    size = 8192 if device.type == "cuda" else 1024
-    if device.type == "cpu" and dtype != torch.float32:
-        size = 256  # where these types are emulated, 1024 would take seconds
+    if device.type == "cuda":
+        return _rate_at(8192, device, dtype)
+    small = _rate_at(256, device, dtype)
+    # Where a type is emulated, a large product would take seconds, and is no faster per operation.
+    return small if small < EMULATED else _rate_at(1024, device, dtype)
+
+
+def _rate_at(size: int, device: torch.device, dtype: torch.dtype) -> float:
     a = torch.randn(size, size, device=device).to(dtype)
     best = 0.0
     for _ in range(4):  # the first is a warm-up; noise only ever slows down

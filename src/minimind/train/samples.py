@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from minimind.data.shards import ShardSet
@@ -16,11 +18,14 @@ ANSWER_TOKENS = 64
 
 
 class Samples:
-    """Greedy continuations of the first `count` held-out documents."""
+    """Greedy continuations of the first `count` held-out documents whose prompt has at most `longest` tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, data: ShardSet, held_out: np.ndarray, count: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, data: ShardSet, held_out: np.ndarray, count: int, longest: int
+    ) -> None:
         self.tokenizer = tokenizer
-        self.prompts = [_prompt(data, int(document)) for document in held_out[:count]]
+        prompts = (_prompt(data, int(document)) for document in held_out)
+        self.prompts = list(islice((prompt for prompt in prompts if len(prompt) <= longest), count))
 
     def write(self, model: Transformer, step: int, file: JsonLines) -> None:
         """Append one line per prompt. The model's training state, compiled code included, is not touched."""

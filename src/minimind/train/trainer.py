@@ -87,7 +87,8 @@ class Trainer:
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
         self.flops = flops_per_token(model.config, count_parameters(model), batch.row_length)
         self.matmul_rate = matmul_rate(self.device, dtype)
-        self.samples = Samples(tokenizer, data, held_out_documents, recipe.evaluation.samples)
+        longest = min(batch.row_length, model.config.max_position_embeddings - 1)  # the answer needs room
+        self.samples = Samples(tokenizer, data, held_out_documents, recipe.evaluation.samples, longest)
         self.saved_step = -1
 
     # ------------------------------------------------------------------------------------------ the loop
