@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 
 from minimind.errors import UserError
 from minimind.infer.engine import Engine, SamplingParams
-from minimind.model import ModelConfig, Transformer, load_model, save_model
+from minimind.model import Transformer, load_model, save_model
+from minimind.model.hf_config import from_hf
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "qwen3-tied-gqa-wide-heads": {},
@@ -88,14 +89,14 @@ def test_absent_settings_mean_what_transformers_takes_them_for(model_type: str) 
     config: dict[str, Any] = {"model_type": model_type, "vocab_size": 97, "hidden_size": 32}
     config |= {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     with pytest.raises(UserError, match="max_position_embeddings"):
-        ModelConfig.from_hf(config)
+        from_hf(config)
     config["max_position_embeddings"] = 77
     if model_type == "qwen3":
         with pytest.raises(UserError, match="num_key_value_heads, head_dim missing"):
-            ModelConfig.from_hf(config)
+            from_hf(config)
         config |= {"num_key_value_heads": 2, "head_dim": 8}
     theirs = {"qwen3": Qwen3Config, "llama": LlamaConfig}[model_type].from_dict(config)
-    ours = ModelConfig.from_hf(config)
+    ours = from_hf(config)
     for name in ("rms_norm_eps", "tie_word_embeddings", "num_key_value_heads", "head_dim"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert ours.rope_theta == theirs.rope_parameters["rope_theta"]

@@ -52,12 +52,12 @@ def list_presets(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     from minimind import presets
-    from minimind.model import ModelConfig
+    from minimind.model.hf_config import read_config
     from minimind.model.io import model_directory
 
     name = options.name
     is_path = name not in presets.PRESETS and Path(name).exists()
-    described = describe(ModelConfig.load(model_directory(name)) if is_path else presets.get(name))
+    described = describe(read_config(model_directory(name)) if is_path else presets.get(name))
     if options.json:
         print(json.dumps({"name": name, **described}, indent=2))
         return

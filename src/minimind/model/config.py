@@ -1,25 +1,72 @@
-"""The shape of a model, in Hugging Face's names, and its `config.json`."""
+"""The shape of a model, in Hugging Face's names."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Literal
 
 from minimind.errors import UserError
-from minimind.typed import convert, expected
 
-ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+
+@dataclass(frozen=True)
+class Family:
+    """What a Hugging Face architecture computes; `model_type` chooses one, and nothing else is built."""
+
+    architecture: str
+    qk_norm: bool = False
+    """queries and keys are normalised per head"""
+    experts: bool = False
+    """the feed-forward part is a mixture of experts"""
+    shared: bool = False
+    """every token also passes through shared experts"""
+    sigmoid: bool = False
+    """experts are scored by sigmoids, with a bias that only chooses (DeepSeek-V3), and not by a softmax"""
+
+
+FAMILIES = {
+    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True),
+    "llama": Family("LlamaForCausalLM"),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", qk_norm=True, experts=True),
+    "qwen2_moe": Family("Qwen2MoeForCausalLM", experts=True, shared=True),
+    "glm4_moe": Family("Glm4MoeForCausalLM", qk_norm=True, experts=True, shared=True, sigmoid=True),
+}
+SPARSE = [name for name, family in FAMILIES.items() if family.experts]
+EXPERT_COUNTS = ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts")  # 0 when dense
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary positions are stretched beyond the length a model was trained at."""
+
+    rope_type: Literal["linear", "dynamic", "yarn"] = "yarn"
+    """linear divides all positions; dynamic (NTK) raises theta with the length; yarn stretches slow channels"""
+    factor: float = 1.0
+    """how many times longer"""
+    original_max_position_embeddings: int | None = None
+    """length the model was trained at; default: max_position_embeddings / factor"""
+    beta_fast: float = 32.0
+    """yarn: channels that turn more often than this over the original length are left as they are"""
+    beta_slow: float = 1.0
+    """yarn: channels that turn less often than this are stretched by the whole factor"""
+    attention_factor: float | None = None
+    """yarn: what queries and keys are multiplied by; default: 0.1 ln(factor) + 1"""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and value <= 0:
+                raise UserError(f"model.rope_scaling.{name} must be more than 0, not {value}")
+        if self.factor < 1:
+            raise UserError(f"model.rope_scaling.factor must be at least 1, not {self.factor}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A dense decoder: pre-norm RMSNorm, grouped-query attention, rotary positions, SwiGLU."""
+    """A decoder: pre-norm RMSNorm, grouped-query attention, rotary positions, SwiGLU, dense or with experts."""
 
-    model_type: Literal["qwen3", "llama"] = "qwen3"
-    """qwen3 normalises queries and keys per head, llama does not"""
+    model_type: Literal["qwen3", "llama", "qwen3_moe", "qwen2_moe", "glm4_moe"] = "qwen3"
+    """qwen3: queries and keys normalised per head; llama: not. With experts: qwen3_moe as qwen3, softmax router;
+    qwen2_moe as llama, softmax router, shared experts; glm4_moe as qwen3, sigmoid router, shared experts if any"""
     vocab_size: int = 6400
     """number of token ids"""
     hidden_size: int = 512
@@ -38,30 +85,43 @@ class ModelConfig:
     """longest context that is claimed to work, in tokens"""
     rope_theta: float = 1e6
     """base of the rotary frequencies"""
+    rope_scaling: RopeScaling | None = None
+    """stretching of the rotary positions to contexts longer than the model was trained at"""
     rms_norm_eps: float = 1e-6
     """added to the mean square inside RMSNorm"""
     tie_word_embeddings: bool = True
     """the output projection is the input embedding"""
+    num_experts: int = 0
+    """number of routed experts E; default: 4 in a family with experts"""
+    num_experts_per_tok: int = 0
+    """routed experts that a token passes through; default: 2 in a family with experts"""
+    moe_intermediate_size: int = 0
+    """width of one expert; default: intermediate_size in a family with experts"""
+    n_shared_experts: int = 0
+    """experts that every token passes through, each as wide as a routed one; default: 1 in qwen2_moe"""
+    norm_topk_prob: bool = True
+    """a token's expert weights are divided by their sum"""
+    routed_scaling_factor: float = 1.0
+    """what the routed experts' output is multiplied by (glm4_moe only)"""
 
     def __post_init__(self) -> None:
-        fill = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731  (frozen)
+        if self.model_type not in FAMILIES:
+            raise UserError(f"model_type {self.model_type!r} is not supported; known: {', '.join(FAMILIES)}")
         for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and (value < 0 or (value == 0 and name not in EXPERT_COUNTS)):
                 raise UserError(f"model.{name} must be more than 0, not {value}")
-        if self.model_type not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise UserError(f"model_type {self.model_type!r} is not supported; known: {known}")
         if self.intermediate_size is None:
-            fill("intermediate_size", math.ceil(math.pi * self.hidden_size / 64) * 64)
+            self._fill("intermediate_size", math.ceil(math.pi * self.hidden_size / 64) * 64)
         if self.num_key_value_heads is None:
-            fill("num_key_value_heads", self.num_attention_heads)
+            self._fill("num_key_value_heads", self.num_attention_heads)
         if self.head_dim is None:
             if self.hidden_size % self.num_attention_heads:
                 raise UserError(
                     f"model.hidden_size {self.hidden_size} is not a multiple of model.num_attention_heads "
                     f"{self.num_attention_heads}; change one of them or set model.head_dim"
                 )
-            fill("head_dim", self.hidden_size // self.num_attention_heads)
+            self._fill("head_dim", self.hidden_size // self.num_attention_heads)
         if self.num_attention_heads % self.kv_heads:
             raise UserError(
                 f"model.num_attention_heads {self.num_attention_heads} is not a multiple of "
@@ -69,6 +129,41 @@ class ModelConfig:
             )
         if self.channels % 2:
             raise UserError(f"model.head_dim {self.channels} must be even: rotary embeddings turn pairs")
+        self._complete_experts() if self.family.experts else self._refuse_experts()
+
+    def _complete_experts(self) -> None:
+        if not self.num_experts:
+            self._fill("num_experts", 4)
+        if not self.num_experts_per_tok:
+            self._fill("num_experts_per_tok", 2)
+        if not self.moe_intermediate_size:
+            self._fill("moe_intermediate_size", self.ffn_size)
+        if self.model_type == "qwen2_moe" and not self.n_shared_experts:
+            self._fill("n_shared_experts", 1)
+        if not 1 < self.num_experts >= self.num_experts_per_tok:
+            raise UserError(
+                f"model.num_experts {self.num_experts} must be at least 2 and not less than "
+                f"model.num_experts_per_tok {self.num_experts_per_tok}"
+            )
+        if self.n_shared_experts and not self.family.shared:
+            raise UserError(f"{self.model_type} has no shared experts; take model_type qwen2_moe or glm4_moe")
+        if self.routed_scaling_factor != 1 and not self.family.sigmoid:
+            raise UserError(
+                f"{self.model_type} has no routed_scaling_factor; take model_type glm4_moe or leave it 1"
+            )
+
+    def _refuse_experts(self) -> None:
+        for name in EXPERT_COUNTS:
+            if getattr(self, name):
+                known = ", ".join(SPARSE)
+                raise UserError(f"model.{name}: {self.model_type} has no experts; model_types that have: {known}")
+
+    def _fill(self, name: str, value: int) -> None:
+        object.__setattr__(self, name, value)  # the class is frozen
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.model_type]
 
     # The three optional fields are filled in above; these say so to the type checker.
     @property
@@ -85,76 +180,3 @@ class ModelConfig:
     def channels(self) -> int:
         assert self.head_dim is not None
         return self.head_dim
-
-    @property
-    def qk_norm(self) -> bool:
-        return self.model_type == "qwen3"
-
-    def to_hf(self) -> dict[str, Any]:
-        """The content of `config.json`, readable by transformers 4.5x and 5.x with no remote code."""
-        return {
-            "architectures": [ARCHITECTURES[self.model_type]],
-            **asdict(self),
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "mlp_bias": False,
-            "rope_scaling": None,
-            "use_sliding_window": False,
-            "torch_dtype": "float32",
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-        }
-
-    @classmethod
-    def from_hf(cls, config: dict[str, Any], where: str = "config.json") -> ModelConfig:
-        """Read a Hugging Face config; what would change the computation and is not supported is refused."""
-        rope = config.get("rope_parameters") or {}  # transformers 5 nests theta here
-        config = {"rope_theta": rope.get("rope_theta", 1e4), **config}
-        scaling_name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
-        scaling = config.get(scaling_name) or {}
-        refused = {
-            "hidden_act": config.get("hidden_act", "silu") != "silu",
-            "attention_bias": bool(config.get("attention_bias")),
-            "mlp_bias": bool(config.get("mlp_bias")),
-            scaling_name: scaling.get("rope_type", scaling.get("type", "default")) != "default",
-            "use_sliding_window": bool(config.get("use_sliding_window")),
-        }
-        for name, is_refused in refused.items():
-            if is_refused:
-                raise UserError(f"{where}: {name} = {config[name]!r} is not supported")
-        if config.get("model_type") not in ARCHITECTURES:
-            raise UserError(
-                f"{where}: model_type {config.get('model_type')!r} is not supported; "
-                f"known: {', '.join(ARCHITECTURES)}"
-            )
-        # Where Hugging Face's default for an absent value is not ours, it is taken or the value is required.
-        config = {"tie_word_embeddings": False, **config}
-        required = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
-        required += ["max_position_embeddings"]
-        if config["model_type"] == "qwen3":
-            required += ["num_key_value_heads", "head_dim"]
-        if missing := [name for name in required if name not in config]:
-            raise UserError(f"{where}: {', '.join(missing)} missing")
-        fields = {}
-        for name, hint in get_type_hints(cls).items():
-            if name in config:
-                try:
-                    fields[name] = convert(config[name], hint)
-                except ValueError:
-                    raise UserError(f"{where}: {name} must be {expected(hint)}, not {config[name]!r}") from None
-        return cls(**fields)
-
-    @classmethod
-    def load(cls, directory: str | Path) -> ModelConfig:
-        path = Path(directory) / "config.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{directory} is no model directory: it has no config.json") from None
-        except ValueError as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{path} is no JSON object")
-        return cls.from_hf(content, str(path))

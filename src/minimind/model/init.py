@@ -5,7 +5,7 @@
 | embed_tokens, tied                 | normal, std 2/D                                                  |
 | embed_tokens, untied               | normal, std 1/sqrt(D)                                            |
 | lm_head (untied)                   | zero                                                             |
-| q, k, v, gate, up                  | uniform with std 1/sqrt(fan in)                                  |
+| q, k, v, gate, up, router           | uniform with std 1/sqrt(fan in)                                  |
 | o_proj, down_proj                  | zero: every block begins as the identity                         |
 | norms                              | one                                                              |
 
@@ -30,7 +30,7 @@ def initialise(model: Transformer, seed: int) -> None:
     """Set every parameter from `seed`, the same on every device and number of threads."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        kind = name.split(".")[-2]
+        kind = name.removesuffix(".weight").rpartition(".")[2]
         if kind.endswith("norm"):
             parameter.fill_(1.0)
         elif kind in ("o_proj", "down_proj", "lm_head"):
@@ -40,5 +40,5 @@ def initialise(model: Transformer, seed: int) -> None:
             std = 2 / width if model.config.tie_word_embeddings else width**-0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
         else:
-            limit = math.sqrt(3 / parameter.shape[1])  # a uniform distribution on ±limit has std limit/√3
+            limit = math.sqrt(3 / parameter.shape[-1])  # a uniform distribution on ±limit has std limit/√3
             parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * limit)

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minimind.errors import UserError
-from minimind.model.config import ModelConfig
+from minimind.model.hf_config import read_config, to_hf
+from minimind.model.layout import from_disk, to_disk
 from minimind.model.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer |
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in to_disk(state, model.config).items()}
     save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-    write_json(partial / "config.json", model.config.to_hf())
+    write_json(partial / "config.json", to_hf(model.config))
     write_json(partial / "generation_config.json", GENERATION)
     if tokenizer is not None:
         tokenizer.save(partial)
@@ -61,7 +63,7 @@ def load_model(
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory} is no directory; give a model directory or a run directory's model/")
-    model = Transformer(ModelConfig.load(directory), seed=None)
+    model = Transformer(read_config(directory), seed=None)
     load_tensors(model, directory)
     return model.cast(dtype).to(device).eval()
 
@@ -71,7 +73,7 @@ def load_tensors(model: Transformer, directory: Path) -> None:
     tensors = read_tensors(directory)
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
-    expected = model.state_dict()
+    expected = to_disk(model.state_dict(), model.config)
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
             raise UserError(f"{directory}: tensor {name} is missing")
@@ -80,7 +82,7 @@ def load_tensors(model: Transformer, directory: Path) -> None:
         if tensors[name].shape != expected[name].shape:
             found, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
             raise UserError(f"{directory}: tensor {name} has shape {found}, config.json says {wanted}")
-    model.load_state_dict(tensors)
+    model.load_state_dict(from_disk(tensors, model.config))
 
 
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The model: a decoder as in Hugging Face's Qwen3 and Llama, same names, same numbers.
+"""The model: a decoder as in Hugging Face's Qwen3, Llama and their kin with experts, same names, same numbers.
 
 Letters in names: B batch, T positions, D model width, H heads, K key/value heads, C channels of a head.
 Parameters are fp32 masters; the type of the computation is the type the embedding is cast to
@@ -17,34 +17,9 @@ from minimind.model.attention import Mask, attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.init import initialise
 from minimind.model.kv_cache import KVCache
+from minimind.model.layers import MLP, Linear, RMSNorm
+from minimind.model.moe import MoE, Routing
 from minimind.model.rope import angles, inverse_frequencies, rotate
-
-
-class Linear(nn.Linear):
-    """A matrix product without bias in the type of its input."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
-
-    def reset_parameters(self) -> None:
-        """Left to `initialise`, which sets every parameter of the model in one place."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
-
-
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) · weight, computed in fp32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        wide = x.float() if x.dtype != torch.float64 else x
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight.to(x.dtype) * wide.to(x.dtype)  # rounded before the weight, as in transformers
 
 
 class Attention(nn.Module):
@@ -58,8 +33,8 @@ class Attention(nn.Module):
         self.k_proj = Linear(D, K * C)
         self.v_proj = Linear(D, K * C)
         self.o_proj = Linear(H * C, D)
-        self.q_norm = RMSNorm(C, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(C, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(C, config.rms_norm_eps) if config.family.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(C, config.rms_norm_eps) if config.family.qk_norm else nn.Identity()
 
     def forward(
         self,
@@ -82,28 +57,15 @@ class Attention(nn.Module):
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(B, T, -1))
 
 
-class MLP(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202): down(silu(gate(x)) · up(x))."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.ffn_size)
-        self.up_proj = Linear(config.hidden_size, config.ffn_size)
-        self.down_proj = Linear(config.ffn_size, config.hidden_size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)), where the mlp may be a mixture of experts."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = MoE(config) if config.family.experts else MLP(config.hidden_size, config.ffn_size)
 
     def forward(
         self,
@@ -112,9 +74,12 @@ class Block(nn.Module):
         mask: Mask,
         positions_BT: torch.Tensor,
         cache: KVCache | None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, Routing | None]:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask, positions_BT, cache)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        mixed_BTD, routing = self.mlp(self.post_attention_layernorm(x_BTD)), None
+        if isinstance(self.mlp, MoE):
+            mixed_BTD, routing = mixed_BTD
+        return x_BTD + mixed_BTD, routing
 
 
 class Decoder(nn.Module):
@@ -182,10 +147,12 @@ class Transformer(nn.Module):
         positions_BT: torch.Tensor | None = None,
         documents_BT: torch.Tensor | None = None,
         cache: KVCache | None = None,
+        routings: list[Routing] | None = None,
     ) -> torch.Tensor:
         """Hidden states (B, T, D) after the final norm.
 
         Without documents each row is one document; with a cache, positions say where the new tokens stand.
+        To `routings`, if given, each layer with experts appends what its router decided.
         """
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
@@ -197,7 +164,9 @@ class Transformer(nn.Module):
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
         for block in self.model.layers:
-            hidden_BTD = block(hidden_BTD, rotation, mask, positions_BT, cache)
+            hidden_BTD, routing = block(hidden_BTD, rotation, mask, positions_BT, cache)
+            if routings is not None and routing is not None:
+                routings.append(routing)
         return self.model.norm(hidden_BTD)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from minimind.data.shards import ShardSet
 from minimind.data.split import holdout
 from minimind.errors import UserError
 from minimind.model import ModelConfig, Transformer, load_model
+from minimind.model.hf_config import read_config
 from minimind.model.io import model_directory
 from minimind.presets import preset_fields
 from minimind.stages import STAGES
@@ -79,7 +80,7 @@ def other_budgets_off(flags: list[str]) -> list[str]:
 
 def _with_start_model(recipe: Recipe) -> Recipe:
     directory = model_directory(recipe.start)
-    shape = ModelConfig.load(directory)
+    shape = read_config(directory)
     if recipe.preset or recipe.model not in (ModelConfig(), shape):
         raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset and --model.*")
     if recipe.tokenizer and Tokenizer.load(recipe.tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
