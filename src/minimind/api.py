@@ -15,9 +15,8 @@ from minimind.infer.conversation import assistant_message, chat_prompt
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import StreamDecoder, stream_parts
+from minimind.interop.upstream import build, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
-from minimind.model import load_model
-from minimind.model.io import model_directory
 from minimind.tokenizer import Tokenizer
 from minimind.train.parallel import pick_device
 from minimind.train.runs import default_directory
@@ -34,6 +33,10 @@ def find_newest_model() -> Path:
     return max(found, key=lambda directory: os.stat(directory / "config.json").st_mtime)
 
 
+def has_tokenizer(directory: Path) -> bool:
+    return (directory / "tokenizer.json").is_file()
+
+
 class Model:
     """A model and its tokenizer, ready to use.
 
@@ -42,24 +45,45 @@ class Model:
     """
 
     def __init__(
-        self, path: str | Path | None = None, dtype: torch.dtype = torch.float32, device: str = "auto"
+        self,
+        path: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str = "auto",
+        generation: str | None = None,
+        config: str | Path | None = None,
     ) -> None:
         """`path`: a model directory or a run directory; by default the newest model in `runs/`.
 
+        It may also be published weights of the public MiniMind: a folder, or a `.pth`, `.bin` or `.safetensors`
+        file, with what lies beside it. `generation` and `config` are those of interop.upstream.read_weights.
+
         device  auto, cpu, cuda, cuda:1, mps
         """
-        self.directory = find_newest_model() if path is None else model_directory(path)
-        self.tokenizer = Tokenizer.load(self.directory)
+        weights = read_weights(find_newest_model() if path is None else path, generation, config)
+        self.directory = weights.folder
+        self._tokenizer = Tokenizer.load(self.directory) if has_tokenizer(self.directory) else None
         self.device = pick_device(device)
-        self.model = load_model(self.directory, dtype, self.device)
+        self.model = build(weights).cast(dtype).to(self.device)
         self.engine = Engine(self.model)
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, dtype: torch.dtype = torch.float32, device: str = "auto"
+        cls,
+        path: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str = "auto",
+        generation: str | None = None,
+        config: str | Path | None = None,
     ) -> Model:
         """The same as `Model(path)`."""
-        return cls(path, dtype, device)
+        return cls(path, dtype, device, generation, config)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """UserError where there is none beside the weights: then only `logits` works."""
+        if self._tokenizer is None:
+            raise UserError(f"{self.directory} has no tokenizer.json; copy the model's tokenizer there")
+        return self._tokenizer
 
     def predict(self, text: str, **sampling: Any) -> str:
         """How the text goes on."""

@@ -103,6 +103,16 @@ def load(
 
     Raises UserError for an unreadable file, an unknown or repeated key, a missing or badly typed value.
     """
+    return build(config_type, read(config_type, argv, files, defaults))
+
+
+def read(
+    config_type: type,
+    argv: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the layers of `load` give, by key: checked one by one, not yet against each other."""
     known = settings(config_type)
     if {"-h", "--help"} & set(argv):
         print(describe(config_type, defaults))
@@ -113,7 +123,7 @@ def load(
     for file in files:
         given |= read_yaml(Path(file), known)
     given |= read_flags(argv, known)
-    return build(config_type, {key: value for key, (value, _) in given.items()})
+    return {key: value for key, (value, _) in given.items()}
 
 
 # ---------------------------------------------------------------------------------------- the dataclass

@@ -1,108 +1,76 @@
-"""Named model shapes, one function each.
+"""Named model shapes: a ladder of sizes, and the shapes of the published MiniMind models.
 
-The vocabulary comes with the tokenizer, so it is an argument: a shape's default is the one its parameters are
-counted with. To add a shape, write a function and enter it in PRESETS.
+The vocabulary comes with the tokenizer; the one that stands here is what a shape's parameters are counted with.
+To add a shape, enter it in PRESETS.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-import torch
-
 from minimind.errors import UserError
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig
 
 
-def tiny(vocab_size: int = 2560) -> ModelConfig:
-    """2.3M: the quickstart's, trained in minutes on a CPU"""
+def dense(width: int, layers: int, heads: int, kv_heads: int, context: int = 4096, **fields: Any) -> ModelConfig:
+    """A Qwen3; its feed-forward width follows from its width unless it is given."""
     return ModelConfig(
-        vocab_size=vocab_size,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=3,
-        num_key_value_heads=3,
-        max_position_embeddings=1024,
-        rope_theta=1e4,  # enough for a short context, and more of the channels turn fast
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=context,
+        **fields,
     )
 
 
-def nano(vocab_size: int = 6400) -> ModelConfig:
-    """6M"""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        hidden_size=256,
-        intermediate_size=640,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-    )
+# The public MiniMind's first two generations are Llamas, with a mixture of experts as Qwen2-MoE; the third is Qwen3.
+V1: dict[str, Any] = {
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e4,
+    "max_position_embeddings": 512,
+}
+V2: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
+V3: dict[str, Any] = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "hidden_size": 768,
+    "num_hidden_layers": 8,
+}
+W512: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8}
+W640: dict[str, Any] = {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 8}
+W768: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 16}
+SHARED: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
 
-
-def micro(vocab_size: int = 6400) -> ModelConfig:
-    """12M"""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        hidden_size=384,
-        intermediate_size=1024,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-    )
-
-
-def minimind2_small(vocab_size: int = 6400) -> ModelConfig:
-    """as published"""
-    return ModelConfig(
-        model_type="llama",
-        vocab_size=vocab_size,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        rms_norm_eps=1e-5,
-    )
-
-
-def minimind2(vocab_size: int = 6400) -> ModelConfig:
-    """as published"""
-    return ModelConfig(
-        model_type="llama",
-        vocab_size=vocab_size,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=16,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        rms_norm_eps=1e-5,
-    )
-
-
-def minimind_3(vocab_size: int = 6400) -> ModelConfig:
-    """as published"""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        hidden_size=768,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-    )
-
-
-PRESETS: dict[str, Callable[..., ModelConfig]] = {
-    "tiny": tiny,
-    "nano": nano,
-    "micro": micro,
-    "minimind2-small": minimind2_small,
-    "minimind2": minimind2,
-    "minimind-3": minimind_3,
+PRESETS = {
+    # A short context needs no large theta: with a small one more of the channels turn fast.
+    "tiny": dense(96, 3, 2, 1, context=1024, rope_theta=1e4, head_dim=64),
+    "quickstart": dense(192, 4, 3, 3, context=1024, rope_theta=1e4, intermediate_size=512, vocab_size=2560),
+    "nano": dense(256, 6, 4, 2, context=2048, intermediate_size=640),
+    "micro": dense(384, 6, 6, 2, intermediate_size=1024),
+    # Deep and narrow up to 500m, with widths, heads and depths near MobileLLM's (arXiv:2402.14905), which found
+    # that better below a billion; from there on the width grows faster than the depth, as is usual.
+    "50m": dense(512, 14, 8, 4),
+    "100m": dense(576, 24, 9, 3),
+    "200m": dense(768, 27, 12, 4),
+    "350m": dense(960, 30, 15, 5),
+    "500m": dense(1024, 39, 16, 4),
+    "1b": dense(1536, 35, 12, 3),
+    "2b": dense(2048, 40, 16, 4),
+    "3b": dense(2560, 38, 20, 5),
+    # As published.
+    "minimind-v1-small": ModelConfig("llama", **V1, **W512),
+    "minimind-v1": ModelConfig("llama", **V1, **W768),
+    "minimind-v1-moe": ModelConfig("qwen2_moe", **V1, **W512, **SHARED),
+    "minimind2-small": ModelConfig("llama", **V2, **W512),
+    "minimind2": ModelConfig("llama", **V2, **W768),
+    "minimind2-moe": ModelConfig("qwen2_moe", **V2, **W640, **SHARED),
+    "minimind-3": ModelConfig("qwen3", **V3),
+    "minimind-3-moe": ModelConfig("qwen3_moe", **V3, num_experts=4, num_experts_per_tok=1),
 }
 
 
@@ -112,29 +80,11 @@ def get(name: str, **changes: Any) -> ModelConfig:
         close = difflib.get_close_matches(name.lower().replace("_", "-"), PRESETS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UserError(f"no preset is called {name!r}; {hint}there are {', '.join(PRESETS)}")
-    return PRESETS[name](**changes)
+    return replace(PRESETS[name], **changes)
 
 
 def preset_fields(name: str) -> dict[str, Any]:
     """The settings that a preset decides, by field of ModelConfig: all but the vocabulary."""
     fields = asdict(get(name))
     del fields["vocab_size"]
-    return fields
-
-
-def count_parameters(config: ModelConfig) -> dict[str, Any]:
-    """Number of parameters: total, active (used for one token), and by part; nothing is allocated."""
-    with torch.device("meta"):
-        model = Transformer(config, seed=None)
-    parts = {"embedding": 0, "attention": 0, "feed_forward": 0, "norms": 0}
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parts["norms"] += parameter.numel()
-        elif "self_attn" in name:
-            parts["attention"] += parameter.numel()
-        elif "mlp" in name:
-            parts["feed_forward"] += parameter.numel()
-        else:
-            parts["embedding"] += parameter.numel()  # and the output projection, where it is its own
-    total = sum(parts.values())
-    return {"total": total, "active": total, "parts": parts}
+    return {name: value for name, value in fields.items() if value is not None}

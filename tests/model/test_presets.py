@@ -1,39 +1,53 @@
-"""The named shapes have the sizes that they are known for."""
+"""The named shapes have the sizes that they are known for, and the pages say which."""
 
-import json
+from pathlib import Path
 
 import pytest
 
-from minimind.commands import models
 from minimind.errors import UserError
-from minimind.model import ModelConfig, Transformer
-from minimind.model.hf_config import read_config
-from minimind.presets import PRESETS, count_parameters, get, preset_fields
+from minimind.model import ModelConfig
+from minimind.model.count import count_parameters, memory
+from minimind.presets import PRESETS, dense, get, preset_fields
+
+PAGES = [Path(__file__).parents[2] / "docs" / language / "model.md" for language in ("en", "zh")]
+LADDER = {
+    "tiny": 1,
+    "50m": 50,
+    "100m": 100,
+    "200m": 200,
+    "350m": 350,
+    "500m": 500,
+    "1b": 1000,
+    "2b": 2000,
+    "3b": 3000,
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
-    [("minimind2-small", 25_829_888), ("minimind2", 104_030_976), ("minimind-3", 63_912_192)],
+    ("name", "total", "active"),
+    [
+        ("minimind-v1-small", 26_878_464, 26_878_464),
+        ("minimind-v1", 108_749_568, 108_749_568),
+        # 8 blocks with 2 of 4 experts less, each 3 matrices of 512 x 1408
+        ("minimind-v1-moe", 96_100_864, 96_100_864 - 8 * 2 * 3 * 512 * 1408),
+        ("minimind2-small", 25_829_888, 25_829_888),
+        ("minimind2", 104_030_976, 104_030_976),
+        ("minimind2-moe", 145_029_760, 145_029_760 - 8 * 2 * 3 * 640 * 1728),
+        ("minimind-3", 63_912_192, 63_912_192),
+        ("minimind-3-moe", 198_416_640, 198_416_640 - 8 * 3 * 3 * 768 * 2432),
+    ],
 )
-def test_published_shapes_are_exact(name: str, parameters: int) -> None:
-    assert count_parameters(get(name))["total"] == parameters
+def test_published_shapes_are_exact(name: str, total: int, active: int) -> None:
+    counts = count_parameters(get(name))
+    assert (counts["total"], counts["active"]) == (total, active)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("tiny", 2.26), ("nano", 5.8), ("micro", 11.9)])
-def test_own_shapes_are_as_large_as_said(name: str, millions: float) -> None:
-    assert count_parameters(get(name))["total"] / 1e6 == pytest.approx(millions, abs=0.05)
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_counted_parameters_are_those_allocated(tied: bool) -> None:
-    config = ModelConfig(vocab_size=97, hidden_size=32, num_attention_heads=2, tie_word_embeddings=tied)
-    counts = count_parameters(config)
-    assert (
-        counts["total"] == sum(p.numel() for p in Transformer(config).parameters()) == sum(counts["parts"].values())
-    )
-    assert counts["parts"]["embedding"] == 97 * 32 * (1 if tied else 2)
-    assert counts["parts"]["attention"] == 8 * 4 * 32 * 32
-    assert counts["active"] == counts["total"]
+@pytest.mark.parametrize(("name", "millions"), LADDER.items())
+def test_the_ladder_s_shapes_are_as_large_as_they_are_called(name: str, millions: float) -> None:
+    config = get(name)
+    assert count_parameters(config)["total"] / 1e6 == pytest.approx(millions, rel=0.02)
+    assert config.channels in (64, 128)
+    assert config.num_attention_heads * config.channels == config.hidden_size or name == "tiny"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -42,26 +56,30 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_fields_of_a_preset_leave_the_vocabulary_to_the_tokenizer() -> None:
-    assert ModelConfig(vocab_size=300, **preset_fields("tiny")) == get("tiny", vocab_size=300)
+    for name in ("quickstart", "minimind2-moe"):
+        assert ModelConfig(vocab_size=300, **preset_fields(name)) == get(name, vocab_size=300)
 
 
-def test_models_list(capsys: pytest.CaptureFixture[str]) -> None:
-    models.run(["list", "--json"])
-    assert json.loads(capsys.readouterr().out).keys() == PRESETS.keys()
-    models.run(["list"])
-    assert "25,829,888" in capsys.readouterr().out
+# What the pages call the advice in circulation: (width, layers, heads) of the smallest and the largest of a row.
+ADVICE = [
+    ((512, 6, 8), (768, 12, 12)),
+    ((1024, 12, 16), (1536, 24, 24)),
+    ((2048, 24, 32), (2560, 32, 40)),
+    ((3072, 32, 48),),
+]
 
 
-def test_models_show(capsys: pytest.CaptureFixture[str], talker) -> None:
-    models.run(["show", "minimind-3", "--json"])
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["parameters"]["total"] == 63_912_192
-    assert shown["config"]["intermediate_size"] == 2432
-    for path in (talker, talker / "model"):
-        models.run(["show", str(path), "--json"])
-        config = ModelConfig(**json.loads(capsys.readouterr().out)["config"])
-        assert config == read_config(talker / "model")
-    models.run(["show", "tiny"])
-    assert "feed-forward" in capsys.readouterr().out
-    with pytest.raises(UserError, match="did you mean tiny"):
-        models.run(["show", "tinny"])
+@pytest.mark.parametrize("page", PAGES, ids=["en", "zh"])
+def test_the_tables_on_the_pages_are_right(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, config in PRESETS.items():
+        counts, heads = count_parameters(config), f"{config.num_attention_heads} / {config.num_key_value_heads}"
+        cells = [f"`{name}`", f"{counts['total']:,}"]
+        cells += [f"{counts['active']:,}"] if name.startswith("minimind") else []
+        cells += [f"{config.num_hidden_layers} × {config.hidden_size}", f"{heads} × {config.head_dim}"]
+        weights = memory(config)["weights"]["fp32"]
+        cells += [f"{config.intermediate_size:,}", f"{weights / 1e6:,.0f} MB"]
+        assert f"| {' | '.join(cells)} |" in text
+    for row in ADVICE:
+        counts = [count_parameters(dense(D, L, H, H // 4))["total"] for D, L, H in row]
+        assert f"| {' – '.join(f'{count / 1e6:,.0f}M' for count in counts)} |" in text

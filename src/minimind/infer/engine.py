@@ -74,7 +74,7 @@ class Engine:
     def __init__(self, model: Transformer, max_batch: int = 32) -> None:
         self.source = model
         self.max_batch = max_batch
-        self.context = model.config.max_position_embeddings
+        self.context = model.config.context_length
         self.waiting: deque[Request] = deque()
         self.active: list[Request] = []  # active[i] owns row i of the cache
         self.refresh()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from minimind.errors import UserError
 
@@ -44,13 +44,13 @@ class RopeScaling:
     factor: float = 1.0
     """how many times longer"""
     original_max_position_embeddings: int | None = None
-    """length the model was trained at; default: max_position_embeddings / factor"""
+    """length the model was trained at; default: what the model records, or else (not linear) its longest context"""
     beta_fast: float = 32.0
     """yarn: channels that turn more often than this over the original length are left as they are"""
     beta_slow: float = 1.0
     """yarn: channels that turn less often than this are stretched by the whole factor"""
     attention_factor: float | None = None
-    """yarn: what queries and keys are multiplied by; default: 0.1 ln(factor) + 1"""
+    """yarn: what queries and keys are multiplied by, which sharpens attention; default: 0.1 ln(factor) + 1"""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -83,6 +83,8 @@ class ModelConfig:
     """channels of a head C; default: D / H"""
     max_position_embeddings: int = 32768
     """longest context that is claimed to work, in tokens"""
+    original_max_position_embeddings: int | None = None
+    """length the model was trained at, in tokens, from which it can be stretched; none: not recorded"""
     rope_theta: float = 1e6
     """base of the rotary frequencies"""
     rope_scaling: RopeScaling | None = None
@@ -129,7 +131,25 @@ class ModelConfig:
             )
         if self.channels % 2:
             raise UserError(f"model.head_dim {self.channels} must be even: rotary embeddings turn pairs")
+        if self.rope_scaling is not None:
+            self._complete_rope(self.rope_scaling)
         self._complete_experts() if self.family.experts else self._refuse_experts()
+
+    def _complete_rope(self, scaling: RopeScaling) -> None:
+        """Both records of the trained length, filled in as transformers takes them, or refused if they differ."""
+        recorded, longest = self.original_max_position_embeddings, self.max_position_embeddings
+        trained = scaling.original_max_position_embeddings or recorded
+        if scaling.rope_type != "linear":  # which does not depend on it
+            trained = trained or longest
+        # In `dynamic`, transformers takes max_position_embeddings for it, whatever else is recorded.
+        for other in (recorded, longest if scaling.rope_type == "dynamic" else None):
+            if other not in (None, trained):
+                raise UserError(
+                    f"model.rope_scaling: was the model trained at {trained} tokens or at {other}? both values of "
+                    "original_max_position_embeddings must be equal, and with dynamic max_position_embeddings too"
+                )
+        self._fill("original_max_position_embeddings", trained)
+        self._fill("rope_scaling", replace(scaling, original_max_position_embeddings=trained))
 
     def _complete_experts(self) -> None:
         if not self.num_experts:
@@ -158,12 +178,19 @@ class ModelConfig:
                 known = ", ".join(SPARSE)
                 raise UserError(f"model.{name}: {self.model_type} has no experts; model_types that have: {known}")
 
-    def _fill(self, name: str, value: int) -> None:
+    def _fill(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the class is frozen
 
     @property
     def family(self) -> Family:
         return FAMILIES[self.model_type]
+
+    @property
+    def context_length(self) -> int:
+        """Longest text that it is meant for, in tokens."""
+        if self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic":
+            return int(self.rope_scaling.factor * self.max_position_embeddings)  # which is the trained length there
+        return self.max_position_embeddings
 
     # The three optional fields are filled in above; these say so to the type checker.
     @property

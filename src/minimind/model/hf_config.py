@@ -22,6 +22,12 @@ EXPERT_FIELDS = (
     "norm_topk_prob",
     "routed_scaling_factor",
 )
+# What each rope_type reads of rope_scaling; transformers warns of more. The trained length stands beside it as well.
+ROPE_FIELDS: dict[str, set[str]] = {
+    "linear": {"rope_type", "factor"},
+    "dynamic": {"rope_type", "factor"},
+    "yarn": set(get_type_hints(RopeScaling)),
+}
 # Settings that a family's class has and our model computes one value of: what is written, and demanded.
 FIXED: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"decoder_sparse_step": 1, "mlp_only_layers": []},
@@ -55,6 +61,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     """The content of `config.json`, readable by transformers 4.5x and 5.x with no remote code."""
     fields = asdict(config)
     experts = {name: fields.pop(name) for name in EXPERT_FIELDS}
+    if config.original_max_position_embeddings is None:
+        del fields["original_max_position_embeddings"]  # transformers takes null for a length
     scaling = fields.pop("rope_scaling")
     content = {
         "architectures": [config.family.architecture],
@@ -63,7 +71,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "attention_bias": False,
         "attention_dropout": 0.0,
         "mlp_bias": False,
-        "rope_scaling": scaling and {name: value for name, value in scaling.items() if value is not None},
+        "rope_scaling": scaling
+        and {n: v for n, v in scaling.items() if v is not None and n in ROPE_FIELDS[scaling["rope_type"]]},
         "use_sliding_window": False,
         "torch_dtype": "float32",
         "pad_token_id": 0,
@@ -105,9 +114,9 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     if missing := [name for name in required if name not in config]:
         raise UserError(f"{where}: {', '.join(missing)} missing")
     scaling = config.pop("rope_scaling", None)
-    fields = _typed(ModelConfig, config, where)
+    fields = typed_fields(ModelConfig, config, where)
     if scaling:
-        fields["rope_scaling"] = RopeScaling(**_typed(RopeScaling, scaling, where))
+        fields["rope_scaling"] = RopeScaling(**typed_fields(RopeScaling, scaling, where))
     return ModelConfig(**fields)
 
 
@@ -136,9 +145,10 @@ def _refuse(config: dict[str, Any], kind: str, where: str) -> None:
         if (found or value) and found != value:  # None, [] and False say the same
             raise UserError(f"{where}: {name} = {found!r} is not supported")
     scaling = config["rope_scaling"] or {}
-    known = {"linear", "dynamic", "yarn"}
-    if scaling and scaling["rope_type"] not in known:
-        raise UserError(f"{where}: rope_scaling = {scaling!r} is not supported; known: {', '.join(sorted(known))}")
+    if scaling and scaling["rope_type"] not in ROPE_FIELDS:
+        raise UserError(f"{where}: rope_scaling = {scaling!r} is not supported; known: {', '.join(ROPE_FIELDS)}")
+    if scaling and "factor" not in scaling:
+        raise UserError(f"{where}: rope_scaling.factor is missing")
     for name in sorted(scaling.keys() - get_type_hints(RopeScaling).keys()):
         if scaling[name] is not None and (name, scaling[name]) != ("truncate", True):  # that is what we compute
             raise UserError(f"{where}: rope_scaling.{name} = {scaling[name]!r} is not supported")
@@ -164,7 +174,7 @@ def _our_names(config: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
     return config
 
 
-def _typed(owner: type, values: dict[str, Any], where: str) -> dict[str, Any]:
+def typed_fields(owner: type, values: dict[str, Any], where: str) -> dict[str, Any]:
     """The values that are fields of `owner`, each as its field's type."""
     fields = {}
     for name, hint in get_type_hints(owner).items():

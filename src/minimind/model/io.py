@@ -70,18 +70,22 @@ def load_model(
 
 def load_tensors(model: Transformer, directory: Path) -> None:
     """Set all parameters of `model` from a directory; UserError naming a tensor that does not fit."""
-    tensors = read_tensors(directory)
+    set_tensors(model, read_tensors(directory), directory)
+
+
+def set_tensors(model: Transformer, tensors: dict[str, torch.Tensor], where: str | Path) -> None:
+    """Set all parameters of `model` from tensors as they lie on disk; `where` they are from is for messages."""
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
     expected = to_disk(model.state_dict(), model.config)
     for name in expected.keys() | tensors.keys():
         if name not in tensors:
-            raise UserError(f"{directory}: tensor {name} is missing")
+            raise UserError(f"{where}: tensor {name} is missing")
         if name not in expected:
-            raise UserError(f"{directory}: tensor {name} is not part of the model that config.json describes")
+            raise UserError(f"{where}: tensor {name} is not part of the model that config.json describes")
         if tensors[name].shape != expected[name].shape:
             found, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise UserError(f"{directory}: tensor {name} has shape {found}, config.json says {wanted}")
+            raise UserError(f"{where}: tensor {name} has shape {found}, config.json says {wanted}")
     model.load_state_dict(from_disk(tensors, model.config))
 
 
@@ -92,12 +96,17 @@ def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{directory} has no model.safetensors")
     tensors: dict[str, torch.Tensor] = {}
     for path in paths:
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors.update({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error}); copy it again or use another checkpoint") from None
+        tensors.update({name: tensor.float() for name, tensor in read_safetensors(path).items()})
     return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file, in the types they are stored in."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again or use another checkpoint") from None
 
 
 def write_json(path: Path, content: object) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minimind.model.config import ModelConfig
+from minimind.model.grouped import grouped_linear
 from minimind.model.layers import MLP
 
 
@@ -84,8 +85,7 @@ class Experts(nn.Module):
         """(N, D): for each token the weighted sum of its chosen experts' outputs."""
         matrices = (self.gate_proj, self.up_proj, self.down_proj)
         gate, up, down = (matrix.to(x_ND.dtype) for matrix in matrices)
-        dispatch = dispatch_loop if x_ND.device.type == "mps" else dispatch_grouped  # MPS has no grouped product
-        return dispatch(x_ND, chosen_NK, weights_NK, gate, up, down)
+        return dispatch_grouped(x_ND, chosen_NK, weights_NK, gate, up, down)
 
 
 class MoE(nn.Module):
@@ -143,8 +143,8 @@ def dispatch_grouped(
     ends_E = counts_E.cumsum(0).to(torch.int32)  # expert e has the rows from ends[e - 1] up to ends[e]
     rows = x_ND[:, None].expand(N, K, -1).reshape(N * K, -1)
     rows = _Permute.apply(rows, order, back)  # type: ignore[no-untyped-call]
-    gated = F.silu(F.grouped_mm(rows, gate_EFD.mT, offs=ends_E)) * F.grouped_mm(rows, up_EFD.mT, offs=ends_E)
-    rows = F.grouped_mm(gated, down_EDF.mT, offs=ends_E)
+    gated = F.silu(grouped_linear(rows, gate_EFD, ends_E)) * grouped_linear(rows, up_EFD, ends_E)
+    rows = grouped_linear(gated, down_EDF, ends_E)
     rows = _Permute.apply(rows, back, order)  # type: ignore[no-untyped-call]
     return (rows.view(N, K, -1) * weights_NK[..., None]).sum(1)
 

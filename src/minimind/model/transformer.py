@@ -160,7 +160,7 @@ class Transformer(nn.Module):
             mask = Mask(allowed_BTS=cache.allowed(positions_BT))
         else:
             mask = Mask() if documents_BT is None else make_mask(documents_BT, self.compiled)
-        cos, sin = angles(positions_BT, self.frequencies)
+        cos, sin = angles(self.config, self.frequencies, positions_BT, documents_BT)
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
         for block in self.model.layers:

@@ -18,13 +18,15 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of a model. Every parameter is in exactly one; weight decay acts on matrices only.
 
-    muon   Muon for the matrices inside the blocks; AdamW for embedding, output layer and norms
+    muon   Muon for the matrices inside the blocks; AdamW for embedding, output layer, routers and norms
     adamw  AdamW for all (Loshchilov & Hutter 2019, arXiv:1711.05101)
     sgd    SGD with momentum for all
     Each group keeps its peak rate as `initial_lr`; the schedule sets `lr`.
     """
     parameters = dict(model.named_parameters())
-    outer = {name: p for name, p in parameters.items() if "embed_tokens" in name or "lm_head" in name}
+    # A router's rows are scores of classes, as those of the output layer: not a map between two spaces.
+    outer_names = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")
+    outer = {name: p for name, p in parameters.items() if name.endswith(outer_names)}
     norms = {name: p for name, p in parameters.items() if p.ndim == 1}
     matrices = {name: p for name, p in parameters.items() if name not in outer and name not in norms}
 

@@ -36,7 +36,7 @@ def orthogonalise(matrices_NRC: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay, for matrices (R, C) only.
+    """Muon with Nesterov momentum and decoupled weight decay, for matrices (R, C) and stacks of them (E, R, C).
 
     The update of a matrix is scaled by sqrt(max(1, R / C)), so that one learning rate serves all shapes.
     `found_inf`, a tensor that is 1 when the gradients are not finite, makes a step change nothing, without
@@ -78,12 +78,13 @@ class Muon(torch.optim.Optimizer):
             gradients = [torch.where(bad, buffer, gradient) for buffer, gradient in zip(buffers, gradients)]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         nesterov = torch._foreach_lerp(gradients, buffers, momentum)
-        update = orthogonalise(torch.stack(nesterov), self.dtype).to(parameters[0].dtype)
-        rows, columns = parameters[0].shape
+        rows, columns = parameters[0].shape[-2:]
+        stack = torch.cat([matrices.view(-1, rows, columns) for matrices in nesterov])
+        update = orthogonalise(stack, self.dtype).to(parameters[0].dtype)
         update = update * (lr * max(1.0, rows / columns) ** 0.5)
         decay: float | torch.Tensor = 1 - lr * weight_decay
         if self.found_inf is not None:
             update = torch.where(bad, 0.0, update)
             decay = torch.where(bad, 1.0, decay)
         torch._foreach_mul_(parameters, decay)
-        torch._foreach_sub_(parameters, list(update.unbind()))
+        torch._foreach_sub_(parameters, list(update.view(-1, *parameters[0].shape).unbind()))

@@ -24,7 +24,7 @@ from minimind.data.prepare import prepare
 from minimind.data.shards import ShardSet
 from minimind.data.split import holdout
 from minimind.errors import UserError
-from minimind.model import ModelConfig, Transformer, load_model
+from minimind.model import Transformer, load_model
 from minimind.model.hf_config import read_config
 from minimind.model.io import model_directory
 from minimind.presets import preset_fields
@@ -47,25 +47,31 @@ def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, An
     """
     module = STAGES[stage]
     flags = flags + other_budgets_off(flags)
-    recipe = dataclasses.replace(config.load(Recipe, flags, files, module.DEFAULTS), **given)
-    if recipe.stage != stage:
-        raise UserError(f"the recipe is for the stage {recipe.stage}, not for {stage}")
-    if recipe.start:
-        return _with_start_model(recipe)
-    if module.NEEDS_START:
+    named = {**config.read(Recipe, flags, files, module.DEFAULTS), **given}
+    if named.get("stage", stage) != stage:
+        raise UserError(f"the recipe is for the stage {named['stage']}, not for {stage}")
+    if named.get("start"):
+        start, shape = _start_model(named)
+        given = {**given, "start": start, "tokenizer": start}
+    elif module.NEEDS_START:
         raise UserError(f"{stage} starts from a model: name its directory with --from")
-    if not recipe.tokenizer:
+    elif not named.get("tokenizer"):
         raise UserError(
             "pretraining needs a tokenizer: train one with `minimind tokenizer train --data FILE --out DIR`, "
             "then give --tokenizer DIR"
         )
-    tokenizer = Tokenizer.load(recipe.tokenizer)
-    shape = {"vocab_size": tokenizer.vocab_size, **(preset_fields(recipe.preset) if recipe.preset else {})}
+    else:
+        preset = preset_fields(named["preset"]) if named.get("preset") else {}
+        shape = {"vocab_size": Tokenizer.load(named["tokenizer"]).vocab_size, **preset}
     defaults = {**module.DEFAULTS, "model": shape}
     recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
-    if tokenizer.vocab_size > recipe.model.vocab_size:
+    if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
+        kind = recipe.model.model_type
+        raise UserError(f"router.balance bias needs model_type glm4_moe: the routers of {kind} have no bias")
+    vocab_size = Tokenizer.load(recipe.tokenizer).vocab_size
+    if vocab_size > recipe.model.vocab_size:
         raise UserError(
-            f"the tokenizer {recipe.tokenizer} has {tokenizer.vocab_size} ids, more than model.vocab_size "
+            f"the tokenizer {recipe.tokenizer} has {vocab_size} ids, more than model.vocab_size "
             f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
         )
     return recipe
@@ -78,14 +84,18 @@ def other_budgets_off(flags: list[str]) -> list[str]:
     return [word for name in names if given and name not in given for word in (f"--{name}", "null")]
 
 
-def _with_start_model(recipe: Recipe) -> Recipe:
-    directory = model_directory(recipe.start)
-    shape = read_config(directory)
-    if recipe.preset or recipe.model not in (ModelConfig(), shape):
+def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The directory and the shape of the model that `named` settings start from; they may not say otherwise."""
+    directory = model_directory(named["start"])
+    shape = {name: value for name, value in config.to_dict(read_config(directory)).items() if value is not None}
+    flat = config.flatten({"model": shape})
+    asked = {key: value for key, value in named.items() if key.startswith("model.")}
+    if named.get("preset") or any(value != flat.get(key) for key, value in asked.items()):
         raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset and --model.*")
-    if recipe.tokenizer and Tokenizer.load(recipe.tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
-        raise UserError(f"the tokenizer {recipe.tokenizer} is not that of {directory}; leave --tokenizer out")
-    return dataclasses.replace(recipe, model=shape, tokenizer=str(directory), start=str(directory))
+    tokenizer = named.get("tokenizer")
+    if tokenizer and Tokenizer.load(tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
+        raise UserError(f"the tokenizer {tokenizer} is not that of {directory}; leave --tokenizer out")
+    return str(directory), shape
 
 
 def load_data(recipe: Recipe, tokenizer: Tokenizer) -> Loaded:

@@ -80,21 +80,21 @@ class Window:
     seconds: float = 0.0
     data_seconds: float = 0.0
 
-    def read(self, device: torch.device) -> tuple[list[float], list[float]]:
-        """Losses and norms as numbers, once the device has finished; waiting for it counts as time of the steps."""
+    def read(self, device: torch.device) -> tuple[list[list[float]], list[float]]:
+        """Each step's terms of the loss, and norms, once the device has finished; the wait is time of the steps."""
         start = time.perf_counter()
         synchronise(device)
         self.seconds += time.perf_counter() - start
-        losses, norms = torch.stack([torch.stack(self.losses), torch.stack(self.norms)]).tolist()
-        return losses, norms
+        rows = torch.cat([torch.stack(self.losses), torch.stack(self.norms)[:, None]], 1).tolist()
+        return [row[:-1] for row in rows], [row[-1] for row in rows]
 
 
-def averages(losses: list[float], norms: list[float]) -> dict[str, float]:
-    """Mean loss and gradient norm of the steps that were made, and how many were skipped, if any."""
-    good = [pair for pair in zip(losses, norms) if math.isfinite(pair[1])]
-    loss, norm = (sum(values) / len(good) for values in zip(*good)) if good else (math.nan, math.nan)
+def averages(names: list[str], losses: list[list[float]], norms: list[float]) -> dict[str, float]:
+    """Means of the terms of the loss and of the gradient norm over the steps made; how many were skipped."""
+    good = [[*terms, norm] for terms, norm in zip(losses, norms) if math.isfinite(norm)]
+    means = [sum(values) / len(good) for values in zip(*good)] if good else [math.nan] * (len(names) + 1)
     bad = {"bad_steps": len(norms) - len(good)} if len(good) < len(norms) else {}
-    return {"loss": loss, "grad_norm": norm, **bad}
+    return {**dict(zip([*names, "grad_norm"], means)), **bad}
 
 
 class JsonLines:

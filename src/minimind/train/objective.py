@@ -14,14 +14,20 @@ from minimind.data.assemble import num_targets
 from minimind.data.batch import Batch
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import Transformer
+from minimind.model.moe import Routing
 
 
 class Objective(Protocol):
-    """`units` is asked on the host before the forward pass, the call gives the sums on the device."""
+    """`units` is asked on the host before the forward pass, the call gives the sums on the device.
+
+    The first term is the stage's loss. `routings` is handed on to the model.
+    """
 
     def units(self, batch: Batch) -> dict[str, float]: ...
 
-    def __call__(self, model: Transformer, batch: Batch) -> dict[str, torch.Tensor]: ...
+    def __call__(
+        self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
+    ) -> dict[str, torch.Tensor]: ...
 
 
 class NextToken:
@@ -32,8 +38,10 @@ class NextToken:
             return {"loss": float(batch.weights[batch.targets >= 0].sum())}
         return {"loss": float(num_targets(batch))}
 
-    def __call__(self, model: Transformer, batch: Batch) -> dict[str, torch.Tensor]:
-        hidden_BTD = model(batch.tokens, batch.positions, batch.documents)
+    def __call__(
+        self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
+    ) -> dict[str, torch.Tensor]:
+        hidden_BTD = model(batch.tokens, batch.positions, batch.documents, routings=routings)
         weights_N = None if batch.weights is None else batch.weights.flatten()
         return {
             "loss": linear_cross_entropy(

@@ -16,7 +16,9 @@ from torch import nn
 from minimind.data.batch import Batch
 from minimind.errors import UserError, WorkFailed
 from minimind.model import Transformer
+from minimind.model.moe import Routing
 from minimind.train.objective import Objective
+from minimind.train.router import Routers
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -51,13 +53,17 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
 class _Step(nn.Module):
     """The objective as a module, so that DDP sees all use of the parameters in one forward."""
 
-    def __init__(self, model: Transformer, objective: Objective) -> None:
+    def __init__(self, model: Transformer, objective: Objective, routers: Routers | None) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.routers = routers
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        return self.objective(self.model, batch)
+        if self.routers is None:
+            return self.objective(self.model, batch)
+        routings: list[Routing] = []
+        return self.objective(self.model, batch, routings) | self.routers.terms(routings, batch)
 
 
 class Strategy:
@@ -76,24 +82,25 @@ class Strategy:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def prepare(self, model: Transformer, objective: Objective) -> None:
+    def prepare(self, model: Transformer, objective: Objective, routers: Routers | None = None) -> None:
         """Make the model's objective computable here; every process starts from the same parameters."""
-        step = _Step(model, objective)
+        step = _Step(model, objective, routers)
         self._step: Any = nn.parallel.DistributedDataParallel(step) if self.world > 1 else step
 
     def forward_backward(
         self, batch: Batch, divisors: dict[str, torch.Tensor], scale: torch.Tensor, last: bool
     ) -> torch.Tensor:
-        """Add the gradient of scale · Σ term / divisor for one micro-batch; returns the unscaled loss.
+        """Add the gradient of scale · Σ term / divisor for one micro-batch; returns the unscaled terms, (terms,).
 
         With the last micro-batch of a step gradients are summed over all processes. DDP averages, hence
         the factor `world`.
         """
         waits = self.world > 1 and not last
         with self._step.no_sync() if waits else contextlib.nullcontext():
-            loss = sum(term / divisors[name] for name, term in self._step(batch).items())
-            (loss * scale * self.world).backward()
-        return loss.detach()
+            terms = self._step(batch)
+            losses = torch.stack([terms[name] / divisor for name, divisor in divisors.items()])
+            (losses.sum() * scale * self.world).backward()
+        return losses.detach()
 
     def sum(self, values: list[float]) -> torch.Tensor:
         """Sums over all processes, (len(values),) on the device in float64 (float32 on MPS)."""

@@ -81,6 +81,21 @@ class BudgetOptions:
 
 
 @dataclass(frozen=True)
+class RouterOptions:
+    """How the experts of a model that has some are kept equally busy."""
+
+    balance: Literal["document", "global", "bias", "none"] = "document"
+    """a loss on the shares within each document, or on those of a whole step (counted in the step before); or no
+    loss: a bias per expert, moved after each step, chooses (DeepSeek-V3; glm4_moe only)"""
+    weight: float = 0.01
+    """of the balance loss"""
+    z_weight: float = 0.0
+    """of the z-loss, which keeps the router's logits small; 0.001 is usual"""
+    bias_rate: float = 0.001
+    """how far balance bias moves an expert's bias after each step"""
+
+
+@dataclass(frozen=True)
 class EvaluationOptions:
     """How progress is measured, on documents held out by the hash of their content."""
 
@@ -140,6 +155,7 @@ class Recipe:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     budget: BudgetOptions = field(default_factory=BudgetOptions)
+    router: RouterOptions = field(default_factory=RouterOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     chat: ChatOptions = field(default_factory=ChatOptions)
@@ -179,6 +195,9 @@ class Recipe:
             "schedule.final": (self.schedule.final, 0, 1),
             "evaluation.holdout": (self.evaluation.holdout, 0, 0.5),
             "optimizer.learning_rate": (self.optimizer.learning_rate, 0, 10),
+            "router.weight": (self.router.weight, 0, 10),
+            "router.z_weight": (self.router.z_weight, 0, 10),
+            "router.bias_rate": (self.router.bias_rate, 0, 1),
         }
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:

@@ -38,6 +38,7 @@ from minimind.train.objective import Objective
 from minimind.train.parallel import Strategy, pick_dtype
 from minimind.train.plan import COMPILE_GAIN, budgeted_steps, compiling_pays, largest_divisor
 from minimind.train.recipe import Recipe
+from minimind.train.router import Routers
 from minimind.train.samples import Samples
 from minimind.train.state import Checkpoints, Progress, load_checkpoint, remove_leftovers
 from minimind.train.update import Update
@@ -83,6 +84,7 @@ class Trainer:
         newton_schulz_dtype = torch.float32 if dtype == torch.float16 else dtype
         optimizers = build_optimizers(self.model, recipe.optimizer, newton_schulz_dtype)
         self.update = Update(optimizers, recipe.optimizer.grad_clip, dtype == torch.float16, self.device)
+        self.routers = Routers(self.model, recipe.router, self.device) if model.config.family.experts else None
         self.progress = Progress()
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
         self.flops = flops_per_token(model.config, count_parameters(model), batch.row_length)
@@ -97,7 +99,7 @@ class Trainer:
         """Train to the end of the budget, or to a signal; a checkpoint is written either way."""
         resumed = self._resume()
         self._compile(resumed)
-        self.strategy.prepare(self.model, self.objective)
+        self.strategy.prepare(self.model, self.objective, self.routers)
         self.progress.total_steps = self._total_steps(resumed)
         if resumed:
             self._say_if_finished()
@@ -150,7 +152,7 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         """One optimizer step on this process's rows, in micro-batches."""
         start = time.perf_counter()
-        loss = self._gradients(batch)
+        losses = self._gradients(batch)
         schedule, progress = self.recipe.schedule, self.progress
         rate = factor(
             schedule.kind,
@@ -160,29 +162,33 @@ class Trainer:
             round(schedule.cooldown * progress.total_steps),
             schedule.final,
         )
-        norm = self.update.step(rate, loss)
+        norm = self.update.step(rate, losses.sum())
+        if self.routers:
+            self.routers.end_step(self.strategy.total(self.routers.step_LF), norm)
         progress.step += 1
-        self.window.losses.append(loss)
+        self.window.losses.append(losses)
         self.window.norms.append(norm)
         self.window.positions += batch.tokens.numel()
         self.window.tokens += int((batch.documents != PADDING).sum())
         self.window.seconds += time.perf_counter() - start
 
     def _gradients(self, batch: Batch) -> torch.Tensor:
-        """Accumulate the step's gradient; returns its loss, summed over micro-batches and processes.
+        """Accumulate the step's gradient; returns the terms of its loss, summed over micro-batches and processes.
 
         Every term is divided by its units in the whole step, known before the first forward pass. When
         memory runs out the step begins again with half the rows at a time, which changes no result.
         """
         micro_batches = split_rows(batch, self.micro_rows)
-        units = [self.objective.units(micro) for micro in micro_batches]
-        names = list(units[0])
-        totals = self.strategy.sum([sum(unit[name] for unit in units) for name in names])
-        divisors = dict(zip(names, totals.masked_fill(totals == 0, 1).to(torch.float32)))
-        loss = torch.zeros((), device=self.device)
+        units = [self._units(micro) for micro in micro_batches]
+        self.terms = list(units[0])
+        totals = self.strategy.sum([sum(unit[name] for unit in units) for name in self.terms])
+        divisors = dict(zip(self.terms, totals.masked_fill(totals == 0, 1).to(torch.float32)))
+        losses = torch.zeros(len(self.terms), device=self.device)
+        if self.routers:
+            self.routers.begin_step()
         try:
             for number, micro in enumerate(micro_batches, start=1):
-                loss += self.strategy.forward_backward(
+                losses += self.strategy.forward_backward(
                     micro.to(self.device), divisors, self.update.scale, last=number == len(micro_batches)
                 )
         except torch.OutOfMemoryError:
@@ -190,8 +196,12 @@ class Trainer:
             for optimizer in self.update.optimizers:
                 optimizer.zero_grad(set_to_none=True)
         else:
-            return self.strategy.total(loss)
+            return self.strategy.total(losses)
         return self._gradients(batch)
+
+    def _units(self, batch: Batch) -> dict[str, float]:
+        """Units of every term: the objective's, and those of the routers where the model has some."""
+        return self.objective.units(batch) | (self.routers.units(batch) if self.routers else {})
 
     def _take_fewer_rows(self) -> None:
         """Half the rows at a time from now on, after memory ran out."""
@@ -219,7 +229,8 @@ class Trainer:
         line = {
             "step": progress.step,
             "tokens": progress.tokens,
-            **averages(losses, norms),
+            **averages(self.terms, losses, norms),
+            **({"experts": self.routers.health()} if self.routers else {}),
             "lr": self.update.optimizers[0].param_groups[0]["lr"],
             "tokens_per_second": rate,
             "padding": 1 - tokens / positions,
@@ -234,7 +245,7 @@ class Trainer:
         self.console.step(line, progress.total_steps, seconds_left)
         # By overflowing gradients fp16's loss scale finds its size: no fault, while the loss is finite.
         adapts = self.update.fp16 and float(self.update.scale) >= 1
-        return self._judge([math.isfinite(loss if adapts else norm) for loss, norm in zip(losses, norms)])
+        return self._judge([math.isfinite(sum(terms) if adapts else norm) for terms, norm in zip(losses, norms)])
 
     def _judge(self, finite: list[bool]) -> bool:
         """Count bad steps; each was skipped and is written down. False after rolling back."""
@@ -334,7 +345,9 @@ class Trainer:
         """Write a checkpoint, unless this step has one."""
         if self.saved_step != self.progress.step:
             if self.is_main:
-                self.checkpoints.save(self.model, self.tokenizer, self.update.state_dict(), self.progress)
+                routers = {"routers": self.routers.state_dict()} if self.routers else {}
+                training = self.update.state_dict() | routers
+                self.checkpoints.save(self.model, self.tokenizer, training, self.progress)
             self.strategy.barrier()
             self.saved_step = self.progress.step
         self.last_save = time.monotonic()
@@ -342,6 +355,8 @@ class Trainer:
     def _load(self, checkpoint: Path) -> None:
         training, self.progress = load_checkpoint(checkpoint, self.model)
         self.update.load_state_dict(training)
+        if self.routers:
+            self.routers.load_state_dict(training["routers"])
         self.saved_step = self.progress.step
 
     def _resume(self) -> bool:
@@ -379,7 +394,7 @@ class Trainer:
 
     def forecast(self) -> tuple[int, float]:
         """Steps of the run and seconds of each, as timed here and now; nothing is changed."""
-        self.strategy.prepare(self.model, self.objective)
+        self.strategy.prepare(self.model, self.objective, self.routers)
         compiled = self.recipe.compile or (self.recipe.compile is None and self._compiling_pays())
         seconds = self._seconds_per_step() * (1 - COMPILE_GAIN if compiled else 1)
         return self._total_steps(False), seconds

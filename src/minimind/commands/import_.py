@@ -1,0 +1,60 @@
+"""`minimind import`: published weights as a model directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EPILOG = """examples:
+  minimind import full_sft_768.pth --to models/minimind-3 --tokenizer minimind/model
+  minimind import MiniMind2-MoE --to models/minimind2-moe
+  minimind import full_sft_512.pth --to models/small --generation minimind2
+
+WEIGHTS is a file (.pth, .bin, .safetensors) or a folder; a config.json and a tokenizer beside the weights are used.
+Which generation it is shows in the tensors. The number of heads and theta do not: they come from the config.json,
+from --config, or else are that generation's published defaults."""
+
+
+def run(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "minimind import",
+        description="Turn published MiniMind weights of any generation into a model directory.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", help="file or folder with the published weights")
+    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="model directory to write")
+    parser.add_argument(
+        "--generation", metavar="NAME", help="minimind-v1, minimind2-legacy, minimind2 or minimind-3"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON file with the model's settings")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="directory of the model's tokenizer")
+    options = parser.parse_args(argv)
+
+    from minimind.errors import UserError
+    from minimind.interop.upstream import build, read_weights
+    from minimind.model import save_model
+    from minimind.tokenizer import Tokenizer
+
+    if options.to.exists() and (not options.to.is_dir() or any(options.to.iterdir())):
+        raise UserError(f"{options.to} already exists; choose another --to, or remove it first")
+    weights = read_weights(options.weights, options.generation, options.config)
+    config, source = weights.config, options.tokenizer or weights.folder
+    tokenizer = None
+    if options.tokenizer or (source / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.load(source)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise UserError(
+                f"the tokenizer in {source} has {tokenizer.vocab_size} ids and the model only {config.vocab_size}; "
+                "give the one it was trained with as --tokenizer"
+            )
+    model = build(weights)
+    save_model(model, options.to, tokenizer)
+
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{weights.generation or 'Hugging Face'}: {count:,} parameters, saved as {config.model_type}")
+    print(
+        f"{config.num_attention_heads} heads, {config.num_key_value_heads} for keys and values, "
+        f"theta {config.rope_theta:g}, context {config.max_position_embeddings:,}"
+    )
+    print(f"tokenizer: {source if tokenizer else 'none; without one only the weights can be used'}\n{options.to}")

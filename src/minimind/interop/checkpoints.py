@@ -1,0 +1,70 @@
+"""Tensors in files that others wrote: found, and read without running anything that is in them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+
+from minimind.errors import UserError
+from minimind.model.io import model_directory, read_safetensors
+
+
+def find_weights(path: str | Path) -> list[Path]:
+    """The files that hold the weights: `path` itself, or those of a folder or of a run's model."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if path.is_dir() and (found := _in_folder(path)):
+        return found
+    directory = model_directory(path)
+    if found := _in_folder(directory):
+        return found
+    raise UserError(f"{directory} holds no weights: no model.safetensors, no pytorch_model.bin, no .pth")
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):  # whole or in numbered parts
+        if found := sorted(folder.glob(pattern)):
+            return found
+    found = sorted(folder.glob("*.pth"))
+    if len(found) > 1:
+        raise UserError(f"{folder} holds {len(found)} .pth files; name one of them, for example {found[0]}")
+    return found
+
+
+def read_tensors(paths: list[Path]) -> dict[str, torch.Tensor]:
+    """All tensors of the files, in the types they are stored in, read from disk as they are used."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in paths:
+        with path.open("rb") as file:
+            if file.read(40).startswith(b"version https://git-lfs"):
+                raise UserError(f"{path} is only a pointer of Git LFS; fetch the file itself with `git lfs pull`")
+        tensors |= read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return tensors
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict that torch.save wrote. Only tensors and plain values are unpickled, never code."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of files that are none of torch's
+            # Mapped, the file is read a tensor at a time; files of before torch 1.6 are no archives and cannot be.
+            content = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if code := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(f"{path} holds code ({code[1]}) and not only tensors: it is refused unread") from None
+        raise UserError(f"{path} holds something else than tensors, or is damaged: it is refused unread") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:  # what is cut off decides which
+        reason = (str(error) or "it ends too early").splitlines()[0].partition(". ")[0]
+        raise UserError(f"{path} is damaged ({reason}); copy or download it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no file of weights: it holds a {type(content).__name__}, not tensors by name")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise UserError(f"{path} is no file of weights: its entry {name!r} is a {type(value).__name__}")
+    return {name.removeprefix("_orig_mod."): value for name, value in content.items()}  # torch.compile's prefix

@@ -1,0 +1,192 @@
+"""The public MiniMind project's generations: what their published weights are where the tensors do not say.
+
+Source: the configurations of github.com/jingyaogong/minimind, 2024 to 2026.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from typing import Any
+
+from minimind.errors import UserError
+from minimind.model.config import EXPERT_COUNTS, ModelConfig, RopeScaling
+from minimind.model.hf_config import typed_fields
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation, and the Hugging Face classes that compute the same."""
+
+    early: bool
+    """the earlier names (`tok_embeddings`, `attention.wq` …), and rotary pairs of neighbouring channels"""
+    dense: str
+    """model_type without experts"""
+    sparse: str
+    """model_type with experts"""
+    defaults: dict[str, Any]
+    """the project's settings for what neither tensors nor a config say"""
+
+
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True, "n_shared_experts": 1}
+_MINIMIND2 = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "rope_theta": 1e6,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 32768,
+    **_EXPERTS,
+}
+_LEGACY = {**_MINIMIND2, "max_position_embeddings": 8192}
+_V1 = {
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "rope_theta": 1e4,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 512,
+    **_EXPERTS,
+}
+_MINIMIND3 = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "rope_theta": 1e6,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 32768,
+    **_EXPERTS,
+    "num_experts_per_tok": 1,
+    "n_shared_experts": 0,
+}
+GENERATIONS = {
+    "minimind-v1": Generation(True, "llama", "qwen2_moe", _V1),
+    "minimind2-legacy": Generation(True, "llama", "qwen2_moe", _LEGACY),
+    "minimind2": Generation(False, "llama", "qwen2_moe", _MINIMIND2),
+    "minimind-3": Generation(False, "qwen3", "qwen3_moe", _MINIMIND3),
+}
+YARN = RopeScaling("yarn", 16.0, 2048, beta_fast=32.0, beta_slow=1.0, attention_factor=1.0)
+
+OUR_NAMES = {
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "hidden_dim": "intermediate_size",
+    "norm_eps": "rms_norm_eps",
+    "max_seq_len": "max_position_embeddings",
+    "n_routed_experts": "num_experts",
+}
+SWITCHES = ("use_moe", "inference_rope_scaling")
+DEMANDED = {"hidden_act": "silu", "scoring_func": "softmax"}
+KNOWN = {field.name for field in fields(ModelConfig)} - {"model_type", "routed_scaling_factor"}
+KNOWN |= {*SWITCHES, *DEMANDED, "rope_parameters"}
+# Of training, of generation, or told by the tensors: no part of the computation.
+WITHOUT_EFFECT = {
+    *("dropout", "flash_attn", "multiple_of", "aux_loss_alpha", "seq_aux", "router_aux_loss_coef"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "torch_dtype", "dtype", "architectures", "auto_map"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a config says about a model, in our names."""
+
+    where: str
+    """the file, for messages"""
+    values: dict[str, Any]
+    generation: str | None = None
+
+
+def read_settings(content: dict[str, Any], where: str) -> Settings:
+    """Read a config in the earlier or the later naming; UserError for a setting that is unknown or unsupported.
+
+    The settings may lie under `arguments`, beside the name of the `generation`. A config that transformers wrote
+    (it names a model_type) holds settings of transformers' own, which are passed over.
+    """
+    generation, given = content.get("generation"), content.get("arguments", content)
+    if generation not in (None, *GENERATIONS):
+        raise UserError(f"{where}: generation {generation!r} is unknown; there are {', '.join(GENERATIONS)}")
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: arguments must be a JSON object")
+    values: dict[str, Any] = {}
+    for theirs, value in given.items():
+        name = OUR_NAMES.get(theirs, theirs)
+        if name in KNOWN:
+            if values.setdefault(name, value) != value:
+                raise UserError(
+                    f"{where}: {theirs} = {value!r} and {name} = {values[name]!r} contradict each other"
+                )
+        elif not {"model_type", "generation"} & given.keys() and name not in WITHOUT_EFFECT:
+            close = difflib.get_close_matches(theirs, [*KNOWN, *OUR_NAMES], n=1)
+            raise UserError(
+                f"{where}: unknown setting {theirs!r}" + (f"; did you mean {close[0]}?" if close else "")
+            )
+    for name in SWITCHES:
+        if not isinstance(values.get(name, False), bool):
+            raise UserError(f"{where}: {name} must be true or false, not {values[name]!r}")
+    for name, demanded in DEMANDED.items():
+        if values.get(name, demanded) != demanded:
+            raise UserError(f"{where}: {name} = {values[name]!r} is not supported, only {demanded!r}")
+    return Settings(where, values, generation)
+
+
+def model_config(name: str, settings: Settings, told: dict[str, Any]) -> ModelConfig:
+    """The shape of a model: what the settings say, else what the tensors told, else the generation's defaults."""
+    generation, given = GENERATIONS[name], dict(settings.values)
+    for optional in [key for key, value in given.items() if value is None]:
+        if optional not in ("num_key_value_heads", "n_shared_experts"):  # null is a value of these: as many, none
+            del given[optional]
+    rope = given.pop("rope_parameters", {})  # where transformers 5 writes theta and scaling
+    if not isinstance(rope, dict):
+        raise UserError(f"{settings.where}: rope_parameters must be a JSON object, not {rope!r}")
+    if "rope_theta" in rope:
+        given.setdefault("rope_theta", rope["rope_theta"])
+    if rope.get("rope_type", "default") != "default":
+        given.setdefault("rope_scaling", rope)
+    scaling = _rope_scaling(given, settings.where)
+    values = {**generation.defaults, **told, **given}
+    values["model_type"] = generation.dense
+    if values["use_moe"]:
+        values["model_type"] = generation.sparse
+        if "intermediate_size" in values:
+            values = {"moe_intermediate_size": values["intermediate_size"], **values}
+        if generation.sparse == "qwen2_moe":
+            _shared_experts(values, generation.early, settings.where)
+    else:
+        values = {key: value for key, value in values.items() if key not in EXPERT_COUNTS}
+    typed = typed_fields(ModelConfig, values, settings.where)
+    try:
+        config = ModelConfig(**typed)
+        if scaling is None or config.max_position_embeddings <= scaling.original_max_position_embeddings:
+            return config
+        return ModelConfig(**typed, rope_scaling=scaling)
+    except UserError as error:
+        raise UserError(f"{settings.where}: {error}") from None
+
+
+def _shared_experts(values: dict[str, Any], early: bool, where: str) -> None:
+    """Their mixture of experts beside one or more experts that see every token, as qwen2_moe has it."""
+    if early:  # one, whatever number is given
+        values["n_shared_experts"] = 0 if values["n_shared_experts"] is None else 1
+    if not values["n_shared_experts"]:
+        raise UserError(
+            f"{where}: a mixture of experts of this generation without a shared expert is not supported"
+        )
+    if values["num_experts_per_tok"] == 1:
+        values["norm_topk_prob"] = False  # these generations leave a single weight as it is
+
+
+def _rope_scaling(given: dict[str, Any], where: str) -> RopeScaling | None:
+    """Their YaRN: switched on by `inference_rope_scaling`, with constants of its own."""
+    scaling = given.pop("rope_scaling", None)
+    if not given.get("inference_rope_scaling", scaling is not None):
+        return None
+    if scaling is None:
+        return YARN
+    if not isinstance(scaling, dict) or "yarn" not in (scaling.get("type"), scaling.get("rope_type")):
+        raise UserError(f"{where}: rope_scaling = {scaling!r} is not supported, only yarn")
+    if "attention_factor" not in scaling:
+        # Their first formula, of autumn 2025, was none that Hugging Face's classes can compute.
+        raise UserError(
+            f"{where}: rope_scaling without attention_factor is an early formula of minimind2 that is not supported; "
+            "leave it out for contexts as long as in training, or give attention_factor 1.0 for YaRN"
+        )
+    return RopeScaling(**typed_fields(RopeScaling, {**scaling, "rope_type": "yarn"}, where))

@@ -1,0 +1,101 @@
+"""A model as one GGUF file, for llama.cpp and the programs that are built on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minimind.errors import UserError
+from minimind.interop.gguf_file import FILE_TYPES, Type, Value, choose_type, type_named, write
+from minimind.interop.gguf_model import architecture, settings, tensors
+from minimind.interop.gguf_tokenizer import Vocabulary, vocabulary
+from minimind.model import load_model
+from minimind.model.io import model_directory
+from minimind.tokenizer import Tokenizer
+
+SAMPLING = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
+"""our name -> llama.cpp's, for what a file proposes where the user says nothing"""
+
+
+@dataclass
+class Exported:
+    """What was written."""
+
+    architecture: str
+    """llama.cpp's name for what the model computes"""
+    bytes: int
+    """size of the file"""
+    notes: list[str]
+    """what its user should know"""
+
+
+def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Exported:
+    """Write the model and tokenizer of a model or run directory into the file `path`, replacing what was there.
+
+    kind  f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0
+
+    UserError where llama.cpp would compute something else than the model or find other tokens in a text.
+    """
+    path, wanted, source = Path(path), type_named(kind), model_directory(source)
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; give the name of a file, for example {path / 'model.gguf'}")
+    model, tokenizer = load_model(source), Tokenizer.load(source)
+    words = vocabulary(tokenizer, model.config.vocab_size)
+    name = architecture(model.config)
+    chosen = [(label, tensor, choose_type(label, tensor, wanted)) for label, tensor in tensors(model)]
+    fields: dict[str, Value] = {
+        "general.type": "model",
+        "general.name": path.stem,
+        "general.file_type": int(FILE_TYPES[wanted]),
+        "general.quantization_version": 2,  # of the layouts of blocks; there is no newer one
+        **{f"general.sampling.{SAMPLING[key]}": value for key, value in sampling(source).items()},
+        **{f"{name}.{key}": value for key, value in settings(model.config).items()},
+        **_tokenizer_fields(tokenizer, words),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        write(partial, name, fields, chosen)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    uneven = [label for label, tensor, kind in chosen if kind == Type.F16 != wanted]
+    notes = (
+        [f"{len(uneven)} matrices are f16, because their rows are no multiple of 32: {uneven[0]} …"]
+        if uneven
+        else []
+    )
+    return Exported(name, path.stat().st_size, notes + words.notes)
+
+
+def sampling(directory: Path) -> dict[str, float | int]:
+    """The sampling parameters that `generation_config.json` names, under our names."""
+    path = directory / "generation_config.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: content[name] for name in SAMPLING if content.get(name) is not None}
+
+
+def _tokenizer_fields(tokenizer: Tokenizer, words: Vocabulary) -> dict[str, Value]:
+    fields: dict[str, Value] = {
+        "tokenizer.ggml.model": "gpt2",  # byte-level BPE
+        "tokenizer.ggml.pre": words.pre,
+        "tokenizer.ggml.tokens": words.tokens,
+        "tokenizer.ggml.token_type": words.types,
+        "tokenizer.ggml.merges": words.merges,
+        "tokenizer.ggml.bos_token_id": tokenizer.bos_id,
+        "tokenizer.ggml.eos_token_id": tokenizer.eos_id,
+        "tokenizer.ggml.padding_token_id": tokenizer.pad_id,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.add_eos_token": False,
+    }
+    return (
+        fields if tokenizer.chat_template is None else fields | {"tokenizer.chat_template": tokenizer.chat_template}
+    )

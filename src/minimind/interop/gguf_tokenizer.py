@@ -1,0 +1,96 @@
+"""A tokenizer as llama.cpp reads it: vocabulary, merges, and the name of a pre-tokenizer that is built into it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from minimind.errors import UserError
+from minimind.tokenizer import Tokenizer
+from minimind.tokenizer.train import WORDS
+
+# Qwen2's and Qwen3's own way of writing the same; `(?i:…)` also folds "ſ" to "s", which llama.cpp does not.
+QWEN2 = WORDS.replace(WORDS[: WORDS.index("|[^")], "(?i:'s|'t|'re|'ve|'m|'ll|'d)")
+NAMES = {WORDS: "qwen2", QWEN2: "qwen2"}
+"""regular expression -> the name by which llama.cpp knows what it does"""
+
+# llama.cpp's numbers for kinds of tokens. A control token is read in text only where the caller asks for it, a
+# user-defined one always, and it is shown to a reader.
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+
+
+@dataclass
+class Vocabulary:
+    """What a GGUF file says of a tokenizer."""
+
+    pre: str
+    """name of the pre-tokenizer"""
+    tokens: list[str]
+    """one for each row of the embedding"""
+    types: list[int]
+    """their kinds"""
+    merges: list[str]
+    """pairs with a space between them, the first learned first"""
+    notes: list[str] = field(default_factory=list)
+
+
+def vocabulary(tokenizer: Tokenizer, size: int) -> Vocabulary:
+    """The vocabulary of a model with `size` ids; UserError where llama.cpp would find other tokens in a text."""
+    content = json.loads(tokenizer.backend.to_str())
+    found = Vocabulary(_pre_tokenizer(content["pre_tokenizer"]), *_tokens(tokenizer, content, size), [])
+    model = content["model"]
+    unknown = [
+        name for name, value in model.items() if value and name not in ("type", "vocab", "merges", "unk_token")
+    ]
+    if model["type"] != "BPE" or unknown:
+        raise _refused("model", ", ".join([model["type"], *unknown]))
+    found.merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    match content["normalizer"]:
+        case None:
+            pass
+        case {"type": "NFC"}:
+            found.notes.append(
+                "llama.cpp does not compose accents (NFC) as this tokenizer does; give it composed text"
+            )
+        case other:
+            raise _refused("normalizer", other["type"])
+    return found
+
+
+def _pre_tokenizer(content: dict[str, Any] | None) -> str:
+    """llama.cpp's name for the pre-tokenizer of a tokenizer.json."""
+    match content:
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
+            return "gpt-2"
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            ],
+        } if regex in NAMES:
+            return NAMES[regex]
+    raise _refused("pre_tokenizer", json.dumps(content, ensure_ascii=False))
+
+
+def _tokens(tokenizer: Tokenizer, content: dict[str, Any], size: int) -> tuple[list[str], list[int]]:
+    """The strings of ids 0 to size - 1 and their kinds; an id without a token gets a name of its own."""
+    by_id = {index: token for token, index in tokenizer.backend.get_vocab(with_added_tokens=True).items()}
+    if max(by_id) >= size:
+        raise UserError(
+            f"the tokenizer has ids up to {max(by_id)} and the model only {size}; it is another model's tokenizer"
+        )
+    types = [NORMAL if index in by_id else UNUSED for index in range(size)]
+    for token in content["added_tokens"]:
+        if token["lstrip"] or token["rstrip"] or token["single_word"]:
+            raise _refused("added token", f"{token['content']} (lstrip, rstrip or single_word)")
+        types[token["id"]] = CONTROL if token["special"] else USER_DEFINED
+    return [by_id.get(index, f"[PAD{index}]") for index in range(size)], types
+
+
+def _refused(part: str, found: str) -> UserError:
+    known = "byte-level BPE as `minimind tokenizer train` makes it, as in GPT-2 or as in Qwen2"
+    return UserError(
+        f"GGUF: the tokenizer's {part} is not supported: {found}; llama.cpp finds the same tokens with {known}"
+    )

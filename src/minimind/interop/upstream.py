@@ -1,0 +1,262 @@
+"""The public MiniMind project's weights of every generation, turned into the Hugging Face layout.
+
+A generation is recognised by its tensors:
+
+| tensors                                | generation                                                   |
+|----------------------------------------|--------------------------------------------------------------|
+| `self_attn.q_norm`                     | minimind-3                                                   |
+| `self_attn.q_proj` without             | minimind2                                                    |
+| `attention.wq`, keys ¼ of its width    | minimind2-legacy, of early 2025                              |
+| `attention.wq`, keys ½ of its width    | minimind-v1, of 2024                                         |
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimind.errors import UserError
+from minimind.interop.checkpoints import find_weights, read_tensors
+from minimind.interop.generations import GENERATIONS, Settings, model_config, read_settings
+from minimind.model import ModelConfig, Transformer
+from minimind.model.config import FAMILIES
+from minimind.model.hf_config import from_hf
+from minimind.model.io import set_tensors
+from minimind.model.layout import STACKED
+
+EARLY_NAMES = {
+    "lm_head": "output",
+    "embed_tokens": "tok_embeddings",
+    "post_attention_layernorm": "ffn_norm",
+    "input_layernorm": "attention_norm",
+    "self_attn.q_proj": "attention.wq",
+    "self_attn.k_proj": "attention.wk",
+    "self_attn.v_proj": "attention.wv",
+    "self_attn.o_proj": "attention.wo",
+    "mlp.": "feed_forward.",
+    "gate_proj": "w1",
+    "down_proj": "w2",
+    "up_proj": "w3",
+    "shared_experts.0.": "shared_experts.",
+    "model.": "",
+}
+# What can be computed from the config, and lies in some files all the same: rotary tables and causal masks.
+BUFFERS = re.compile(
+    r"(model\.)?(freqs_cis|pos_cis|freqs_cos|freqs_sin|rotary_emb\.inv_freq)"
+    r"|layers\.\d+\.attention\.mask|model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+)
+
+
+@dataclass
+class Weights:
+    """Weights that were read and recognised."""
+
+    where: str
+    """file or folder, for messages"""
+    folder: Path
+    config: ModelConfig
+    generation: str | None
+    """None for a folder in Hugging Face's own layout"""
+    tensors: dict[str, torch.Tensor]
+
+
+def read_weights(path: str | Path, generation: str | None = None, config: str | Path | None = None) -> Weights:
+    """Read published weights: a `.pth`, `.bin` or `.safetensors` file, or a folder with a `config.json`.
+
+    generation  one of GENERATIONS; by default it is recognised by the tensors
+    config      a file with the settings that tensors cannot tell; by default the `config.json` beside the weights
+
+    What neither says is taken from the generation's published defaults. UserError for everything that does not fit.
+    """
+    if generation not in (None, *GENERATIONS):
+        raise UserError(f"generation {generation!r} is unknown; there are {', '.join(GENERATIONS)}")
+    files = find_weights(path)
+    where, folder = str(path), files[0].parent
+    content, source = read_config_file(folder, config)
+    if not content and generation is None and files[0].suffix in (".safetensors", ".bin"):
+        raise UserError(f"{folder} has no config.json; give one as --config, or a --generation for its defaults")
+    kind = str(content.get("model_type", "minimind"))
+    if kind not in FAMILIES and kind.lower() != "minimind":
+        raise UserError(f"{source}: model_type {kind!r} is not supported; known: minimind, {', '.join(FAMILIES)}")
+    if kind in FAMILIES and generation is not None:
+        raise UserError(f"{source} is a {kind} model and no MiniMind generation; leave --generation out")
+    tensors = {name: t for name, t in read_tensors(files).items() if not BUFFERS.fullmatch(name)}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{where}: tensor {name} is {tensor.dtype}: quantized weights are not supported")
+    if kind in FAMILIES:
+        return Weights(where, folder, from_hf(content, source), None, tensors)
+    settings = read_settings(content, source)
+    if generation and settings.generation not in (None, generation):
+        raise UserError(
+            f"{source} is of generation {settings.generation}, not {generation}; leave --generation out"
+        )
+    generation = generation or settings.generation or recognise(tensors, where)
+    return Weights(where, folder, _config(generation, settings, tensors), generation, tensors)
+
+
+def read_config_file(folder: Path, config: str | Path | None) -> tuple[dict[str, Any], str]:
+    """The settings given, else those beside the weights, and the file's name; nothing if there are none."""
+    path = folder / "config.json" if config is None else Path(config)
+    if config is None and not path.is_file():
+        return {}, str(folder)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give a config.json") from None
+    except ValueError as error:  # also for bytes that are no UTF-8
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no JSON object")
+    return content, str(path)
+
+
+def recognise(tensors: dict[str, torch.Tensor], where: str) -> str:
+    """The generation whose names and shapes these are; UserError for tensors of no known architecture."""
+    if any(".self_attn.q_norm." in name for name in tensors):
+        return "minimind-3"
+    if any(".self_attn.q_proj." in name for name in tensors):
+        return "minimind2"
+    query = _size(tensors, "layers.*.attention.wq.weight", 0)
+    key = _size(tensors, "layers.*.attention.wk.weight", 0)
+    if query and key and key * 2 == query:
+        return "minimind-v1"
+    if query and key and key * 4 == query:
+        return "minimind2-legacy"
+    if query and key:
+        raise UserError(
+            f"{where}: its keys are {key} wide and its queries {query}, so it cannot be told from which generation "
+            f"it is; give --generation {' or '.join(name for name, g in GENERATIONS.items() if g.early)}"
+        )
+    some = ", ".join(list(tensors)[:3]) or "none at all"
+    raise UserError(
+        f"{where} holds no known architecture (its tensors: {some} …); supported are the MiniMind generations "
+        f"{', '.join(GENERATIONS)} and Hugging Face folders of {', '.join(FAMILIES)}"
+    )
+
+
+def build(weights: Weights) -> Transformer:
+    """The model, fp32 on the CPU, in evaluation mode; each tensor is converted where it belongs, with no copy between."""
+    if weights.generation is None:
+        model = Transformer(weights.config, seed=None)
+        set_tensors(model, {name: tensor.float() for name, tensor in weights.tensors.items()}, weights.where)
+        return model.eval()
+    early = GENERATIONS[weights.generation].early
+    with torch.device("meta"):
+        expected = places(Transformer(weights.config, seed=None), early)
+    _check(weights, expected)
+    model = Transformer(weights.config, seed=None)
+    with torch.no_grad():
+        for name, place in places(model, early).items():
+            tensor = weights.tensors[name]
+            place.copy_(
+                _half_rotated(tensor, weights.config) if name.endswith((".wq.weight", ".wk.weight")) else tensor
+            )
+    return model.eval()
+
+
+def places(model: Transformer, early: bool) -> dict[str, torch.Tensor]:
+    """Each tensor that the project's files hold, and the part of the model's memory that it fills."""
+    found: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if stacked := STACKED.fullmatch(name):
+            experts, matrix = stacked.groups()
+            found |= {f"{experts}.{number}.{matrix}.weight": one for number, one in enumerate(parameter)}
+        elif ".shared_expert." in name:  # theirs lie side by side in ours, which is as wide as all together
+            parts = parameter.chunk(model.config.n_shared_experts, dim=1 if "down_proj" in name else 0)
+            for number, part in enumerate(parts):
+                found[name.replace(".shared_expert.", f".shared_experts.{number}.")] = part
+        else:
+            found[name] = parameter
+    return {_early_name(name): place for name, place in found.items()} if early else found
+
+
+def _early_name(name: str) -> str:
+    for ours, theirs in EARLY_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def _half_rotated(rows: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """(H · C, D) from pairs of neighbouring channels (2i, 2i + 1) to pairs (i, i + C/2), head by head."""
+    pairs = rows.reshape(-1, config.channels // 2, 2, rows.shape[1])
+    return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def _check(weights: Weights, expected: dict[str, torch.Tensor]) -> None:
+    """UserError naming the first tensor that is missing, left over or of another shape."""
+    described = f"a {weights.generation} model with these settings"
+    for name in expected:
+        if name not in weights.tensors:
+            raise UserError(f"{weights.where}: tensor {name} of {described} is missing")
+    for name in weights.tensors:
+        if name not in expected:
+            raise UserError(f"{weights.where}: tensor {name} is not part of {described}")
+    for name, place in expected.items():
+        found, wanted = tuple(weights.tensors[name].shape), tuple(place.shape)
+        if found != wanted:
+            raise UserError(f"{weights.where}: tensor {name} has shape {found}, {described} has {wanted}")
+
+
+# ------------------------------------------------------------------------------------ what the tensors tell
+
+
+def _config(generation: str, settings: Settings, tensors: dict[str, torch.Tensor]) -> ModelConfig:
+    """The model's shape. A head that repeats the embedding is taken out of `tensors`."""
+    early = GENERATIONS[generation].early
+    told = _told(tensors, early)
+    tied = settings.values.get("tie_word_embeddings")
+    embedding, head = (_early_name(n) if early else n for n in ("model.embed_tokens.weight", "lm_head.weight"))
+    if head in tensors and tied is not False:
+        equal = embedding in tensors and torch.equal(tensors[embedding], tensors[head])
+        if tied and not equal:
+            raise UserError(
+                f"{settings.where} says tie_word_embeddings, but {head} and {embedding} are not the same"
+            )
+        told["tie_word_embeddings"] = equal
+        if equal:
+            del tensors[head]
+    return model_config(generation, settings, told)
+
+
+def _told(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
+    """Settings that follow from names and shapes. Of sizes, most tensors decide, so that an odd one is found out."""
+
+    def size(name: str, dim: int) -> int | None:
+        return _size(tensors, _early_name(name) if early else name, dim)
+
+    experts = _count(tensors, r".*\.experts\.(\d+)\..*")
+    gate = "mlp.experts.*.gate_proj" if experts else "mlp.gate_proj"
+    told = {
+        "vocab_size": size("model.embed_tokens.weight", 0),
+        "hidden_size": size("model.layers.*.input_layernorm.weight", 0),
+        "intermediate_size": size(f"model.layers.*.{gate}.weight", 0),
+        "num_hidden_layers": _count(tensors, r"(?:model\.)?layers\.(\d+)\..*"),
+        "use_moe": bool(experts),
+    }
+    if experts:
+        told["num_experts"] = experts
+        told["n_shared_experts"] = _count(tensors, r".*\.shared_experts\.(\d+|w1)\..*")
+    if channels := size("model.layers.*.self_attn.q_norm.weight", 0):
+        for name, matrix in (("num_attention_heads", "q"), ("num_key_value_heads", "k")):
+            told[name] = (size(f"model.layers.*.self_attn.{matrix}_proj.weight", 0) or 0) // channels
+        told["head_dim"] = channels
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _size(tensors: dict[str, torch.Tensor], name: str, dim: int) -> int | None:
+    """The commonest size of the tensors of that name, in which `*` is any number."""
+    pattern = re.compile(re.escape(name).replace(r"\*", r"\d+"))
+    sizes = Counter(t.shape[dim] for n, t in tensors.items() if pattern.fullmatch(n) and t.dim() > dim)
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def _count(tensors: dict[str, torch.Tensor], pattern: str) -> int:
+    """How many different things the pattern's group finds in the names."""
+    return len({match[1] for name in tensors if (match := re.fullmatch(pattern, name))})

@@ -1,0 +1,61 @@
+"""How many parameters a shape has, how many of them one token passes through, and what they take in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from minimind.model.config import ModelConfig
+from minimind.model.transformer import Transformer
+
+# Part -> its parameters' names; each name fits one of them.
+PARTS = {
+    "embedding": r"embed_tokens|lm_head",
+    "attention": r"self_attn\.\w_proj",
+    "router": r"mlp\.gate\.",
+    "experts": r"mlp\.experts\.",
+    "shared_experts": r"mlp\.shared_expert\.",
+    "feed_forward": r"mlp\.\w+_proj",
+    "norms": r"norm",
+}
+BYTES = {"fp32": 4, "bf16": 2}
+
+
+def count_parameters(config: ModelConfig) -> dict[str, Any]:
+    """Number of parameters: total, active (those that one token passes through), and by part.
+
+    Of the routed experts a token passes through `num_experts_per_tok`, of all else through everything. Nothing is
+    allocated.
+    """
+    with torch.device("meta"):
+        model = Transformer(config, seed=None)
+    parts = dict.fromkeys(PARTS, 0)
+    for name, parameter in model.named_parameters():
+        part = next(part for part, names in PARTS.items() if re.search(names, name))
+        parts[part] += parameter.numel()
+    total, idle = sum(parts.values()), 0
+    if config.num_experts:
+        idle = parts["experts"] // config.num_experts * (config.num_experts - config.num_experts_per_tok)
+    return {
+        "total": total,
+        "active": total - idle,
+        "parts": {part: count for part, count in parts.items() if count},
+    }
+
+
+def active_parameters(config: ModelConfig) -> int:
+    """Number of parameters that one token passes through."""
+    active: int = count_parameters(config)["active"]
+    return active
+
+
+def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
+    """Bytes, by type: of all weights, and of the keys and values of one token (2·L·K·C numbers)."""
+    total = count_parameters(config)["total"]
+    cached = 2 * config.num_hidden_layers * config.kv_heads * config.channels
+    return {
+        "weights": {name: size * total for name, size in BYTES.items()},
+        "kv_cache_per_token": {name: size * cached for name, size in BYTES.items()},
+    }
