@@ -32,29 +32,23 @@ def run(argv: list[str]) -> None:
     options = parser.parse_args(argv)
 
     from minimind.errors import UserError
-    from minimind.interop.upstream import build, read_weights
+    from minimind.interop.upstream import build, read_tokenizer, read_weights
     from minimind.model import save_model
-    from minimind.tokenizer import Tokenizer
 
     if options.to.exists() and (not options.to.is_dir() or any(options.to.iterdir())):
         raise UserError(f"{options.to} already exists; choose another --to, or remove it first")
     weights = read_weights(options.weights, options.generation, options.config)
-    config, source = weights.config, options.tokenizer or weights.folder
-    tokenizer = None
+    source, tokenizer = options.tokenizer or weights.folder, None
     if options.tokenizer or (source / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.load(source)
-        if tokenizer.vocab_size > config.vocab_size:
-            raise UserError(
-                f"the tokenizer in {source} has {tokenizer.vocab_size} ids and the model only {config.vocab_size}; "
-                "give the one it was trained with as --tokenizer"
-            )
+        tokenizer = read_tokenizer(source, weights.config)
     model = build(weights)
     save_model(model, options.to, tokenizer)
 
+    config = weights.config
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{weights.generation or 'Hugging Face'}: {count:,} parameters, saved as {config.model_type}")
     print(
         f"{config.num_attention_heads} heads, {config.num_key_value_heads} for keys and values, "
-        f"theta {config.rope_theta:g}, context {config.max_position_embeddings:,}"
+        f"theta {config.rope_theta:g}, context {config.context_length:,} tokens"
     )
     print(f"tokenizer: {source if tokenizer else 'none; without one only the weights can be used'}\n{options.to}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from minimind.errors import UserError
-from minimind.model.io import model_directory, read_safetensors
+from minimind.model.io import model_directory, read_safetensors, weight_files
 
 
 def find_weights(path: str | Path) -> list[Path]:
@@ -19,6 +19,8 @@ def find_weights(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
+    if path.suffix and not path.exists():
+        raise UserError(f"{path} does not exist; give a file or a folder with weights")
     if path.is_dir() and (found := _in_folder(path)):
         return found
     directory = model_directory(path)
@@ -28,9 +30,8 @@ def find_weights(path: str | Path) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    for pattern in ("model*.safetensors", "pytorch_model*.bin"):  # whole or in numbered parts
-        if found := sorted(folder.glob(pattern)):
-            return found
+    if found := weight_files(folder) or sorted(folder.glob("pytorch_model*.bin")):  # whole or in numbered parts
+        return found
     found = sorted(folder.glob("*.pth"))
     if len(found) > 1:
         raise UserError(f"{folder} holds {len(found)} .pth files; name one of them, for example {found[0]}")
@@ -44,7 +45,10 @@ def read_tensors(paths: list[Path]) -> dict[str, torch.Tensor]:
         with path.open("rb") as file:
             if file.read(40).startswith(b"version https://git-lfs"):
                 raise UserError(f"{path} is only a pointer of Git LFS; fetch the file itself with `git lfs pull`")
-        tensors |= read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        found = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        if twice := sorted(tensors.keys() & found.keys()):
+            raise UserError(f"{path}: tensor {twice[0]} is also in another file; keep the files of one model only")
+        tensors |= found
     return tensors
 
 
@@ -56,12 +60,11 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
             # Mapped, the file is read a tensor at a time; files of before torch 1.6 are no archives and cannot be.
             content = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        if code := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(f"{path} holds code ({code[1]}) and not only tensors: it is refused unread") from None
-        raise UserError(f"{path} holds something else than tensors, or is damaged: it is refused unread") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:  # what is cut off decides which
-        reason = (str(error) or "it ends too early").splitlines()[0].partition(". ")[0]
-        raise UserError(f"{path} is damaged ({reason}); copy or download it again") from None
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"code ({code[1]}) and not only tensors" if code else "something else than tensors, or is damaged"
+        raise UserError(f"{path} holds {found}: it is refused, and nothing in it was run") from None
+    except Exception:  # there is hardly one that no damage leads to
+        raise UserError(f"{path} is damaged, or no file that torch.save wrote; copy or download it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is no file of weights: it holds a {type(content).__name__}, not tensors by name")
     for name, value in content.items():

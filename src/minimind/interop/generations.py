@@ -6,7 +6,7 @@ Source: the configurations of github.com/jingyaogong/minimind, 2024 to 2026.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from minimind.errors import UserError
@@ -35,6 +35,7 @@ _MINIMIND2 = {
     "rope_theta": 1e6,
     "rms_norm_eps": 1e-5,
     "max_position_embeddings": 32768,
+    "original_max_position_embeddings": 2048,
     **_EXPERTS,
 }
 _LEGACY = {**_MINIMIND2, "max_position_embeddings": 8192}
@@ -44,6 +45,7 @@ _V1 = {
     "rope_theta": 1e4,
     "rms_norm_eps": 1e-5,
     "max_position_embeddings": 512,
+    "original_max_position_embeddings": 512,
     **_EXPERTS,
 }
 _MINIMIND3 = {
@@ -52,6 +54,7 @@ _MINIMIND3 = {
     "rope_theta": 1e6,
     "rms_norm_eps": 1e-6,
     "max_position_embeddings": 32768,
+    "original_max_position_embeddings": 2048,
     **_EXPERTS,
     "num_experts_per_tok": 1,
     "n_shared_experts": 0,
@@ -62,7 +65,7 @@ GENERATIONS = {
     "minimind2": Generation(False, "llama", "qwen2_moe", _MINIMIND2),
     "minimind-3": Generation(False, "qwen3", "qwen3_moe", _MINIMIND3),
 }
-YARN = RopeScaling("yarn", 16.0, 2048, beta_fast=32.0, beta_slow=1.0, attention_factor=1.0)
+YARN = RopeScaling("yarn", 16.0, beta_fast=32.0, beta_slow=1.0, attention_factor=1.0)
 
 OUR_NAMES = {
     "dim": "hidden_size",
@@ -78,7 +81,8 @@ SWITCHES = ("use_moe", "inference_rope_scaling")
 DEMANDED = {"hidden_act": "silu", "scoring_func": "softmax"}
 KNOWN = {field.name for field in fields(ModelConfig)} - {"model_type", "routed_scaling_factor"}
 KNOWN |= {*SWITCHES, *DEMANDED, "rope_parameters"}
-# Of training, of generation, or told by the tensors: no part of the computation.
+ABOUT = {"generation", "arguments", "seed", "state_dict_keys"}  # what a config says beside the settings
+# Of training or of text generation: no part of the computation.
 WITHOUT_EFFECT = {
     *("dropout", "flash_attn", "multiple_of", "aux_loss_alpha", "seq_aux", "router_aux_loss_coef"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "torch_dtype", "dtype", "architectures", "auto_map"),
@@ -101,24 +105,28 @@ def read_settings(content: dict[str, Any], where: str) -> Settings:
     The settings may lie under `arguments`, beside the name of the `generation`. A config that transformers wrote
     (it names a model_type) holds settings of transformers' own, which are passed over.
     """
-    generation, given = content.get("generation"), content.get("arguments", content)
+    generation, arguments = content.get("generation"), content.get("arguments", {})
     if generation not in (None, *GENERATIONS):
         raise UserError(f"{where}: generation {generation!r} is unknown; there are {', '.join(GENERATIONS)}")
-    if not isinstance(given, dict):
-        raise UserError(f"{where}: arguments must be a JSON object")
+    if not isinstance(arguments, dict):
+        raise UserError(f"{where}: arguments must be a JSON object, not {arguments!r}")
+    given = {name: value for name, value in content.items() if name not in ABOUT} | arguments
+    by_transformers = "model_type" in given
     values: dict[str, Any] = {}
     for theirs, value in given.items():
         name = OUR_NAMES.get(theirs, theirs)
+        if by_transformers and theirs != name and name in given:
+            continue  # minimind2's class kept a max_seq_len that it was given and did not read
         if name in KNOWN:
             if values.setdefault(name, value) != value:
+                first = next(key for key in given if OUR_NAMES.get(key, key) == name)
                 raise UserError(
-                    f"{where}: {theirs} = {value!r} and {name} = {values[name]!r} contradict each other"
+                    f"{where}: {first} = {given[first]!r} and {theirs} = {value!r} contradict each other"
                 )
-        elif not {"model_type", "generation"} & given.keys() and name not in WITHOUT_EFFECT:
+        elif not by_transformers and name not in WITHOUT_EFFECT:
             close = difflib.get_close_matches(theirs, [*KNOWN, *OUR_NAMES], n=1)
-            raise UserError(
-                f"{where}: unknown setting {theirs!r}" + (f"; did you mean {close[0]}?" if close else "")
-            )
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"{where}: unknown setting {theirs!r}{hint}")
     for name in SWITCHES:
         if not isinstance(values.get(name, False), bool):
             raise UserError(f"{where}: {name} must be true or false, not {values[name]!r}")
@@ -130,63 +138,64 @@ def read_settings(content: dict[str, Any], where: str) -> Settings:
 
 def model_config(name: str, settings: Settings, told: dict[str, Any]) -> ModelConfig:
     """The shape of a model: what the settings say, else what the tensors told, else the generation's defaults."""
-    generation, given = GENERATIONS[name], dict(settings.values)
-    for optional in [key for key, value in given.items() if value is None]:
-        if optional not in ("num_key_value_heads", "n_shared_experts"):  # null is a value of these: as many, none
-            del given[optional]
-    rope = given.pop("rope_parameters", {})  # where transformers 5 writes theta and scaling
-    if not isinstance(rope, dict):
-        raise UserError(f"{settings.where}: rope_parameters must be a JSON object, not {rope!r}")
-    if "rope_theta" in rope:
-        given.setdefault("rope_theta", rope["rope_theta"])
-    if rope.get("rope_type", "default") != "default":
-        given.setdefault("rope_scaling", rope)
-    scaling = _rope_scaling(given, settings.where)
-    values = {**generation.defaults, **told, **given}
-    values["model_type"] = generation.dense
+    generation, given, where = GENERATIONS[name], dict(settings.values), settings.where
+    if generation.early and "n_shared_experts" in given:  # there is one, whatever is given but null
+        given["n_shared_experts"] = int(given["n_shared_experts"] is not None)
+    # null stands for what the generation does by itself, except that there it means as many as there are heads
+    given = {key: value for key, value in given.items() if value is not None or key == "num_key_value_heads"}
+    scaling = _rope_scaling(given, where)
+    if scaling and scaling.original_max_position_embeddings:
+        given.setdefault("original_max_position_embeddings", scaling.original_max_position_embeddings)
+    values = {**generation.defaults, **told, **given, "model_type": generation.dense}
     if values["use_moe"]:
         values["model_type"] = generation.sparse
         if "intermediate_size" in values:
-            values = {"moe_intermediate_size": values["intermediate_size"], **values}
-        if generation.sparse == "qwen2_moe":
-            _shared_experts(values, generation.early, settings.where)
+            values.setdefault("moe_intermediate_size", values["intermediate_size"])
+        if generation.sparse == "qwen2_moe" and not values["n_shared_experts"]:
+            raise UserError(f"{where}: {name} with experts, none of them shared, is not supported")
+        if generation.sparse == "qwen2_moe" and values["num_experts_per_tok"] == 1:
+            values["norm_topk_prob"] = False  # these generations leave a single weight as it is
     else:
         values = {key: value for key, value in values.items() if key not in EXPERT_COUNTS}
-    typed = typed_fields(ModelConfig, values, settings.where)
+    typed = typed_fields(ModelConfig, values, where)
     try:
         config = ModelConfig(**typed)
-        if scaling is None or config.max_position_embeddings <= scaling.original_max_position_embeddings:
+        assert config.original_max_position_embeddings is not None, "all generations have a default"
+        # Up to the trained length the project leaves the positions as they are, even where it is switched on.
+        if scaling is None or config.max_position_embeddings <= config.original_max_position_embeddings:
             return config
-        return ModelConfig(**typed, rope_scaling=scaling)
+        return replace(config, rope_scaling=scaling)
     except UserError as error:
-        raise UserError(f"{settings.where}: {error}") from None
-
-
-def _shared_experts(values: dict[str, Any], early: bool, where: str) -> None:
-    """Their mixture of experts beside one or more experts that see every token, as qwen2_moe has it."""
-    if early:  # one, whatever number is given
-        values["n_shared_experts"] = 0 if values["n_shared_experts"] is None else 1
-    if not values["n_shared_experts"]:
-        raise UserError(
-            f"{where}: a mixture of experts of this generation without a shared expert is not supported"
-        )
-    if values["num_experts_per_tok"] == 1:
-        values["norm_topk_prob"] = False  # these generations leave a single weight as it is
+        raise UserError(f"{where}: {error}") from None
 
 
 def _rope_scaling(given: dict[str, Any], where: str) -> RopeScaling | None:
-    """Their YaRN: switched on by `inference_rope_scaling`, with constants of its own."""
-    scaling = given.pop("rope_scaling", None)
+    """Taken out of `given`: their YaRN, switched on by `inference_rope_scaling`, with constants of its own.
+
+    transformers 5 writes it into `rope_parameters`, together with theta, which goes to its own place.
+    """
+    nested, scaling = given.pop("rope_parameters", {}), given.pop("rope_scaling", None)
+    for name, value in (("rope_parameters", nested), ("rope_scaling", scaling)):
+        if not isinstance(value, dict | None):
+            raise UserError(f"{where}: {name} must be a JSON object, not {value!r}")
+    if "rope_theta" in nested:
+        given.setdefault("rope_theta", nested["rope_theta"])
+    if scaling is None and nested.get("rope_type", "default") != "default":
+        scaling = nested
     if not given.get("inference_rope_scaling", scaling is not None):
         return None
     if scaling is None:
         return YARN
-    if not isinstance(scaling, dict) or "yarn" not in (scaling.get("type"), scaling.get("rope_type")):
-        raise UserError(f"{where}: rope_scaling = {scaling!r} is not supported, only yarn")
-    if "attention_factor" not in scaling:
+    kind = scaling.get("type") or scaling.get("rope_type")  # the former is the old name
+    constants = {key: value for key, value in scaling.items() if key not in ("type", "rope_type", "rope_theta")}
+    if kind != "yarn":
+        raise UserError(f"{where}: rope_scaling of type {kind!r} is not supported, only 'yarn'")
+    if unknown := sorted(constants.keys() - {field.name for field in fields(RopeScaling)}):
+        raise UserError(f"{where}: rope_scaling.{unknown[0]} is not supported")
+    if "attention_factor" not in constants:
         # Their first formula, of autumn 2025, was none that Hugging Face's classes can compute.
         raise UserError(
-            f"{where}: rope_scaling without attention_factor is an early formula of minimind2 that is not supported; "
-            "leave it out for contexts as long as in training, or give attention_factor 1.0 for YaRN"
+            f"{where}: rope_scaling without attention_factor is an early formula that is not supported; take it "
+            "and inference_rope_scaling out for contexts as long as in training, or give attention_factor 1.0"
         )
-    return RopeScaling(**typed_fields(RopeScaling, {**scaling, "rope_type": "yarn"}, where))
+    return replace(YARN, **typed_fields(RopeScaling, constants, where))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from minimind.model.config import FAMILIES
 from minimind.model.hf_config import from_hf
 from minimind.model.io import set_tensors
 from minimind.model.layout import STACKED
+from minimind.tokenizer import Tokenizer
 
 EARLY_NAMES = {
     "lm_head": "output",
@@ -46,6 +47,7 @@ EARLY_NAMES = {
     "shared_experts.0.": "shared_experts.",
     "model.": "",
 }
+FEED_FORWARD = (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1))  # along which dimension its width lies
 # What can be computed from the config, and lies in some files all the same: rotary tables and causal masks.
 BUFFERS = re.compile(
     r"(model\.)?(freqs_cis|pos_cis|freqs_cos|freqs_sin|rotary_emb\.inv_freq)"
@@ -84,14 +86,12 @@ def read_weights(path: str | Path, generation: str | None = None, config: str | 
     kind = str(content.get("model_type", "minimind"))
     if kind not in FAMILIES and kind.lower() != "minimind":
         raise UserError(f"{source}: model_type {kind!r} is not supported; known: minimind, {', '.join(FAMILIES)}")
-    if kind in FAMILIES and generation is not None:
-        raise UserError(f"{source} is a {kind} model and no MiniMind generation; leave --generation out")
     tensors = {name: t for name, t in read_tensors(files).items() if not BUFFERS.fullmatch(name)}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise UserError(f"{where}: tensor {name} is {tensor.dtype}: quantized weights are not supported")
     if kind in FAMILIES:
-        return Weights(where, folder, from_hf(content, source), None, tensors)
+        return Weights(where, folder, _hugging_face_config(content, source, generation), None, tensors)
     settings = read_settings(content, source)
     if generation and settings.generation not in (None, generation):
         raise UserError(
@@ -99,6 +99,19 @@ def read_weights(path: str | Path, generation: str | None = None, config: str | 
         )
     generation = generation or settings.generation or recognise(tensors, where)
     return Weights(where, folder, _config(generation, settings, tensors), generation, tensors)
+
+
+def _hugging_face_config(content: dict[str, Any], source: str, generation: str | None) -> ModelConfig:
+    """The shape of a folder in Hugging Face's own layout. It does not record at which length it was trained, unless
+    its generation is given."""
+    config = from_hf(content, source)
+    if generation is None:
+        return config
+    known = GENERATIONS[generation]
+    if config.model_type not in (known.dense, known.sparse):
+        raise UserError(f"{source}: a {config.model_type} model is not {generation}; leave --generation out")
+    trained = config.original_max_position_embeddings or known.defaults["original_max_position_embeddings"]
+    return replace(config, original_max_position_embeddings=trained)
 
 
 def read_config_file(folder: Path, config: str | Path | None) -> tuple[dict[str, Any], str]:
@@ -123,15 +136,15 @@ def recognise(tensors: dict[str, torch.Tensor], where: str) -> str:
         return "minimind-3"
     if any(".self_attn.q_proj." in name for name in tensors):
         return "minimind2"
-    query = _size(tensors, "layers.*.attention.wq.weight", 0)
-    key = _size(tensors, "layers.*.attention.wk.weight", 0)
+    query = _size(tensors, ("layers.*.attention.wq.weight", 0))
+    key = _size(tensors, ("layers.*.attention.wk.weight", 0))
     if query and key and key * 2 == query:
         return "minimind-v1"
     if query and key and key * 4 == query:
         return "minimind2-legacy"
     if query and key:
         raise UserError(
-            f"{where}: its keys are {key} wide and its queries {query}, so it cannot be told from which generation "
+            f"{where}: its keys are {key} wide and its queries {query}, so it cannot be told of which generation "
             f"it is; give --generation {' or '.join(name for name, g in GENERATIONS.items() if g.early)}"
         )
     some = ", ".join(list(tensors)[:3]) or "none at all"
@@ -141,8 +154,19 @@ def recognise(tensors: dict[str, torch.Tensor], where: str) -> str:
     )
 
 
+def read_tokenizer(directory: str | Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a directory; UserError if the model has no rows for some of its ids."""
+    tokenizer = Tokenizer.load(directory)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {directory} has {tokenizer.vocab_size} ids and the model only {config.vocab_size}; "
+            "give the one that it was trained with"
+        )
+    return tokenizer
+
+
 def build(weights: Weights) -> Transformer:
-    """The model, fp32 on the CPU, in evaluation mode; each tensor is converted where it belongs, with no copy between."""
+    """The model, fp32 on the CPU, in evaluation mode; UserError naming a tensor that does not fit."""
     if weights.generation is None:
         model = Transformer(weights.config, seed=None)
         set_tensors(model, {name: tensor.float() for name, tensor in weights.tensors.items()}, weights.where)
@@ -154,10 +178,9 @@ def build(weights: Weights) -> Transformer:
     model = Transformer(weights.config, seed=None)
     with torch.no_grad():
         for name, place in places(model, early).items():
+            turned = name.endswith((".wq.weight", ".wk.weight"))
             tensor = weights.tensors[name]
-            place.copy_(
-                _half_rotated(tensor, weights.config) if name.endswith((".wq.weight", ".wk.weight")) else tensor
-            )
+            place.copy_(_half_rotated(tensor, weights.config) if turned else tensor)
     return model.eval()
 
 
@@ -201,7 +224,10 @@ def _check(weights: Weights, expected: dict[str, torch.Tensor]) -> None:
     for name, place in expected.items():
         found, wanted = tuple(weights.tensors[name].shape), tuple(place.shape)
         if found != wanted:
-            raise UserError(f"{weights.where}: tensor {name} has shape {found}, {described} has {wanted}")
+            raise UserError(
+                f"{weights.where}: tensor {name} has shape {found}, in {described} it has {wanted}; other settings "
+                "than the published ones come from --config"
+            )
 
 
 # ------------------------------------------------------------------------------------ what the tensors tell
@@ -226,34 +252,39 @@ def _config(generation: str, settings: Settings, tensors: dict[str, torch.Tensor
 
 
 def _told(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
-    """Settings that follow from names and shapes. Of sizes, most tensors decide, so that an odd one is found out."""
+    """Settings that follow from names and shapes. Of sizes the commonest counts, so that an odd tensor is found."""
 
-    def size(name: str, dim: int) -> int | None:
-        return _size(tensors, _early_name(name) if early else name, dim)
+    def size(*places: tuple[str, int]) -> int | None:
+        return _size(tensors, *((_early_name(name) if early else name, dim) for name, dim in places))
 
+    layer = "model.layers.*"
     experts = _count(tensors, r".*\.experts\.(\d+)\..*")
-    gate = "mlp.experts.*.gate_proj" if experts else "mlp.gate_proj"
-    told = {
-        "vocab_size": size("model.embed_tokens.weight", 0),
-        "hidden_size": size("model.layers.*.input_layernorm.weight", 0),
-        "intermediate_size": size(f"model.layers.*.{gate}.weight", 0),
-        "num_hidden_layers": _count(tensors, r"(?:model\.)?layers\.(\d+)\..*"),
+    mlp = f"{layer}.mlp.experts.*" if experts else f"{layer}.mlp"
+    told: dict[str, Any] = {
+        "vocab_size": size(("model.embed_tokens.weight", 0)),
+        "hidden_size": size(
+            (f"{layer}.input_layernorm.weight", 0), (f"{layer}.post_attention_layernorm.weight", 0)
+        ),
+        "intermediate_size": size(*((f"{mlp}.{matrix}.weight", dim) for matrix, dim in FEED_FORWARD)),
+        "num_hidden_layers": _count(tensors, r"(?:model\.)?layers\.(\d+)\..*") or None,
         "use_moe": bool(experts),
     }
     if experts:
         told["num_experts"] = experts
         told["n_shared_experts"] = _count(tensors, r".*\.shared_experts\.(\d+|w1)\..*")
-    if channels := size("model.layers.*.self_attn.q_norm.weight", 0):
-        for name, matrix in (("num_attention_heads", "q"), ("num_key_value_heads", "k")):
-            told[name] = (size(f"model.layers.*.self_attn.{matrix}_proj.weight", 0) or 0) // channels
+    if channels := size((f"{layer}.self_attn.q_norm.weight", 0), (f"{layer}.self_attn.k_norm.weight", 0)):
         told["head_dim"] = channels
+        for name, matrix in (("num_attention_heads", "q_proj"), ("num_key_value_heads", "k_proj")):
+            told[name] = (size((f"{layer}.self_attn.{matrix}.weight", 0)) or 0) // channels
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _size(tensors: dict[str, torch.Tensor], name: str, dim: int) -> int | None:
-    """The commonest size of the tensors of that name, in which `*` is any number."""
-    pattern = re.compile(re.escape(name).replace(r"\*", r"\d+"))
-    sizes = Counter(t.shape[dim] for n, t in tensors.items() if pattern.fullmatch(n) and t.dim() > dim)
+def _size(tensors: dict[str, torch.Tensor], *places: tuple[str, int]) -> int | None:
+    """The commonest size that tensors of these names have along these dimensions; `*` in a name is any number."""
+    sizes: Counter[int] = Counter()
+    for wanted, dim in places:
+        pattern = re.compile(re.escape(wanted).replace(r"\*", r"\d+"))
+        sizes.update(t.shape[dim] for name, t in tensors.items() if pattern.fullmatch(name) and t.dim() > dim)
     return sizes.most_common(1)[0][0] if sizes else None
 
 
