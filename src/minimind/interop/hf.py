@@ -1,0 +1,121 @@
+"""A model as one publishes it on the Hugging Face hub: weights in a type of choice, in parts, with a model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimind.errors import UserError
+from minimind.interop.card import About, card
+from minimind.model import load_model
+from minimind.model.io import model_directory, weight_files, whole_directory, write_json, write_model
+from minimind.tokenizer import Tokenizer
+from minimind.train.parallel import DTYPES
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+FILES = re.compile(
+    r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|README\.md"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+)
+"""what an export may consist of"""
+
+
+@dataclass
+class Exported:
+    """What was written."""
+
+    architecture: str
+    """the class of transformers that computes the model"""
+    files: int
+    """number of files with weights"""
+    bytes: int
+    """their size"""
+    notes: list[str]
+    """what its user should know"""
+
+
+def export_hf(
+    source: str | Path,
+    out: str | Path,
+    dtype: str = "fp32",
+    shard_size: str = "2GB",
+    license: str | None = None,
+    languages: Sequence[str] = (),
+) -> Exported:
+    """Write the model of a model or run directory, and a model card, into the directory `out`, whole or not at all.
+
+    dtype       type of the weights: fp32 (every value as it is), bf16 or fp16
+    shard_size  bytes of tensors that one file may hold: a number, or with KB, MB, GB (powers of ten)
+    license     for the card, as the hub names it: apache-2.0
+    languages   for the card, as the hub names them: zh, en
+
+    An earlier export in `out` is replaced. UserError for anything else there, for a value beyond the type's range
+    and for a tensor that no file may hold.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"--dtype {dtype} is unknown; there are {', '.join(DTYPES)}")
+    limit, where, out = parse_size(shard_size), model_directory(source), Path(out)
+    check_replaceable(out, where)
+    model = load_model(where)
+    tokenizer = Tokenizer.load(where) if (where / "tokenizer.json").is_file() else None
+    with whole_directory(out.resolve()) as partial:
+        write_model(model, partial, tokenizer, DTYPES[dtype], limit)
+        copy_generation_config(where, partial)
+        files = weight_files(partial)
+        size = sum(file.stat().st_size for file in files)
+        about = About(out.resolve().name, dtype, len(files), size, license, list(languages))
+        text = marked(card(where, model.config, tokenizer, about))
+        (partial / "README.md").write_text(text, encoding="utf-8")
+    notes = [] if tokenizer else [f"{where} has no tokenizer, so only the weights can be used"]
+    return Exported(model.config.family.architecture, len(files), size, notes)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size as a person writes it: 2GB, 1.5 GB, 500mb, 1000000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", text.strip().upper())
+    size = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
+    if size < 1:
+        raise UserError(f"--shard-size {text} is no size; give for example 2GB, 500MB or a number of bytes")
+    return size
+
+
+def check_replaceable(out: Path, source: Path) -> None:
+    """UserError unless `out` is new, empty or an earlier export as it was written, and not what is exported."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file; give a directory as --out")
+    if out.resolve() == source.resolve():
+        raise UserError(f"{out} is the model itself; choose another --out")
+    names = sorted(path.name for path in out.iterdir())
+    if foreign := [name for name in names if not FILES.fullmatch(name)]:
+        raise UserError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
+    if names and "README.md" not in names:
+        raise UserError(f"{out} is not empty and no earlier export; choose another --out")
+    if names:
+        text = (out / "README.md").read_text(encoding="utf-8", errors="replace")
+        if text != marked(text[: text.rfind("<!--")]):
+            raise UserError(
+                f"{out / 'README.md'} was not written by an export, or edited since; choose another --out"
+            )
+
+
+def marked(text: str) -> str:
+    """A card with a mark at its end: it tells an export from other directories, and whether the card was edited."""
+    return f"{text}<!-- minimind export hf {hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
+
+
+def copy_generation_config(source: Path, directory: Path) -> None:
+    """Take over how the model proposes to sample and where it stops, where it says so."""
+    path = source / "generation_config.json"
+    if not path.is_file():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    write_json(directory / path.name, content)
