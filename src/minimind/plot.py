@@ -46,13 +46,15 @@ class Series:
     y: Sequence[float | None]
 
 
-def line_plot(title: str, series: Sequence[Series], x_label: str = "", log_y: bool = False) -> str:
-    """Some lines over a shared x axis, as one `<svg>` element."""
+def line_plot(
+    title: str, series: Sequence[Series], x_label: str = "", log_y: bool = False, log_x: bool = False
+) -> str:
+    """Some lines over a shared x axis (on a log axis every x above 0), as one `<svg>` element."""
     lines = [thin(points(one, log_y)) for one in series]
     xs = [x for line in lines for x, _ in line]
     ys = [y for line in lines for _, y in line if y is not None]
     if ys:
-        x_axis = Axis.around(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+        x_axis = Axis.around(min(xs), max(xs), LEFT, WIDTH - RIGHT, log_x)
         legend = draw_legend(series) if len(series) > 1 else []
         top = TOP + LEGEND_LINE * -(-len(legend) // LEGEND_COLUMNS)
         y_axis = Axis.around(min(ys), max(ys), HEIGHT - BOTTOM, top, log_y)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from tests.random_models import SHAPE, random_ids, random_model
 
 from minimind.errors import UserError
+from minimind.eval.longctx import at_other_positions
 from minimind.infer import engine as engine_module
 from minimind.infer.engine import Completion, Engine, SamplingParams
 from minimind.model import Transformer
+from minimind.model.rope import stretch
 
 MODELS = {
     "qwen3": random_model(tie_word_embeddings=False),
@@ -63,6 +66,19 @@ def test_greedy_equals_one_at_a_time(
         assert completion.ids == wanted.ids
         assert completion.stop_reason == wanted.stop_reason
         assert completion.logprobs == pytest.approx(wanted.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("rope_type", ["linear", "dynamic", "yarn"])
+def test_stretched_positions_do_not_depend_on_the_rest_of_the_batch(rope_type: Any) -> None:
+    """In `dynamic` the angles grow with a text's own length, not with that of the longest prompt beside it."""
+    model = random_model(tie_word_embeddings=False, rope_theta=1e4)
+    model = at_other_positions(model, stretch(model.config, 4, rope_type, trained=32))
+    prompts = random_prompts([10, 90, 31, 33])
+    params = SamplingParams(temperature=0, max_tokens=20, stop_ids=())
+    for completion, prompt in zip(Engine(model).generate(prompts, params), prompts):
+        alone = Engine(model).generate([prompt], params)[0]
+        assert completion.ids == alone.ids
+        assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
 
 
 def test_both_ways_to_end_occur() -> None:

@@ -170,3 +170,8 @@ def test_the_trained_length_is_recorded_without_stretching() -> None:
 def test_contradictions_are_refused(scaling: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         from_hf(to_hf(PLAIN.config) | {"rope_scaling": scaling})
+
+
+def test_dynamic_needs_more_than_one_pair_of_channels() -> None:
+    with pytest.raises(UserError, match="head_dim 2 leaves dynamic nothing to stretch"):
+        stretch(replace(PLAIN.config, head_dim=2), FACTOR, "dynamic")

@@ -122,20 +122,17 @@ def test_frequencies_equal_those_of_transformers(
 @pytest.mark.parametrize("rope_type", ["linear", "dynamic", "yarn"])
 def test_greedy_text_across_the_trained_length_equals_generate(tmp_path: Path, rope_type: Any) -> None:
     """With `dynamic` too, one prompt at a time: keys stay as they were when they were read, there and here."""
-    config = random_model(**SHAPE, tie_word_embeddings=False).config
-    config = stretch(config, 4, rope_type, trained=TRAINED)
-    ours = random_model(**{name: getattr(config, name) for name in ModelConfig.__dataclass_fields__})
+    plain = random_model(**SHAPE, tie_word_embeddings=False)
+    ours = Transformer(stretch(plain.config, 4, rope_type, trained=TRAINED), seed=None).eval()
+    ours.load_state_dict(plain.state_dict())
     save_model(ours, tmp_path / "model")
     for length in (50, 90):
-        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-        prompt = random_ids(length, seed=length).tolist()
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")  # anew: `dynamic` never shrinks there
+        theirs.generation_config.eos_token_id = None
+        prompt = random_ids(1, length, seed=length)
+        everything = torch.ones_like(prompt)  # left out, transformers takes a token 0 in the prompt for padding
         text = theirs.generate(
-            torch.tensor([prompt]),
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            eos_token_id=-1,
-            max_new_tokens=60,
+            prompt, attention_mask=everything, do_sample=False, temperature=None, top_p=None, max_new_tokens=60
         )
-        params = SamplingParams(temperature=0, max_tokens=60)
-        assert Engine(ours).generate([prompt], params)[0].ids == text[0, length:].tolist()
+        params = SamplingParams(temperature=0, max_tokens=60, stop_ids=())
+        assert Engine(ours).generate(prompt.tolist(), params)[0].ids == text[0, length:].tolist()

@@ -1,9 +1,11 @@
-"""`minimind eval ppl|skills`: how good a model is."""
+"""`minimind eval ppl|skills|longctx`: how good a model is."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ def run(argv: list[str]) -> None:
     verbs = Verbs(
         "eval",
         "Measure a model.",
-        "examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat",
+        "examples:\n  minimind eval ppl runs/base --data text.jsonl\n  minimind eval skills runs/chat\n"
+        "  minimind eval longctx runs/base --data novel.txt",
     )
     on_texts = verbs.add(
         "ppl",
@@ -36,7 +39,44 @@ def run(argv: list[str]) -> None:
     on_skills.add_argument("--per-skill", type=int, default=200, help="questions of each skill (default: 200)")
     on_skills.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
     on_skills.add_argument("--max-tokens", type=int, default=96, help="longest answer (default: 96)")
-    for child in (on_texts, on_skills):
+
+    on_lengths = verbs.add(
+        "longctx",
+        longctx,
+        "bits per byte and perplexity against the length of the context, as the model is and stretched",
+        "minimind eval longctx runs/base --data novel.txt --lengths 128 256 512 1024 2048 --rope none yarn",
+    )
+    on_lengths.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="FILE", help="long texts; a .txt file is one"
+    )
+    on_lengths.add_argument(
+        "--lengths",
+        nargs="+",
+        type=int,
+        default=[128, 256, 512, 1024, 2048],
+        metavar="N",
+        help="contexts in tokens, the shortest first (default: 128 256 512 1024 2048)",
+    )
+    on_lengths.add_argument(
+        "--rope",
+        nargs="+",
+        default=["none", "linear", "dynamic", "yarn"],
+        metavar="KIND",
+        help="ways to stretch: none, linear, dynamic, yarn (default: all)",
+    )
+    on_lengths.add_argument(
+        "--factor", type=float, help="how many times longer (default: config.json's, or longest / trained length)"
+    )
+    on_lengths.add_argument(
+        "--trained", type=int, metavar="N", help="length the model was trained at (default: as in config.json)"
+    )
+    on_lengths.add_argument(
+        "--max-tokens", type=int, default=4096, help="tokens predicted after each context (default: 4096)"
+    )
+    on_lengths.add_argument(
+        "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
+    )
+    for child in (on_texts, on_skills, on_lengths):
         child.add_argument("model", metavar="MODEL", help="model or run directory")
         child.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
         child.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -67,7 +107,7 @@ def ppl(options: argparse.Namespace) -> None:
         batches = sequential_batches(data, np.arange(len(data)), options.row_length, rows)
         most = (options.max_tokens or data.num_tokens) // (rows * options.row_length) + 1
         surprise = measure(model, (batch for _, batch in zip(range(most), batches)), device)
-        results.append({"file": str(file), **surprise.to_dict(), "perplexity": float(np.exp(surprise.loss))})
+        results.append({"file": str(file), **surprise.to_dict(), "perplexity": surprise.perplexity})
     report = {"model": str(directory), "row_length": options.row_length, "results": results}
     if options.json:
         print(json.dumps(report, ensure_ascii=False))
@@ -99,6 +139,69 @@ def skills(options: argparse.Namespace) -> None:
         print(json.dumps({"model": str(directory), **report.to_dict()}, ensure_ascii=False))
     else:
         show(report.rows())
+
+
+def longctx(options: argparse.Namespace) -> None:
+    """The same tokens are predicted after every context, so that the figures can be compared."""
+    from minimind.errors import UserError
+    from minimind.eval.longctx import (
+        LengthReport,
+        at_other_positions,
+        check_lengths,
+        cut_windows,
+        measure,
+        read_long_texts,
+        stretched_configs,
+    )
+    from minimind.model import load_model
+    from minimind.model.io import model_directory
+    from minimind.report import write_whole
+    from minimind.tokenizer import Tokenizer
+    from minimind.train.parallel import pick_device
+
+    lengths = options.lengths
+    check_lengths(lengths)
+    if options.out.suffix != ".svg":
+        raise UserError(f"cannot draw {options.out}: end its name in .svg")
+    directory = model_directory(options.model)
+    model, tokenizer = load_model(directory, device=pick_device(options.device)), Tokenizer.load(directory)
+    configs = stretched_configs(model.config, options.rope, lengths[-1], options.factor, options.trained)
+    windows = cut_windows(read_long_texts(options.data), tokenizer, lengths, options.max_tokens)
+    with reading(sum(lengths) * len(windows.tokens_NT) * len(configs)) as on_read:
+        curves = {
+            rope: measure(at_other_positions(model, config), windows, lengths, on_read)
+            for rope, config in configs.items()
+        }
+    report = LengthReport(lengths, configs, curves)
+    write_whole(options.out, report.plot())
+    if options.json:
+        print(json.dumps({"model": str(directory), **report.to_dict()}, ensure_ascii=False))
+        return
+    show(report.rows())
+    count = windows.targets * len(windows.tokens_NT)
+    print(f"bits per byte (perplexity) of the same {count:,} tokens after each context; drawn in {options.out}")
+    print(f"best after {lengths[-1]:,} tokens: {report.best}")
+    if configs[report.best] != model.config:
+        print(f"to keep it, set in {directory / 'config.json'}:")
+        print(json.dumps(report.to_keep(report.best), indent=2))
+
+
+@contextmanager
+def reading(tokens: int) -> Iterator[Callable[[int], None]]:
+    """A bar with tokens/s and time left on a terminal's stderr; call what it gives with the tokens just read."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed or 0:,.0f} tokens/s, left")
+
+    console = Console(stderr=True)
+    columns = (TextColumn("reading"), BarColumn(), Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=tokens)
+        yield lambda count: bar.advance(task, count)
 
 
 def show(rows: Any) -> None:

@@ -29,6 +29,11 @@ class Surprise:
         return self.nats / max(1, self.tokens)
 
     @property
+    def perplexity(self) -> float:
+        """e to the loss: as unsure as among so many equally likely tokens."""
+        return math.inf if self.loss > 709 else math.exp(self.loss)  # beyond which a float overflows
+
+    @property
     def bits_per_byte(self) -> float:
         """Σ nats / (ln 2 · bytes)."""
         return self.nats / (math.log(2) * self.bytes) if self.bytes else math.nan
@@ -50,6 +55,7 @@ def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) 
         batch = batch.to(device)
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
         with torch.no_grad():
-            nats += linear_cross_entropy(hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten())
+            arguments = (hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten())
+            nats += linear_cross_entropy(*arguments, compiled=model.compiled)
     total.nats = float(nats)
     return total

@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 
+from minimind.data.batch import PADDING
 from minimind.errors import UserError
 from minimind.infer.sampler import SamplingParams, sample
 from minimind.model import Transformer
@@ -186,8 +187,11 @@ class Engine:
         for start in range(0, width, piece):
             stop = min(start + piece, width)
             positions_NT = torch.arange(start, stop, device=self.device).expand(len(new), -1)
+            # Padding is document −1: positions that are stretched by the length of a text must not count it.
+            documents_NT = torch.arange(len(new), device=self.device)[:, None].expand_as(positions_NT)
+            documents_NT = documents_NT.masked_fill(positions_NT > last_N[:, None], PADDING)
             cache = self._cache_view(first_row, stop)
-            hidden_NTD = self.model(tokens_NT[:, start:stop], positions_NT, cache=cache)
+            hidden_NTD = self.model(tokens_NT[:, start:stop], positions_NT, documents_NT, cache)
             ending = ((last_N >= start) & (last_N < stop)).nonzero()[:, 0]
             hidden_ND[ending] = hidden_NTD[ending, last_N[ending] - start]
         self._draw(new, hidden_ND)

@@ -56,8 +56,8 @@ class RopeScaling:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and value <= 0:
                 raise UserError(f"model.rope_scaling.{name} must be more than 0, not {value}")
-        if self.factor < 1:
-            raise UserError(f"model.rope_scaling.factor must be at least 1, not {self.factor}")
+        if not 1 <= self.factor < math.inf:
+            raise UserError(f"model.rope_scaling.factor must be at least 1 and finite, not {self.factor}")
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,8 @@ class ModelConfig:
                     f"model.rope_scaling: was the model trained at {trained} tokens or at {other}? both values of "
                     "original_max_position_embeddings must be equal, and with dynamic max_position_embeddings too"
                 )
+        if scaling.rope_type == "dynamic" and self.channels < 4:
+            raise UserError(f"model.head_dim {self.channels} leaves dynamic nothing to stretch; take at least 4")
         self._fill("original_max_position_embeddings", trained)
         self._fill("rope_scaling", replace(scaling, original_max_position_embeddings=trained))
 
@@ -189,7 +191,7 @@ class ModelConfig:
     def context_length(self) -> int:
         """Longest text that it is meant for, in tokens."""
         if self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic":
-            return int(self.rope_scaling.factor * self.max_position_embeddings)  # which is the trained length there
+            return round(self.rope_scaling.factor * self.max_position_embeddings)  # the trained length there
         return self.max_position_embeddings
 
     # The three optional fields are filled in above; these say so to the type checker.

@@ -43,10 +43,8 @@ def fast_part(config: ModelConfig, scaling: RopeScaling) -> torch.Tensor:
     A pair that turns many times over the trained length tells near positions apart and keeps its pace: 1. One that
     never turned a whole time would come to angles it has never seen: 0. In between a straight ramp (equation 18).
     """
-    trained, pairs = (
-        scaling.original_max_position_embeddings,
-        torch.arange(config.channels // 2, dtype=torch.float32),
-    )
+    trained = scaling.original_max_position_embeddings
+    pairs = torch.arange(config.channels // 2, dtype=torch.float32)
     assert trained is not None  # ModelConfig filled it in
 
     def pair_that_turns(times: float) -> float:
@@ -54,9 +52,8 @@ def fast_part(config: ModelConfig, scaling: RopeScaling) -> torch.Tensor:
 
     low = max(math.floor(pair_that_turns(scaling.beta_fast)), 0)
     high = min(math.ceil(pair_that_turns(scaling.beta_slow)), config.channels - 1)
-    return 1 - ((pairs - low) / (high - low or 0.001)).clamp(
-        0, 1
-    )  # 0.001: a step, where there is no room for a ramp
+    ramp = (pairs - low) / (high - low or 0.001)  # 0.001: a step, where there is no room for a ramp
+    return 1 - ramp.clamp(0, 1)
 
 
 def attention_factor(config: ModelConfig) -> float:
@@ -75,7 +72,11 @@ def ntk_frequencies(config: ModelConfig, lengths: torch.Tensor) -> torch.Tensor:
     scaling, trained = config.rope_scaling, config.max_position_embeddings
     assert scaling is not None
     growth = scaling.factor * lengths.clamp(min=trained) / trained - (scaling.factor - 1)
-    theta = config.rope_theta * growth ** (config.channels / (config.channels - 2))
+    # On a CPU, fp32 powers of many numbers and of one differ in the last bit, and packed texts would from unpacked
+    # ones; rounded from fp64 they agree. (MPS has no fp64.)
+    wide = torch.float32 if growth.device.type == "mps" else torch.float64
+    power = growth.to(wide) ** (config.channels / (config.channels - 2))
+    theta = config.rope_theta * power.to(growth.dtype)
     return 1.0 / (theta[..., None] ** exponents(config).to(lengths.device))
 
 
@@ -133,7 +134,7 @@ def stretch(
     return replace(
         config,
         # In `dynamic` this is the trained length, as transformers reads it.
-        max_position_embeddings=trained if rope_type == "dynamic" else int(factor * trained),
+        max_position_embeddings=trained if rope_type == "dynamic" else round(factor * trained),
         original_max_position_embeddings=trained,
         rope_scaling=replace(
             config.rope_scaling or RopeScaling(),
