@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from minimind.cli import main
-from minimind.model import Transformer, load_model
 from minimind.stages import STAGES
-from minimind.stages.launch import load_data, resolve
+from minimind.stages.launch import load_data, make_model
+from minimind.stages.resolve import resolve
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.parallel import Strategy
@@ -139,10 +139,10 @@ def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
     paths = {names[flag]: path for flag, path in given.items() if flag in names}
     recipe = resolve(stage, argv[8:], [], {**paths, "data": [given["--data"]]})
     tokenizer = Tokenizer.load(recipe.tokenizer)
-    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
     objective = objective or STAGES[stage].OBJECTIVE()
     strategy, console = Strategy(torch.device("cpu")), TrainingConsole(quiet=False)
-    return Trainer(recipe, run, model, tokenizer, *load_data(recipe, tokenizer), objective, strategy, console)
+    loaded = load_data(recipe, tokenizer)
+    return Trainer(recipe, run, make_model(recipe), tokenizer, *loaded, objective, strategy, console)
 
 
 # ----------------------------------------------------------------------------------- processes to be killed

@@ -43,10 +43,16 @@ ALIASES: dict[str, str] = {
     "n_kv_heads": "model.num_key_value_heads",
     "num_kv_heads": "model.num_key_value_heads",
     "norm_eps": "model.rms_norm_eps",
-    "use_moe": "there are no models with experts yet; `minimind models list` names the shapes",
+    "use_moe": "use --model.model_type qwen3_moe, or a preset with experts; `minimind models list` names them",
+    "n_routed_experts": "model.num_experts",
+    "num_local_experts": "model.num_experts",
+    "aux_loss_alpha": "router.weight",
+    "router_aux_loss_coef": "router.weight",
+    "seq_aux": "use router.balance: document, global, bias or none",
     "max_seq_len": "batch.row_length",
     "seq_len": "batch.row_length",
     "block_size": "batch.row_length",
+    "inference_rope_scaling": "use model.rope_scaling.rope_type yarn and model.rope_scaling.factor 4",
     "batch_size": TOKENS,
     "accumulation_steps": TOKENS,
     "gradient_accumulation_steps": TOKENS,
@@ -119,7 +125,8 @@ def read(
         raise SystemExit(0)
     given: dict[str, Given] = {}
     for key, value in flatten(defaults or {}).items():
-        give(given, known, key, value, "stage defaults")
+        if value is not None or not any(name.startswith(key + ".") for name in known):  # None: no such section
+            give(given, known, key, value, "stage defaults")
     for file in files:
         given |= read_yaml(Path(file), known)
     given |= read_flags(argv, known)

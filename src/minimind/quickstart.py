@@ -19,14 +19,15 @@ from minimind.data.world.questions import questions
 from minimind.eval.skills import evaluate, sample_dialogues
 from minimind.infer.engine import Engine
 from minimind.model import load_model
+from minimind.model.count import count_parameters
 from minimind.model.io import replace_directory, write_json
 from minimind.report import Dialogues, Plots, Section, Table, write_report
-from minimind.stages.launch import environment, launch, resolve
+from minimind.stages.launch import environment, launch
+from minimind.stages.resolve import resolve
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train as train_tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.figures import plots, rows
-from minimind.train.metrics import count_parameters
 from minimind.train.parallel import pick_device
 from minimind.train.runs import read_run
 from minimind.train.trainer import Outcome
@@ -44,7 +45,7 @@ class Size:
     sft_flags: tuple[str, ...] = ()
 
 
-FULL = Size(pretrain_bytes=9_500_000, conversations=48_000, vocab_size=2560, questions_per_skill=200)
+FULL = Size(pretrain_bytes=7_700_000, conversations=41_000, vocab_size=2560, questions_per_skill=200)
 SMOKE = Size(
     pretrain_bytes=400_000,
     conversations=1_000,
@@ -112,7 +113,7 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
     state = json.loads((run / "state.json").read_text(encoding="utf-8"))
     result = {
         "stage": stage,
-        "parameters": count_parameters(model),
+        "parameters": count_parameters(model.config)["total"],
         "tokens": state["tokens"],
         "seconds": state["seconds"],
         "tokens_per_second": state["tokens"] / state["seconds"],

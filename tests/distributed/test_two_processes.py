@@ -79,6 +79,22 @@ def test_fine_tuning_with_uneven_numbers_of_trained_tokens(sft, tmp_path):
     assert_like_one_process(two, one)
 
 
+@pytest.mark.parametrize("balance", ["document", "bias"])
+def test_experts_that_one_process_never_chooses(pretrain, tmp_path, balance):
+    """One process's rows leave experts without tokens; counts and gradients are those of the whole step."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"model__model_type": "glm4_moe", "model__num_experts": 32, "model__num_experts_per_tok": 1}
+    changes |= {"router__balance": balance, "router__bias_rate": 0.01, "batch__tokens_per_step": 64}
+    changes |= {"optimizer__name": "sgd", "optimizer__learning_rate": 0.02, "optimizer__grad_clip": 0}
+    assert main(pretrain(one, **changes)) == 0
+    assert wait_for(start_two(pretrain(two, **changes), tmp_path)) == [0, 0]
+    assert_like_one_process(two, one)
+    for line, other in zip(metrics(two), metrics(one), strict=True):
+        if "experts" in line:
+            assert line["experts"] == other["experts"] | {"entropy": pytest.approx(other["experts"]["entropy"])}
+    assert any(0 in load for line in metrics(one) if "experts" in line for load in line["experts"]["load"])
+
+
 def test_one_signal_stops_both_and_the_same_command_continues(pretrain, tmp_path):
     changes = {"budget__steps": 40, "checkpoint__every": None, "evaluation__every": 7}
     whole, run = tmp_path / "whole", tmp_path / "run"

@@ -1,5 +1,7 @@
 """The chunked cross-entropy against the obvious one."""
 
+import functools
+
 import pytest
 import torch
 
@@ -44,6 +46,15 @@ def test_equals_the_reference(dtype, tolerance, weighted):
     for ours, theirs in zip(found, wanted):
         assert ours.dtype == theirs.dtype
         assert relative(ours, theirs) <= tolerance
+
+
+def test_compiled_equals_the_reference():
+    hidden, weight, targets = inputs(torch.float32)
+    weights = torch.rand(N)
+    found = loss_and_gradients(functools.partial(linear_cross_entropy, compiled=True), hidden, weight, targets, weights)
+    wanted = loss_and_gradients(reference, hidden, weight, targets, weights)
+    for ours, theirs in zip(found, wanted):
+        assert relative(ours, theirs) <= 1e-5
 
 
 def test_bf16_hidden_states_with_fp32_masters():

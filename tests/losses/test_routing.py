@@ -24,7 +24,7 @@ def test_document_balance_is_a_token_weighted_mean_over_documents(routed):
     wanted = 0.0
     for document, length in ((0, 9), (1, 1), (2, 11)):
         mine = documents == document
-        share = torch.stack([(chosen[mine] == e).sum() / (length * K) for e in range(E)])
+        share = torch.stack([(chosen[mine] == e).double().sum() / (length * K) for e in range(E)])
         wanted += length * E * (share * probabilities[mine].mean(0)).sum()
     found = routing.document_balance(probabilities, chosen, documents, 3)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)

@@ -76,6 +76,24 @@ def test_steps_equal_the_obvious_loop():
         assert torch.allclose(muon.state[parameter]["momentum"], momentum, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 5), (3, 5, 8), (3, 6, 6)])
+def test_a_stack_of_matrices_moves_as_its_matrices_alone(shape):
+    """As experts lie in memory: each is orthogonalised for itself."""
+    torch.manual_seed(0)
+    stack = torch.randn(shape, dtype=torch.float64).requires_grad_()
+    alone = [matrix.detach().clone().requires_grad_() for matrix in stack]
+    settings = {"lr": 0.03, "momentum": 0.9, "weight_decay": 0.1, "dtype": torch.float64}
+    optimizers = [Muon([stack], **settings), *(Muon([matrix], **settings) for matrix in alone)]
+    for step in range(3):
+        stack.grad = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        for matrix, gradient in zip(alone, stack.grad):
+            matrix.grad = gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for matrix, found in zip(alone, stack):
+        assert torch.allclose(found, matrix, rtol=0, atol=1e-12)
+
+
 def test_steps_equal_torchs_muon_in_bf16():
     """torch computes the Newton-Schulz steps in bf16; so do we here. Its fp32 twin shows how much that rounds."""
     ours, theirs, exact = (parameters(torch.float32) for _ in range(3))

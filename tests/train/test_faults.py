@@ -152,7 +152,8 @@ def memory_for(monkeypatch):
 def test_with_little_memory_fewer_rows_are_computed_at_once(pretrain, tmp_path, memory_for, capsys, holdout):
     """First noticed in a step, or in an evaluation."""
     changes = {"evaluation__holdout": holdout, "budget__steps": 4, "batch__micro_batch_tokens": 256}
-    changes |= {"evaluation__every": 2, "evaluation__samples": 0, "optimizer__learning_rate": 0.005}
+    changes |= {"evaluation__every": 2, "evaluation__samples": 0}
+    changes |= {"optimizer__name": "sgd", "optimizer__learning_rate": 0.05, "optimizer__grad_clip": 0}
     assert main(pretrain(tmp_path / "rich", **changes)) == 0
     memory_for(2)
     capsys.readouterr()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from minimind import config
+from minimind.model.count import count_parameters
 from minimind.stages.launch import load_data, make_trainer
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole, duration
-from minimind.train.metrics import count_parameters
 from minimind.train.parallel import Strategy, pick_device
 from minimind.train.recipe import Recipe
 
@@ -22,8 +22,10 @@ def show(recipe: Recipe) -> None:
     steps, seconds = trainer.forecast()
     stats, batch = trainer.loader.stats, recipe.batch
     print(config.dump(recipe))
+    counts = count_parameters(recipe.model)
+    active = f", {counts['active']:,} active for a token" if recipe.model.family.experts else ""
     rows = {
-        "parameters": f"{count_parameters(trainer.model):,}",
+        "parameters": f"{counts['total']:,}{active}",
         "documents": f"{len(loaded[1]):,} to train on, {len(loaded[2]):,} held out",
         "tokens": f"{stats.pairs:,} an epoch, {stats.padding:.2%} padding",
         "steps": f"{steps:,} of {batch.rows} rows × {batch.row_length} tokens = {batch.rows * batch.row_length:,}",

@@ -56,7 +56,8 @@ def show(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"name": name, **described}, indent=2))
         return
-    counts, weights, cache = described["parameters"], *described["memory"].values()
+    counts, taken = described["parameters"], described["memory"]
+    weights, cache = taken["weights"], taken["kv_cache_per_token"]
     share = counts["active"] / counts["total"]
     print(f"{name}: {counts['total']:,} parameters, {counts['active']:,} active for a token ({share:.1%})")
     for part, count in counts["parts"].items():

@@ -50,7 +50,8 @@ def run(argv: list[str]) -> int:
     if options.stage not in STAGES:
         raise UserError(f"unknown stage {options.stage!r}; known: {', '.join(STAGES)}")
 
-    from minimind.stages.launch import launch, resolve
+    from minimind.stages.launch import launch
+    from minimind.stages.resolve import resolve
     from minimind.train.console import TrainingConsole
     from minimind.train.runs import default_directory
     from minimind.train.trainer import exit_code

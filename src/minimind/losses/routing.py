@@ -38,7 +38,7 @@ def document_balance(
 
 def global_balance(probabilities_NE: torch.Tensor, share_E: torch.Tensor, kept_N: torch.Tensor) -> torch.Tensor:
     """Σ over tokens of E · Σ_e f_e · p_e, where f_e is expert e's share of all choices of a whole step."""
-    return probabilities_NE.shape[1] * ((probabilities_NE @ share_E) * kept_N).sum()
+    return probabilities_NE.shape[1] * ((probabilities_NE @ share_E.to(probabilities_NE.dtype)) * kept_N).sum()
 
 
 def z_loss(logits_NE: torch.Tensor, kept_N: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""From a recipe to a training: resolve it, check it against the run directory, gather its parts, go."""
+"""From a recipe to a training: check it against the run directory, gather its parts, go."""
 
 from __future__ import annotations
 
@@ -24,78 +24,17 @@ from minimind.data.prepare import prepare
 from minimind.data.shards import ShardSet
 from minimind.data.split import holdout
 from minimind.errors import UserError
-from minimind.model import Transformer, load_model
-from minimind.model.hf_config import read_config
-from minimind.model.io import model_directory
-from minimind.presets import preset_fields
+from minimind.model import Transformer
+from minimind.model.io import load_tensors
 from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.lock import locked
-from minimind.train.parallel import Strategy, pick_device
-from minimind.train.recipe import MAY_CHANGE, BudgetOptions, Recipe
+from minimind.train.parallel import DTYPES, Strategy, pick_device, pick_dtype
+from minimind.train.recipe import MAY_CHANGE, Recipe
 from minimind.train.trainer import Outcome, Trainer
 
 Loaded = tuple[ShardSet, np.ndarray, np.ndarray]  # data, its training documents, its held-out documents
-
-
-def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, Any]) -> Recipe:
-    """The complete recipe: stage defaults < preset < recipe files < flags < `given`.
-
-    The model's shape comes from the start model where there is one; a vocabulary that nobody named is the
-    tokenizer's. UserError for what does not fit together.
-    """
-    module = STAGES[stage]
-    flags = flags + other_budgets_off(flags)
-    named = {**config.read(Recipe, flags, files, module.DEFAULTS), **given}
-    if named.get("stage", stage) != stage:
-        raise UserError(f"the recipe is for the stage {named['stage']}, not for {stage}")
-    if named.get("start"):
-        start, shape = _start_model(named)
-        given = {**given, "start": start, "tokenizer": start}
-    elif module.NEEDS_START:
-        raise UserError(f"{stage} starts from a model: name its directory with --from")
-    elif not named.get("tokenizer"):
-        raise UserError(
-            "pretraining needs a tokenizer: train one with `minimind tokenizer train --data FILE --out DIR`, "
-            "then give --tokenizer DIR"
-        )
-    else:
-        preset = preset_fields(named["preset"]) if named.get("preset") else {}
-        shape = {"vocab_size": Tokenizer.load(named["tokenizer"]).vocab_size, **preset}
-    defaults = {**module.DEFAULTS, "model": shape}
-    recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
-    if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
-        kind = recipe.model.model_type
-        raise UserError(f"router.balance bias needs model_type glm4_moe: the routers of {kind} have no bias")
-    vocab_size = Tokenizer.load(recipe.tokenizer).vocab_size
-    if vocab_size > recipe.model.vocab_size:
-        raise UserError(
-            f"the tokenizer {recipe.tokenizer} has {vocab_size} ids, more than model.vocab_size "
-            f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
-        )
-    return recipe
-
-
-def other_budgets_off(flags: list[str]) -> list[str]:
-    """A budget given as a flag takes the place of the recipe's, whatever unit that has."""
-    given = {flag[2:].partition("=")[0] for flag in flags if flag.startswith("--budget.")}
-    names = [f"budget.{name}" for name in BudgetOptions.__dataclass_fields__]
-    return [word for name in names if given and name not in given for word in (f"--{name}", "null")]
-
-
-def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The directory and the shape of the model that `named` settings start from; they may not say otherwise."""
-    directory = model_directory(named["start"])
-    shape = {name: value for name, value in config.to_dict(read_config(directory)).items() if value is not None}
-    flat = config.flatten({"model": shape})
-    asked = {key: value for key, value in named.items() if key.startswith("model.")}
-    if named.get("preset") or any(value != flat.get(key) for key, value in asked.items()):
-        raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset and --model.*")
-    tokenizer = named.get("tokenizer")
-    if tokenizer and Tokenizer.load(tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
-        raise UserError(f"the tokenizer {tokenizer} is not that of {directory}; leave --tokenizer out")
-    return str(directory), shape
 
 
 def load_data(recipe: Recipe, tokenizer: Tokenizer) -> Loaded:
@@ -118,9 +57,16 @@ def make_trainer(
     recipe: Recipe, run: Path, tokenizer: Tokenizer, loaded: Loaded, strategy: Strategy, console: TrainingConsole
 ) -> Trainer:
     """The trainer of a recipe: the start model or one from zero, and the stage's objective."""
-    model = load_model(recipe.start) if recipe.start else Transformer(recipe.model, recipe.seed)
     objective = STAGES[recipe.stage].OBJECTIVE()
-    return Trainer(recipe, run, model, tokenizer, *loaded, objective, strategy, console)
+    return Trainer(recipe, run, make_model(recipe), tokenizer, *loaded, objective, strategy, console)
+
+
+def make_model(recipe: Recipe) -> Transformer:
+    """The model that a recipe begins with: in the recipe's shape, with the start model's weights if it has one."""
+    model = Transformer(recipe.model, None if recipe.start else recipe.seed)
+    if recipe.start:
+        load_tensors(model, Path(recipe.start))
+    return model
 
 
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
@@ -131,6 +77,7 @@ def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
         torch.use_deterministic_algorithms(True)
     tokenizer = Tokenizer.load(recipe.tokenizer)
     try:
+        recipe = dataclasses.replace(recipe, precision=_precision(recipe, run, strategy))
         if not strategy.is_main:
             strategy.barrier()  # until the main process has prepared the data, which are then in the cache
             loaded = load_data(recipe, tokenizer)
@@ -141,6 +88,19 @@ def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
             return _fit(make_trainer(recipe, run, tokenizer, loaded, strategy, console), recipe.stage)
     finally:
         strategy.close()
+
+
+def _precision(recipe: Recipe, run: Path, strategy: Strategy) -> Any:
+    """What `auto` stands for: what the run began with, else the first process's choice. It may hang on a timing."""
+    names = list(DTYPES)
+    chosen = 0
+    if strategy.is_main and recipe.precision == "auto":
+        begun = run / "recipe.yaml"
+        recorded = config.load(Recipe, files=[begun]).precision if begun.exists() else "auto"
+        dtype = pick_dtype(recorded, strategy.device)
+        chosen = next(number for number, name in enumerate(names) if DTYPES[name] == dtype)
+    chosen = int(strategy.sum([chosen])[0])
+    return names[chosen] if recipe.precision == "auto" else recipe.precision
 
 
 def _fit(trainer: Trainer, stage: str) -> Outcome:
@@ -176,7 +136,8 @@ def _entered(run: Path, recipe: Recipe, data: ShardSet) -> Iterator[None]:
             _check_data(run, data)
         write_atomically(path, config.dump(recipe))  # first: by this file a directory is a run
         _write_json(run / "environment.json", environment())
-        about = {"fingerprint": data.fingerprint, "documents": len(data), "sources": data.sources}
+        about = {"fingerprint": data.fingerprint, "documents": len(data), "tokens": data.num_tokens}
+        about |= {"sources": data.sources, "sha256": [source["sha256"] for source in data.meta["sources"]]}
         _write_json(run / "data.json", about)
         yield
 

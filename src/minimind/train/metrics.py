@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ from typing import Any
 import torch
 
 from minimind.data.cache import write_atomically
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig
+from minimind.model.count import active_parameters
 from minimind.system import peak_memory
 
 EMULATED = 5e9  # operations per second: a processor with instructions for a type does more
 
 
-def flops_per_token(config: ModelConfig, parameters: int, row_length: int) -> float:
+def flops_per_token(config: ModelConfig, row_length: int) -> float:
     """Floating-point operations of forward and backward per position.
 
-    6 for each parameter in a matrix product (Kaplan et al. 2020, arXiv:2001.08361) and 12·L·H·C·T/2 for causal
+    6 for each parameter that it is multiplied by (Kaplan et al. 2020, arXiv:2001.08361) and 12·L·H·C·T/2 for causal
     attention over a full row. An untied input embedding is looked up, not multiplied.
     """
+    parameters = active_parameters(config)
     if not config.tie_word_embeddings:
         parameters -= config.vocab_size * config.hidden_size
     attention = config.num_hidden_layers * config.num_attention_heads * config.channels * row_length
@@ -37,6 +40,22 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     small = _rate_at(256, device, dtype)
     # Where a type is emulated, a large product would take seconds, and is no faster per operation.
     return small if small < EMULATED else _rate_at(1024, device, dtype)
+
+
+def fastest_dtype(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    """The type in which this CPU multiplies matrices fastest.
+
+    On one thread and in turn, so that other work on the machine does not decide: threads that wait for one another
+    are slowed down by any amount.
+    """
+    threads, device = torch.get_num_threads(), torch.device("cpu")
+    torch.set_num_threads(1)
+    try:
+        rounds = [[_rate_at(256, device, dtype) for dtype in dtypes] for _ in range(4)]
+    finally:
+        torch.set_num_threads(threads)
+    best = [max(rates) for rates in zip(*rounds)]
+    return dtypes[best.index(max(best))]
 
 
 def _rate_at(size: int, device: torch.device, dtype: torch.dtype) -> float:
@@ -63,10 +82,6 @@ def peak_memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return peak_memory() / 1e9
-
-
-def count_parameters(model: Transformer) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @dataclass
@@ -132,4 +147,6 @@ class JsonLines:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

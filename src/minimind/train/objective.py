@@ -45,6 +45,6 @@ class NextToken:
         weights_N = None if batch.weights is None else batch.weights.flatten()
         return {
             "loss": linear_cross_entropy(
-                hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten(), weights_N
+                hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten(), weights_N, model.compiled
             )
         }

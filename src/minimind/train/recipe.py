@@ -164,7 +164,7 @@ class Recipe:
     device: str = "auto"
     """auto, cpu, cuda or mps"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """type of the computation; masters stay fp32. auto: bf16 where the hardware has it, fp16 on older GPUs"""
+    """type of the computation; masters stay fp32. auto: bf16 where that is faster, fp16 on older GPUs"""
     compile: bool | None = None
     """compile the blocks with torch.compile; default: on CUDA, and on a CPU for runs long enough to gain"""
     deterministic: bool = False
@@ -219,6 +219,7 @@ class Recipe:
 # What may differ between a run and its continuation: it cannot change the steps already made.
 MAY_CHANGE = (
     "budget.",
+    "model.original_max_position_embeddings",  # a record; where it decides angles, rope_scaling holds it as well
     "evaluation.every",
     "evaluation.max_tokens",
     "evaluation.samples",

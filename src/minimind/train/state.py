@@ -131,8 +131,8 @@ class Checkpoints:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Delete what was being written (`.partial`) or replaced (`.old`) in a directory when its process died."""
-    for path in [*directory.glob("*.partial"), *directory.glob("*.old")]:
+    """Delete what was being written or replaced (all `.partial`) in a directory when its process died."""
+    for path in directory.glob("*.partial"):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -28,7 +28,6 @@ from minimind.train.metrics import (
     JsonLines,
     Window,
     averages,
-    count_parameters,
     flops_per_token,
     matmul_rate,
     peak_memory_gb,
@@ -87,7 +86,7 @@ class Trainer:
         self.routers = Routers(self.model, recipe.router, self.device) if model.config.family.experts else None
         self.progress = Progress()
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
-        self.flops = flops_per_token(model.config, count_parameters(model), batch.row_length)
+        self.flops = flops_per_token(model.config, batch.row_length)
         self.matmul_rate = matmul_rate(self.device, dtype)
         longest = min(batch.row_length, model.config.max_position_embeddings - 1)  # the answer needs room
         self.samples = Samples(tokenizer, data, held_out_documents, recipe.evaluation.samples, longest)

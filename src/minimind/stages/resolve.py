@@ -1,0 +1,127 @@
+"""From settings to a complete recipe: stage, preset, recipe files, flags and start model brought together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from minimind import config
+from minimind.errors import UserError
+from minimind.model import ModelConfig
+from minimind.model.config import RopeScaling
+from minimind.model.hf_config import read_config
+from minimind.model.io import model_directory
+from minimind.model.rope import stretch
+from minimind.presets import preset_fields
+from minimind.stages import STAGES
+from minimind.tokenizer import Tokenizer
+from minimind.train.recipe import BatchOptions, BudgetOptions, Recipe
+
+SCALING = "model.rope_scaling."
+
+
+def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, Any]) -> Recipe:
+    """The complete recipe: stage defaults < preset < recipe files < flags < `given`.
+
+    The model's shape comes from the start model where there is one; a vocabulary that nobody named is the
+    tokenizer's, and a trained length that nobody named is the length of the rows. UserError for what does not fit
+    together.
+    """
+    module = STAGES[stage]
+    flags = flags + other_budgets_off(flags)
+    named = {**config.read(Recipe, flags, files, module.DEFAULTS), **given}
+    if named.get("stage", stage) != stage:
+        raise UserError(f"the recipe is for the stage {named['stage']}, not for {stage}")
+    if named.get("start"):
+        start, shape = _start_model(named)
+        given = {**given, "start": start, "tokenizer": start}
+    elif module.NEEDS_START:
+        raise UserError(f"{stage} starts from a model: name its directory with --from")
+    elif not named.get("tokenizer"):
+        raise UserError(
+            "pretraining needs a tokenizer: train one with `minimind tokenizer train --data FILE --out DIR`, "
+            "then give --tokenizer DIR"
+        )
+    else:
+        preset = preset_fields(named["preset"]) if named.get("preset") else {}
+        shape = {"vocab_size": Tokenizer.load(named["tokenizer"]).vocab_size, **preset}
+        if named.get(SCALING + "original_max_position_embeddings") is None:
+            shape["original_max_position_embeddings"] = _row_length(named)
+    defaults = {**module.DEFAULTS, "model": shape}
+    recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
+    recorded, row_length = recipe.model.original_max_position_embeddings, recipe.batch.row_length
+    if not recipe.start and recipe.model.rope_scaling is None and recorded not in (None, row_length):
+        raise UserError(
+            f"model.original_max_position_embeddings {recorded} is the length a model was trained at, and this one "
+            f"is trained at batch.row_length {row_length}; leave it out or make them equal"
+        )
+    if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
+        kind = recipe.model.model_type
+        raise UserError(f"router.balance bias needs model_type glm4_moe: the routers of {kind} have no bias")
+    vocab_size = Tokenizer.load(recipe.tokenizer).vocab_size
+    if vocab_size > recipe.model.vocab_size:
+        raise UserError(
+            f"the tokenizer {recipe.tokenizer} has {vocab_size} ids, more than model.vocab_size "
+            f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
+        )
+    return recipe
+
+
+def other_budgets_off(flags: list[str]) -> list[str]:
+    """A budget given as a flag takes the place of the recipe's, whatever unit that has."""
+    given = {flag[2:].partition("=")[0] for flag in flags if flag.startswith("--budget.")}
+    names = [f"budget.{name}" for name in BudgetOptions.__dataclass_fields__]
+    return [word for name in names if given and name not in given for word in (f"--{name}", "null")]
+
+
+def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The directory of the model that `named` settings start from, and its shape as it is trained on.
+
+    The settings may stretch its positions, claim a longest context, and name a trained length that it does not
+    record; nothing else in them may differ from it.
+    """
+    directory = model_directory(named["start"])
+    if named.get("preset"):
+        raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset")
+    asked = {key: value for key, value in named.items() if key.startswith("model.")}
+    model = _lengthened(read_config(directory), asked, _row_length(named))
+    shape = {name: value for name, value in config.to_dict(model).items() if value is not None}
+    flat = config.flatten({"model": shape})
+    for key, value in asked.items():
+        if value != flat.get(key):
+            raise UserError(
+                f"with --from the model's shape is that of {directory}: {key} is then {flat.get(key)}, "
+                f"not {value}; leave it out"
+            )
+    tokenizer = named.get("tokenizer")
+    if tokenizer and Tokenizer.load(tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
+        raise UserError(f"the tokenizer {tokenizer} is not that of {directory}; leave --tokenizer out")
+    return str(directory), shape
+
+
+def _lengthened(model: ModelConfig, asked: dict[str, Any], row_length: int) -> ModelConfig:
+    """A start model with its positions stretched as asked, or else with rows of this length on record.
+
+    A stretched model keeps on record the length it was trained at before it was stretched. One that records
+    nothing goes on without: what it learned before is not known to be shorter than these rows.
+    """
+    trained = model.original_max_position_embeddings or asked.get("model.original_max_position_embeddings")
+    scaling = {key.removeprefix(SCALING): value for key, value in asked.items() if key.startswith(SCALING)}
+    old = model.rope_scaling
+    if any(old is None or value != getattr(old, name) for name, value in scaling.items()):
+        trained = trained or scaling.pop("original_max_position_embeddings", None)
+        new = dataclasses.replace(old or RopeScaling(), **scaling)
+        model = stretch(model, new.factor, new.rope_type, trained)
+        completed = dataclasses.replace(
+            new, original_max_position_embeddings=model.original_max_position_embeddings
+        )
+        model = dataclasses.replace(model, rope_scaling=completed)
+    elif old is None and trained:
+        model = dataclasses.replace(model, original_max_position_embeddings=max(trained, row_length))
+    longest = asked.get("model.max_position_embeddings", model.max_position_embeddings)
+    return dataclasses.replace(model, max_position_embeddings=longest)
+
+
+def _row_length(named: dict[str, Any]) -> int:
+    return named.get("batch.row_length", BatchOptions.row_length)
