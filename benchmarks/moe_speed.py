@@ -3,9 +3,9 @@
     python benchmarks/moe_speed.py                       the table, a few minutes on two cores
     python benchmarks/moe_speed.py --device cuda --rounds 20
 
-Forward and backward of a packed batch through loss and routers as the trainer computes them, the optimizer left out.
-The models of a pair are timed in turn, so that whatever else happens on the machine falls on both; the ratio is that
-of the medians, its spread the quartiles of the rounds' ratios.
+Forward and backward of a packed batch through loss and routers as the trainer computes them, the optimizer left
+out. The models of a pair are timed in turn, so that what else happens on the machine falls on both; the ratio is
+that of the medians, its spread the quartiles of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def main() -> None:
         ours, theirs = (statistics.median(column) for column in zip(*times))
         low, _, high = statistics.quantiles([one / other for one, other in times], n=4)
         active = active_parameters(config)
-        print(f"{label:<22} {active:>11,} {ours:>8.3f} {theirs:>8.3f} {ours / theirs:>6.3f}   {low:.3f} to {high:.3f}")
+        figures = f"{active:>11,} {ours:>8.3f} {theirs:>8.3f} {ours / theirs:>6.3f}   {low:.3f} to {high:.3f}"
+        print(f"{label:<22} {figures}")
 
 
 if __name__ == "__main__":

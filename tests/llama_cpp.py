@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xllamacpp
 from xllamacpp import CommonParams, Server, ggml_type, llama_flash_attn_type
 
 
@@ -34,13 +33,26 @@ class LlamaCpp:
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
+    def get(self, endpoint: str) -> Any:
+        with urllib.request.urlopen(self.server.listening_address + endpoint) as answer:
+            return json.load(answer)
+
     def tokenize(self, text: str, special: bool = True) -> list[int]:
         return self.post("/tokenize", content=text, add_special=True, parse_special=special)["tokens"]
 
     def log_probabilities(self, ids: list[int], vocab_size: int) -> torch.Tensor:
         """(V,): of the token after `ids`."""
+        # The server says nothing of a token that ends the text or is half a character. A bias changes what is taken
+        # and not the probabilities.
+        bias = [[self.tokenize("a")[0], 1e6]]
         answer = self.post(
-            "/completion", prompt=ids, n_predict=1, n_probs=vocab_size, temperature=0, cache_prompt=False
+            "/completion",
+            prompt=ids,
+            n_predict=1,
+            n_probs=vocab_size,
+            temperature=0,
+            cache_prompt=False,
+            logit_bias=bias,
         )
         top = answer["completion_probabilities"][0]["top_logprobs"]
         found = torch.full((vocab_size,), torch.nan)

@@ -124,7 +124,8 @@ def test_options_and_settings_named_in_prose_exist(page: Path) -> None:
     known = set().union(*(flags(help_for(command)) for other in PAGES for command in commands(other)))
     options = {span.split()[0] for span in spans(page) if re.match(r"--[a-z]", span)}
     assert options <= known
-    keys = {key for span in spans(page) for key in re.findall(rf"(?<![\w/.])(?:{SECTIONS})\.\w+\b(?!\()", span)}
+    setting = rf"(?<![\w/.])(?:{SECTIONS})(?:\.\w+)+\b(?!\()"
+    keys = {key for span in spans(page) for key in re.findall(setting, span)}
     assert keys <= set(SETTINGS)
 
 

@@ -1,5 +1,6 @@
 """Plots and reports: correct geometry, no lost spikes, valid markup, every text escaped."""
 
+import itertools
 import math
 import os
 import re
@@ -36,6 +37,12 @@ def test_line_lies_where_its_values_are():
 def test_log_axis_spaces_powers_evenly():
     (line,) = polylines(line_plot("t", [Series("a", [0, 1, 2], [0.01, 1.0, 100.0])], log_y=True))
     assert line[1][1] == pytest.approx((line[0][1] + line[2][1]) / 2, abs=0.1)
+
+
+def test_a_log_x_axis_spaces_doublings_evenly():
+    (line,) = polylines(line_plot("t", [Series("a", [128, 256, 512, 1024], [1.0, 2.0, 3.0, 4.0])], log_x=True))
+    gaps = [right[0] - left[0] for left, right in itertools.pairwise(line)]
+    assert gaps == pytest.approx([gaps[0]] * 3, abs=0.2)
 
 
 @pytest.mark.parametrize(("log", "bad"), [(False, [None, math.nan, math.inf]), (True, [0.0, -1.0, None])])

@@ -15,7 +15,7 @@ from minimind.infer.conversation import assistant_message, chat_prompt
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import StreamDecoder, stream_parts
-from minimind.interop.upstream import build, read_weights
+from minimind.interop.upstream import build, read_tokenizer, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.tokenizer import Tokenizer
 from minimind.train.parallel import pick_device
@@ -31,10 +31,6 @@ def find_newest_model() -> Path:
     if not found:
         raise UserError(f"there is no finished model in {runs}/; train one with `minimind quickstart`, or name one")
     return max(found, key=lambda directory: os.stat(directory / "config.json").st_mtime)
-
-
-def has_tokenizer(directory: Path) -> bool:
-    return (directory / "tokenizer.json").is_file()
 
 
 class Model:
@@ -55,15 +51,29 @@ class Model:
         """`path`: a model directory or a run directory; by default the newest model in `runs/`.
 
         It may also be published weights of the public MiniMind: a folder, or a `.pth`, `.bin` or `.safetensors`
-        file, with what lies beside it. `generation` and `config` are those of interop.upstream.read_weights.
+        file, with what lies beside it. `generation` and `config` are those of interop.upstream.read_weights. Or a
+        GGUF file, see interop.gguf_read.
 
         device  auto, cpu, cuda, cuda:1, mps
         """
-        weights = read_weights(find_newest_model() if path is None else path, generation, config)
-        self.directory = weights.folder
-        self._tokenizer = Tokenizer.load(self.directory) if has_tokenizer(self.directory) else None
         self.device = pick_device(device)
-        self.model = build(weights).cast(dtype).to(self.device)
+        path = find_newest_model() if path is None else Path(path)
+        tokenizer: Tokenizer | None
+        if path.suffix == ".gguf" and not path.is_dir():
+            from minimind.interop.gguf_read import read_gguf  # needs an optional package
+
+            if generation or config:
+                raise UserError(f"{path} says itself what model it is; leave generation and config out")
+            self.directory = path
+            model, tokenizer = read_gguf(path)
+        else:
+            weights = read_weights(path, generation, config)
+            self.directory = weights.folder
+            has_tokenizer = (self.directory / "tokenizer.json").is_file()
+            tokenizer = read_tokenizer(self.directory, weights.config) if has_tokenizer else None
+            model = build(weights)
+        self._tokenizer = tokenizer
+        self.model = model.cast(dtype).to(self.device)
         self.engine = Engine(self.model)
 
     @classmethod

@@ -26,7 +26,7 @@ def dense(width: int, layers: int, heads: int, kv_heads: int, context: int = 409
     )
 
 
-# The public MiniMind's first two generations are Llamas, with a mixture of experts as Qwen2-MoE; the third is Qwen3.
+# The public MiniMind's first two generations are Llamas (with experts: Qwen2-MoE), the third is Qwen3.
 V1: dict[str, Any] = {
     "num_attention_heads": 16,
     "num_key_value_heads": 8,

@@ -84,6 +84,7 @@ def test_experts_that_one_process_never_chooses(pretrain, tmp_path, balance):
     """One process's rows leave experts without tokens; counts and gradients are those of the whole step."""
     one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"model__model_type": "glm4_moe", "model__num_experts": 32, "model__num_experts_per_tok": 1}
+    changes |= {"model__n_shared_experts": 1, "model__moe_intermediate_size": 32}
     changes |= {"router__balance": balance, "router__bias_rate": 0.01, "batch__tokens_per_step": 64}
     changes |= {"optimizer__name": "sgd", "optimizer__learning_rate": 0.02, "optimizer__grad_clip": 0}
     assert main(pretrain(one, **changes)) == 0

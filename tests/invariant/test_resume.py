@@ -267,11 +267,11 @@ class TestDamage:
 def test_what_a_kill_left_is_removed(pretrain, tmp_path, uninterrupted):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted(pretrain), run)
-    for left in ("checkpoints/step-0000011.partial", "best.old", "model.partial"):
+    for left in ("checkpoints/step-0000011.partial", "best.old.partial", "model.partial"):
         (run / left).mkdir()
     (run / "state.json.4711.partial").write_text("{")
     assert main(pretrain(run)) == 0
-    assert not list(run.rglob("*.partial")) + list(run.rglob("*.old"))
+    assert not list(run.rglob("*.partial"))
 
 
 def test_two_trainings_never_share_a_run(pretrain, tmp_path, capsys):

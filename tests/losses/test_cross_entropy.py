@@ -51,7 +51,8 @@ def test_equals_the_reference(dtype, tolerance, weighted):
 def test_compiled_equals_the_reference():
     hidden, weight, targets = inputs(torch.float32)
     weights = torch.rand(N)
-    found = loss_and_gradients(functools.partial(linear_cross_entropy, compiled=True), hidden, weight, targets, weights)
+    compiled = functools.partial(linear_cross_entropy, compiled=True)
+    found = loss_and_gradients(compiled, hidden, weight, targets, weights)
     wanted = loss_and_gradients(reference, hidden, weight, targets, weights)
     for ours, theirs in zip(found, wanted):
         assert relative(ours, theirs) <= 1e-5

@@ -8,15 +8,36 @@ from pathlib import Path
 from minimind.commands.verbs import Verbs
 
 EPILOG = """examples:
+  minimind export hf runs/chat --out my-chat
+  minimind export hf runs/chat --dtype bf16 --shard-size 500MB --license apache-2.0 --language zh en --out my-chat
   minimind export gguf runs/chat --type q8_0 --out chat.gguf
   minimind export ollama runs/chat --out chat-ollama"""
 
+DTYPE_NOTE = (
+    "fp32 keeps every value as it was trained; bf16 and fp16 take half the space. The card holds what the run\n"
+    "directory records (data, recipe, scores) and nothing else."
+)
 TYPE_HELP = "f32, f16 (default), bf16, q8_0, q5_1, q5_0, q4_1 or q4_0: how the matrices are stored"
 TYPE_NOTE = "q8_0 keeps 8.5 bits a weight, q5_1 6, q5_0 5.5, q4_1 5, q4_0 4.5; the fewer, the worse the model."
 
 
 def run(argv: list[str]) -> None:
     verbs = Verbs("export", "Write a model as other programs read it.", EPILOG)
+
+    example = "minimind export hf runs/chat --dtype bf16 --license apache-2.0 --language zh en --out my-chat"
+    child = verbs.add("hf", hf, "a directory for the Hugging Face hub, with a model card", example, DTYPE_NOTE)
+    add_model(child, out="directory to write, replaced if it holds an earlier export")
+    child.add_argument("--dtype", default="fp32", metavar="TYPE", help="fp32 (default), bf16 or fp16")
+    size = "largest file of weights, in KB, MB or GB (default: 2GB); more than one file if it takes that"
+    child.add_argument("--shard-size", default="2GB", metavar="SIZE", help=size)
+    child.add_argument("--license", metavar="NAME", help="the model's licence, for the card (default: none named)")
+    child.add_argument(
+        "--language",
+        nargs="+",
+        default=[],
+        metavar="CODE",
+        help="its languages, for the card (default: none named)",
+    )
 
     example = "minimind export gguf runs/chat --type q8_0 --out chat.gguf"
     child = verbs.add("gguf", gguf, "one file for llama.cpp and the programs around it", example, TYPE_NOTE)
@@ -37,6 +58,17 @@ def add_model(child: argparse.ArgumentParser, out: str) -> None:
     child.add_argument("--out", required=True, type=Path, metavar="PATH", help=out)
 
 
+def hf(options: argparse.Namespace) -> None:
+    from minimind.interop.hf import export_hf
+
+    card = {"license": options.license, "languages": options.language}
+    done = export_hf(options.model, options.out, options.dtype, options.shard_size, **card)
+    files = "1 file" if done.files == 1 else f"{done.files} files"
+    print(f"{options.out}: {options.dtype}, {done.bytes / 1e6:.1f} MB in {files}, {done.architecture}, README.md")
+    for note in done.notes:
+        print(f"note: {note}")
+
+
 def gguf(options: argparse.Namespace) -> None:
     from minimind.interop.gguf import export_gguf
 
@@ -54,3 +86,4 @@ def ollama(options: argparse.Namespace) -> None:
     for note in done.notes:
         print(f"note: {note}")
     print(f"build it with: ollama create NAME -f {options.out}/Modelfile")
+    print("run it with: ollama run NAME --think=false (else it thinks first, which not every model learned)")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from minimind.errors import UserError
+from minimind.infer.sampler import SamplingParams
 from minimind.interop.gguf_file import FILE_TYPES, Type, Value, choose_type, type_named, write
 from minimind.interop.gguf_model import architecture, settings, tensors
 from minimind.interop.gguf_tokenizer import Vocabulary, vocabulary
 from minimind.model import load_model
-from minimind.model.io import model_directory
+from minimind.model.io import model_directory, refuse_infinite
 from minimind.tokenizer import Tokenizer
 
 SAMPLING = {
@@ -51,6 +53,9 @@ def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Expo
     words = vocabulary(tokenizer, model.config.vocab_size)
     name = architecture(model.config)
     chosen = [(label, tensor, choose_type(label, tensor, wanted)) for label, tensor in tensors(model)]
+    for label, tensor, stored in chosen:
+        if stored == Type.F16:
+            refuse_infinite({label: tensor.half()}, torch.float16)
     fields: dict[str, Value] = {
         "general.type": "model",
         "general.name": path.stem,
@@ -67,24 +72,31 @@ def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Expo
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    uneven = [label for label, tensor, kind in chosen if kind == Type.F16 != wanted]
-    notes = (
-        [f"{len(uneven)} matrices are f16, because their rows are no multiple of 32: {uneven[0]} …"]
-        if uneven
-        else []
-    )
-    return Exported(name, path.stat().st_size, notes + words.notes)
+    notes = list(words.notes)
+    if uneven := [label for label, _, stored in chosen if stored == Type.F16 != wanted]:
+        notes.append(f"{len(uneven)} matrices are f16, because their rows are no multiple of 32: {uneven[0]} …")
+    return Exported(name, path.stat().st_size, notes)
 
 
 def sampling(directory: Path) -> dict[str, float | int]:
-    """The sampling parameters that `generation_config.json` names, under our names."""
-    path = directory / "generation_config.json"
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: content[name] for name in SAMPLING if content.get(name) is not None}
+    """How a model in `directory` is sampled here, where its `generation_config.json` does not say otherwise.
+
+    All is named, for the defaults of other programs are not ours. UserError if the file is no JSON.
+    """
+    path, found = directory / "generation_config.json", {name: getattr(SamplingParams, name) for name in SAMPLING}
+    if not path.is_file():
+        return found
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found |= {name: content[name] for name in SAMPLING if content.get(name) is not None}
+        return {name: int(value) if name == "top_k" else float(value) for name, value in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not valid JSON, or has no numbers for sampling: {error}") from None
 
 
 def _tokenizer_fields(tokenizer: Tokenizer, words: Vocabulary) -> dict[str, Value]:
-    fields: dict[str, Value] = {
+    template = {} if words.chat_template is None else {"tokenizer.chat_template": words.chat_template}
+    return {
         "tokenizer.ggml.model": "gpt2",  # byte-level BPE
         "tokenizer.ggml.pre": words.pre,
         "tokenizer.ggml.tokens": words.tokens,
@@ -95,7 +107,5 @@ def _tokenizer_fields(tokenizer: Tokenizer, words: Vocabulary) -> dict[str, Valu
         "tokenizer.ggml.padding_token_id": tokenizer.pad_id,
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.add_eos_token": False,
+        **template,
     }
-    return (
-        fields if tokenizer.chat_template is None else fields | {"tokenizer.chat_template": tokenizer.chat_template}
-    )

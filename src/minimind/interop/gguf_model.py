@@ -1,18 +1,21 @@
 """A model as llama.cpp computes it: which of its architectures, its settings, its tensors' names and order.
 
-llama.cpp turns neighbouring channels (2i, 2i + 1) in some architectures and (i, i + C/2), as we do, in others; in the
-first kind the rows of the query and key matrices are put in that order. Letters: H heads, C channels of a head.
+llama.cpp turns neighbouring channels (2i, 2i + 1) in some architectures and (i, i + C/2), as we do, in others; in
+the first kind the rows of the query and key matrices are put in that order. Letters: H heads, C channels of a head,
+D model width, F width of an expert.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from minimind.errors import UserError
 from minimind.model import ModelConfig, Transformer
+from minimind.model.rope import inverse_frequencies
 
 Value = str | int | float | bool
 
@@ -31,8 +34,13 @@ UNTIED = ("bailingmoe",)
 """architectures that want an output matrix even where it is the embedding"""
 SOFTMAX, SIGMOID = 1, 2
 """llama.cpp's numbers for how experts are scored"""
+MOST_EXPERTS, MOST_LAYERS = 512, 512
+"""what llama.cpp's fixed arrays hold"""
 
-LAYER_NAMES = {
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -53,12 +61,17 @@ LAYER_NAMES = {
     "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp",
 }
-"""our name within a layer -> llama.cpp's"""
+"""our name, of a layer's parts within the layer -> llama.cpp's"""
 
 
 def architecture(config: ModelConfig) -> str:
-    """llama.cpp's name for what `config` computes."""
-    # Its qwen3moe divides the experts' weights by their sum, always. The weights of all experts have the sum 1 anyway.
+    """llama.cpp's name for what `config` computes; UserError for a shape that it cannot hold."""
+    if config.num_experts > MOST_EXPERTS or config.num_hidden_layers > MOST_LAYERS:
+        raise UserError(
+            f"GGUF: llama.cpp holds at most {MOST_EXPERTS} experts and {MOST_LAYERS} layers, and this model has "
+            f"{config.num_experts} and {config.num_hidden_layers}; export a smaller one"
+        )
+    # Its qwen3moe divides the experts' weights by their sum, always. Those of all experts have the sum 1 anyway.
     raw = not config.norm_topk_prob and config.num_experts_per_tok < config.num_experts
     return "glm4moe" if config.model_type == "qwen3_moe" and raw else ARCHITECTURES[config.model_type]
 
@@ -85,11 +98,13 @@ def settings(config: ModelConfig) -> dict[str, Value]:
             "expert_count": config.num_experts,
             "expert_used_count": config.num_experts_per_tok,
             "expert_feed_forward_length": config.moe_intermediate_size,
-            "expert_shared_count": config.n_shared_experts,
+            "expert_shared_count": 1 if adds_zeros(config) else config.n_shared_experts,
             "expert_weights_norm": config.norm_topk_prob,
             "expert_weights_scale": config.routed_scaling_factor,
             "expert_gating_func": SIGMOID if config.family.sigmoid else SOFTMAX,
         }
+    if config.original_max_position_embeddings is not None:
+        found["rope.scaling.original_context_length"] = config.original_max_position_embeddings
     return found | _rope_scaling(config)
 
 
@@ -102,36 +117,65 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Value]:
     found: dict[str, Value] = {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
     if scaling.rope_type == "linear":
         return found
-    original = scaling.original_max_position_embeddings or round(config.max_position_embeddings / scaling.factor)
-    # llama.cpp multiplies by this factor of YaRN (equation 22) whatever the file says; what is written comes on top.
-    builtin = 1 + 0.1 * math.log(scaling.factor)
-    return found | {
-        "rope.scaling.original_context_length": original,
-        "rope.scaling.attn_factor": (scaling.attention_factor or builtin) / builtin,
-        "rope.scaling.yarn_beta_fast": scaling.beta_fast,
-        "rope.scaling.yarn_beta_slow": scaling.beta_slow,
-    }
+    builtin = replace(scaling, beta_fast=32.0, beta_slow=1.0)
+    if not torch.equal(inverse_frequencies(config), inverse_frequencies(replace(config, rope_scaling=builtin))):
+        raise UserError(
+            "GGUF: llama.cpp computes yarn with beta_fast 32 and beta_slow 1 only; export without rope_scaling, "
+            "or train the stretched model with these"
+        )
+    attention = yarn_attention(scaling.factor)
+    return found | {"rope.scaling.attn_factor": (scaling.attention_factor or attention) / attention}
+
+
+def yarn_attention(factor: float) -> float:
+    """YaRN's own attention factor (equation 22): llama.cpp applies it always, and a file's factor on top."""
+    return 1 + 0.1 * math.log(factor)
+
+
+def adds_zeros(config: ModelConfig) -> bool:
+    """Whether llama.cpp computes a shared expert that the model has not; one of zeros adds nothing."""
+    return architecture(config) == "glm4moe" and not config.n_shared_experts
 
 
 def tensors(model: Transformer) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors by llama.cpp's names, in the order of the file."""
+    """All tensors by llama.cpp's names."""
     config, kind = model.config, architecture(model.config)
-    names = LAYER_NAMES | ({"post_attention_layernorm": "post_attention_norm"} if kind == "glm4moe" else {})
-    state = model.state_dict()
-    yield "token_embd.weight", state.pop("model.embed_tokens.weight")
-    yield "output_norm.weight", state.pop("model.norm.weight")
-    if not config.tie_word_embeddings or kind in UNTIED:
-        state.pop("lm_head.weight", None)
-        yield "output.weight", model.output_weight.detach()
-    for name, tensor in state.items():
+    for name, tensor in model.state_dict().items():
+        turned = neighbours(tensor, config.channels) if is_turned(name, kind) else tensor
+        yield name_in_file(name, kind), turned
+    if config.tie_word_embeddings and kind in UNTIED:
+        yield name_in_file("lm_head.weight", kind), model.output_weight.detach()
+    for layer in range(config.num_hidden_layers if kind == "glm4moe" else 0):
+        if not config.family.sigmoid:
+            yield f"blk.{layer}.{NAMES['mlp.gate.e_score_correction_bias']}", torch.zeros(config.num_experts)
+        if adds_zeros(config):
+            D, F = config.hidden_size, config.moe_intermediate_size
+            for side, shape in (("gate", (F, D)), ("up", (F, D)), ("down", (D, F))):
+                yield f"blk.{layer}.ffn_{side}_shexp.weight", torch.zeros(shape)
+
+
+def name_in_file(name: str, kind: str) -> str:
+    """llama.cpp's name, in a file of architecture `kind`, of a tensor of our model's state."""
+    prefix, part = "", name
+    if name.startswith("model.layers."):
         _, _, layer, part = name.split(".", 3)
-        part = part.removesuffix(".weight")
-        if kind in NEIGHBOURS and part in ("self_attn.q_proj", "self_attn.k_proj"):
-            tensor = neighbours(tensor, config.channels)
-        theirs = names[part]
-        yield f"blk.{layer}.{theirs}" + ("" if "." in theirs else ".weight"), tensor
+        prefix = f"blk.{layer}."
+    theirs = NAMES[part.removesuffix(".weight")]
+    if kind == "glm4moe" and theirs == "ffn_norm":
+        theirs = "post_attention_norm"
+    return prefix + (theirs if "." in theirs else f"{theirs}.weight")
+
+
+def is_turned(name: str, kind: str) -> bool:
+    """Whether the rows of this tensor of our model's state stand in another order in the file."""
+    return kind in NEIGHBOURS and name.endswith(("self_attn.q_proj.weight", "self_attn.k_proj.weight"))
 
 
 def neighbours(matrix: torch.Tensor, channels: int) -> torch.Tensor:
     """The rows of each head (H * C, D) put so that channels i and i + C/2 become neighbours."""
     return matrix.unflatten(0, (-1, 2, channels // 2)).transpose(1, 2).reshape(matrix.shape)
+
+
+def halves(matrix: torch.Tensor, channels: int) -> torch.Tensor:
+    """The inverse of `neighbours`."""
+    return matrix.unflatten(0, (-1, channels // 2, 2)).transpose(1, 2).reshape(matrix.shape)

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import torch
+
 from minimind.errors import UserError
 from minimind.model.config import FAMILIES, ModelConfig, RopeScaling
 from minimind.typed import convert, expected
@@ -22,7 +24,7 @@ EXPERT_FIELDS = (
     "norm_topk_prob",
     "routed_scaling_factor",
 )
-# What each rope_type reads of rope_scaling; transformers warns of more. The trained length stands beside it as well.
+# What each rope_type reads of rope_scaling; transformers warns of more. The trained length also stands beside it.
 ROPE_FIELDS: dict[str, set[str]] = {
     "linear": {"rope_type", "factor"},
     "dynamic": {"rope_type", "factor"},
@@ -57,8 +59,11 @@ ABSENT: dict[str, dict[str, Any]] = {
 }
 
 
-def to_hf(config: ModelConfig) -> dict[str, Any]:
-    """The content of `config.json`, readable by transformers 4.5x and 5.x with no remote code."""
+def to_hf(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The content of `config.json`, readable by transformers 4.5x and 5.x with no remote code.
+
+    `dtype` is that of the weights beside it.
+    """
     fields = asdict(config)
     experts = {name: fields.pop(name) for name in EXPERT_FIELDS}
     if config.original_max_position_embeddings is None:
@@ -74,7 +79,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "rope_scaling": scaling
         and {n: v for n, v in scaling.items() if v is not None and n in ROPE_FIELDS[scaling["rope_type"]]},
         "use_sliding_window": False,
-        "torch_dtype": "float32",
+        "torch_dtype": str(dtype).removeprefix("torch."),
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,
@@ -128,9 +133,8 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
     if "partial_rotary_factor" in rope:
         config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
     scaling = dict(config.get("rope_scaling") or rope)
-    scaling["rope_type"] = scaling.pop("type", None) or scaling.get(
-        "rope_type", "default"
-    )  # `type` is the old name
+    old_name = scaling.pop("type", None)
+    scaling["rope_type"] = old_name or scaling.get("rope_type", "default")
     scaling.pop("rope_theta", None)
     config["rope_scaling"] = None if scaling["rope_type"] == "default" else scaling
     return config

@@ -151,7 +151,8 @@ class Transformer(nn.Module):
     ) -> torch.Tensor:
         """Hidden states (B, T, D) after the final norm.
 
-        Without documents each row is one document; with a cache, positions say where the new tokens stand.
+        Without documents each row is one document. With a cache each is one anyway: positions say where the new
+        tokens stand, and documents only which of them are padding.
         To `routings`, if given, each layer with experts appends what its router decided.
         """
         if positions_BT is None:

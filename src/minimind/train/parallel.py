@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -109,22 +110,21 @@ class Strategy:
     def sum(self, values: list[float]) -> torch.Tensor:
         """Sums over all processes, (len(values),) on the device in float64 (float32 on MPS)."""
         wide = torch.float32 if self.device.type == "mps" else torch.float64
-        tensor = torch.tensor(values, dtype=wide).to(self.device, non_blocking=True)
-        if self.world > 1:
-            dist.all_reduce(tensor)
-        return tensor
+        return self.total(torch.tensor(values, dtype=wide).to(self.device, non_blocking=True))
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes, without asking the device."""
-        if self.world > 1:
-            dist.all_reduce(value)
+        self._together(dist.all_reduce, value)
         return value
 
     def barrier(self) -> None:
         """Wait until every process is here."""
+        self._together(dist.barrier)
+
+    def _together(self, operation: Callable[..., Any], *arguments: Any) -> None:
         if self.world > 1:
             try:
-                dist.barrier()
+                operation(*arguments)
             except RuntimeError:
                 raise WorkFailed("another process of this training has ended; it said why") from None
 

@@ -75,18 +75,18 @@ def several_turns(draw: Draw, lang: str) -> Sample:
 
 # How often each kind of conversation comes. Arithmetic and rows of items need the most practice.
 KINDS: dict[Callable[..., Sample], float] = {
-    arithmetic.sample: 18,
+    arithmetic.sample: 22,
     arithmetic.reasoned: 3,
-    strings.sample: 22,
+    strings.sample: 18,
     strings.reasoned: 2,
     facts.sample: 12,
     translation.sample: 8,
-    recall.sample: 13,
+    recall.sample: 12,
     tools.sample: 6,
     tools.unneeded: 1,
     identity.sample: 3,
-    stopping.sample: 12,
-    several_turns: 7,
+    stopping.sample: 17,
+    several_turns: 6,
     smalltalk.sample: 2,
     told_story: 2,
 }
