@@ -45,7 +45,7 @@ class Size:
     sft_flags: tuple[str, ...] = ()
 
 
-FULL = Size(pretrain_bytes=7_500_000, conversations=40_000, vocab_size=2560, questions_per_skill=200)
+FULL = Size(pretrain_bytes=7_500_000, conversations=42_000, vocab_size=2560, questions_per_skill=200)
 SMOKE = Size(
     pretrain_bytes=400_000,
     conversations=1_000,

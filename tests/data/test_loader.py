@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minimind.data.assemble import trained_positions
 from minimind.data.batch import IGNORE, PADDING
 from minimind.data.loader import Loader, Prefetcher, num_targets, sequential_batches, split_rows
 from minimind.data.shards import DOC, ShardSet, ShardWriter
@@ -81,6 +82,7 @@ def check(batch, data):
         trained = (batch.documents == document) & (batch.targets != IGNORE)
         assert batch.table["tokens"][document] == trained.sum()
     assert num_targets(batch) == (batch.targets != IGNORE).sum()
+    assert torch.equal(trained_positions(batch), (batch.targets.flatten() != IGNORE).nonzero()[:, 0])
 
 
 def same(a, b):

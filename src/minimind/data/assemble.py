@@ -98,6 +98,14 @@ def num_targets(batch: Batch) -> int:
     return int(batch.table["tokens"].sum())
 
 
+def trained_positions(batch: Batch) -> torch.Tensor:
+    """(num_targets,): where in the flattened rows the targets are that are trained on, in order.
+
+    Sorted to the front, since asking the device where they are would wait for it.
+    """
+    return (batch.targets.flatten() == IGNORE).to(torch.uint8).argsort(stable=True)[: num_targets(batch)]
+
+
 def split_rows(batch: Batch, micro_rows: int) -> list[Batch]:
     """The batch in micro-batches of `micro_rows` rows (the last may have fewer).
 

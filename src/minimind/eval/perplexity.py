@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from minimind.data.assemble import num_targets
+from minimind.data.assemble import num_targets, trained_positions
 from minimind.data.batch import Batch
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import Transformer
@@ -55,7 +55,9 @@ def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) 
         batch = batch.to(device)
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
         with torch.no_grad():
-            arguments = (hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten())
+            trained_N = trained_positions(batch)
+            hidden_ND, targets_N = hidden_BTD.flatten(0, 1)[trained_N], batch.targets.flatten()[trained_N]
+            arguments = (hidden_ND, model.output_weight, targets_N)
             nats += linear_cross_entropy(*arguments, compiled=model.compiled)
     total.nats = float(nats)
     return total

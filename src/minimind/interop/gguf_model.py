@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from minimind.errors import UserError
+from minimind.interop.rotary_pairs import neighbours
 from minimind.model import ModelConfig, Transformer
 from minimind.model.rope import inverse_frequencies
 
@@ -169,13 +170,3 @@ def name_in_file(name: str, kind: str) -> str:
 def is_turned(name: str, kind: str) -> bool:
     """Whether the rows of this tensor of our model's state stand in another order in the file."""
     return kind in NEIGHBOURS and name.endswith(("self_attn.q_proj.weight", "self_attn.k_proj.weight"))
-
-
-def neighbours(matrix: torch.Tensor, channels: int) -> torch.Tensor:
-    """The rows of each head (H * C, D) put so that channels i and i + C/2 become neighbours."""
-    return matrix.unflatten(0, (-1, 2, channels // 2)).transpose(1, 2).reshape(matrix.shape)
-
-
-def halves(matrix: torch.Tensor, channels: int) -> torch.Tensor:
-    """The inverse of `neighbours`."""
-    return matrix.unflatten(0, (-1, channels // 2, 2)).transpose(1, 2).reshape(matrix.shape)

@@ -18,12 +18,12 @@ from minimind.interop.gguf_model import (
     ARCHITECTURES,
     SIGMOID,
     SOFTMAX,
-    halves,
     is_turned,
     name_in_file,
     yarn_attention,
 )
 from minimind.interop.gguf_tokenizer import restore
+from minimind.interop.rotary_pairs import halves
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES, RopeScaling
 from minimind.model.hf_config import typed_fields

@@ -24,6 +24,7 @@ import torch
 from minimind.errors import UserError
 from minimind.interop.checkpoints import find_weights, read_tensors
 from minimind.interop.generations import GENERATIONS, Settings, model_config, read_settings
+from minimind.interop.rotary_pairs import halves
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES
 from minimind.model.hf_config import from_hf
@@ -180,7 +181,7 @@ def build(weights: Weights) -> Transformer:
         for name, place in places(model, early).items():
             turned = name.endswith((".wq.weight", ".wk.weight"))
             tensor = weights.tensors[name]
-            place.copy_(_half_rotated(tensor, weights.config) if turned else tensor)
+            place.copy_(halves(tensor, weights.config.channels) if turned else tensor)
     return model.eval()
 
 
@@ -204,12 +205,6 @@ def _early_name(name: str) -> str:
     for ours, theirs in EARLY_NAMES.items():
         name = name.replace(ours, theirs)
     return name
-
-
-def _half_rotated(rows: torch.Tensor, config: ModelConfig) -> torch.Tensor:
-    """(H · C, D) from pairs of neighbouring channels (2i, 2i + 1) to pairs (i, i + C/2), head by head."""
-    pairs = rows.reshape(-1, config.channels // 2, 2, rows.shape[1])
-    return pairs.transpose(1, 2).reshape(rows.shape)
 
 
 def _check(weights: Weights, expected: dict[str, torch.Tensor]) -> None:

@@ -61,9 +61,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         differentiable: bool,
         compiled: bool,
     ) -> torch.Tensor:
-        N, V = hidden_ND.shape[0], weight_VD.shape[0]
-        chunks = -(-N * V // CHUNK_LOGITS)
-        rows = -(-N // chunks)  # as equal as can be: every other shape would be compiled anew
+        rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
         of_chunk = _compiled_chunk() if compiled else _chunk
         weight = weight_VD.to(hidden_ND.dtype)
         wide = torch.promote_types(hidden_ND.dtype, torch.float32)
@@ -71,7 +69,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         needs_grad = differentiable and any(ctx.needs_input_grad)
         grad_hidden = torch.empty_like(hidden_ND) if needs_grad else None
         grad_weight = torch.zeros_like(weight_VD) if needs_grad else None
-        for i in range(0, N, rows):
+        for i in range(0, hidden_ND.shape[0], rows):
             hidden = hidden_ND[i : i + rows]
             logits = (hidden @ weight.T).to(wide)
             chunk_loss, grad_logits = of_chunk(logits, targets_N[i : i + rows], weights_N[i : i + rows])
@@ -105,4 +103,5 @@ def _chunk(
 
 @functools.cache
 def _compiled_chunk() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    return torch.compile(_chunk, dynamic=False)
+    # For all shapes at once: compiled anew for some, a run that is continued would differ in the last bits.
+    return torch.compile(_chunk, dynamic=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from minimind.data.assemble import num_targets
+from minimind.data.assemble import num_targets, trained_positions
 from minimind.data.batch import Batch
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import Transformer
@@ -42,9 +42,8 @@ class NextToken:
         self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
     ) -> dict[str, torch.Tensor]:
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents, routings=routings)
-        weights_N = None if batch.weights is None else batch.weights.flatten()
-        return {
-            "loss": linear_cross_entropy(
-                hidden_BTD.flatten(0, 1), model.output_weight, batch.targets.flatten(), weights_N, model.compiled
-            )
-        }
+        trained_N = trained_positions(batch)  # of a conversation about a third: the rest needs no logits
+        hidden_ND, targets_N = hidden_BTD.flatten(0, 1)[trained_N], batch.targets.flatten()[trained_N]
+        weights_N = None if batch.weights is None else batch.weights.flatten()[trained_N]
+        arguments = (hidden_ND, model.output_weight, targets_N, weights_N)
+        return {"loss": linear_cross_entropy(*arguments, compiled=model.compiled)}

@@ -75,9 +75,9 @@ def several_turns(draw: Draw, lang: str) -> Sample:
 
 # How often each kind of conversation comes. Arithmetic and rows of items need the most practice.
 KINDS: dict[Callable[..., Sample], float] = {
-    arithmetic.sample: 22,
+    arithmetic.sample: 20,
     arithmetic.reasoned: 3,
-    strings.sample: 18,
+    strings.sample: 20,
     strings.reasoned: 2,
     facts.sample: 12,
     translation.sample: 8,
@@ -85,7 +85,7 @@ KINDS: dict[Callable[..., Sample], float] = {
     tools.sample: 6,
     tools.unneeded: 1,
     identity.sample: 3,
-    stopping.sample: 17,
+    stopping.sample: 15,
     several_turns: 6,
     smalltalk.sample: 2,
     told_story: 2,
