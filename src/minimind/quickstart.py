@@ -56,6 +56,9 @@ SMOKE = Size(
 )
 
 
+LONGEST_ANSWER = 64  # tokens; right ones have up to 36, and a base model, which never stops, need not be heard out
+
+
 @dataclass(frozen=True)
 class Stopped(Exception):
     """A training was interrupted and saved."""
@@ -109,7 +112,7 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
     device = pick_device()
     model, tokenizer = load_model(run / "model", device=device), Tokenizer.load(run / "model")
     engine = Engine(model, max_batch=128)
-    report = evaluate(engine, tokenizer, questions(seed, per_skill))
+    report = evaluate(engine, tokenizer, questions(seed, per_skill), LONGEST_ANSWER)
     state = json.loads((run / "state.json").read_text(encoding="utf-8"))
     result = {
         "stage": stage,

@@ -1,6 +1,6 @@
-"""Rotary positions turn channels in pairs: (i, i + C/2) here and in Hugging Face, elsewhere neighbours (2i, 2i + 1).
+"""Which channels rotary positions turn together: (i, i + C/2) as in Hugging Face, or neighbours (2i, 2i + 1).
 
-One becomes the other by the order of the rows of the query and key matrices, within each head. Letters: H heads,
+One way becomes the other by the order of the rows of the query and key matrices, within each head. Letters: H heads,
 C channels of a head, D model width.
 """
 
