@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--tokens", type=int, default=16384, help="tokens of a step")
-    parser.add_argument("--micro", type=int, default=16384, help="tokens at once")
+    parser.add_argument("--micro", type=int, default=4096, help="tokens at once")
     parser.add_argument("--row-length", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--plain", action="store_true", help="without torch.compile")

@@ -1,7 +1,7 @@
 """Which channels rotary positions turn together: (i, i + C/2) as in Hugging Face, or neighbours (2i, 2i + 1).
 
-One way becomes the other by the order of the rows of the query and key matrices, within each head. Letters: H heads,
-C channels of a head, D model width.
+One way becomes the other by the order of the rows of the query and key matrices, within each head. Letters:
+H heads, C channels of a head, D model width.
 """
 
 from __future__ import annotations
