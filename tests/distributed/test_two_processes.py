@@ -1,7 +1,9 @@
 """Two processes, each with its half of every step's rows, train like one."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,9 +21,12 @@ CHANGES = {"optimizer__learning_rate": 0.005, "budget__steps": 6, "evaluation__e
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    """One below 32768, where the system begins to give ports away by itself: no server of another test gets it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return str(port)
 
 
 def start_two(argv, tmp_path):
