@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from minimind.data.assemble import num_targets, trained_positions
+from minimind.data.assemble import num_targets
 from minimind.data.batch import Batch
-from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.losses.next_token import next_token_nats
 from minimind.model import Transformer
 
 
@@ -55,9 +55,6 @@ def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) 
         batch = batch.to(device)
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
         with torch.no_grad():
-            trained_N = trained_positions(batch)
-            hidden_ND, targets_N = hidden_BTD.flatten(0, 1)[trained_N], batch.targets.flatten()[trained_N]
-            arguments = (hidden_ND, model.output_weight, targets_N)
-            nats += linear_cross_entropy(*arguments, compiled=model.compiled)
+            nats += next_token_nats(model, hidden_BTD, batch)
     total.nats = float(nats)
     return total

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 
-from minimind.data.assemble import num_targets, trained_positions
+from minimind.data.assemble import num_targets
 from minimind.data.batch import Batch
-from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.losses.next_token import next_token_nats
 from minimind.model import Transformer
 from minimind.model.moe import Routing
 
@@ -42,8 +42,4 @@ class NextToken:
         self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
     ) -> dict[str, torch.Tensor]:
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents, routings=routings)
-        trained_N = trained_positions(batch)  # of a conversation about a third: the rest needs no logits
-        hidden_ND, targets_N = hidden_BTD.flatten(0, 1)[trained_N], batch.targets.flatten()[trained_N]
-        weights_N = None if batch.weights is None else batch.weights.flatten()[trained_N]
-        arguments = (hidden_ND, model.output_weight, targets_N, weights_N)
-        return {"loss": linear_cross_entropy(*arguments, compiled=model.compiled)}
+        return {"loss": next_token_nats(model, hidden_BTD, batch)}
