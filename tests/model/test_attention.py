@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from minimind.model import attention
-from minimind.model.attention import DENSE_MAX_LENGTH, Mask, attend, dense, document_mask
+from minimind.model.attention import attend, dense, document_mask, make_mask
 
 
 def inputs(dtype: torch.dtype, T: int = 24, S: int = 24) -> list[torch.Tensor]:
@@ -46,14 +47,32 @@ def test_document_mask() -> None:
     assert document_mask(documents)[0, 0].int().tolist() == wanted
 
 
-@pytest.mark.parametrize(("length", "grad", "is_dense"), [(24, True, True), (24, False, False), (0, True, False)])
-def test_the_kernel_is_the_faster_one(
-    monkeypatch: pytest.MonkeyPatch, length: int, grad: bool, is_dense: bool
-) -> None:
-    length = length or DENSE_MAX_LENGTH + 1
-    called = []
-    monkeypatch.setattr(attention, "dense", lambda q, *_: called.append(True) or q)
-    mask = Mask(document_mask(torch.zeros(2, length, dtype=torch.int64)))
-    with torch.set_grad_enabled(grad):
-        attend(*inputs(torch.float32, length, length), mask)
-    assert bool(called) is is_dense
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3), st.integers(0, 4))
+@settings(deadline=None, max_examples=25)
+def test_documents_equal_a_dense_mask(rows: list[list[int]], padding: int) -> None:
+    """Output and gradients, whatever documents stand side by side in the rows."""
+    length = max(sum(row) for row in rows) + padding
+    documents = torch.full((len(rows), length), -1)
+    for row, sizes in enumerate(rows):
+        numbers = torch.arange(len(sizes)) + 10 * row
+        documents[row, : sum(sizes)] = numbers.repeat_interleave(torch.tensor(sizes))
+    generator = torch.Generator().manual_seed(length)
+    shapes = [(len(rows), length, heads, 8) for heads in (6, 2, 2, 6)]
+    *tensors, gradient = [
+        torch.randn(shape, generator=generator, dtype=torch.float64).transpose(1, 2) for shape in shapes
+    ]
+    query, key, value = (tensor.requires_grad_() for tensor in tensors)
+    found = attend(query, key, value, make_mask(documents, compiled=False))
+    wanted = dense(query, key, value, document_mask(documents))
+    assert (found - wanted).abs().max() <= 1e-12
+    for ours, reference in zip(*(torch.autograd.grad(mixed, tensors, gradient) for mixed in (found, wanted))):
+        assert (ours - reference).abs().max() <= 1e-12
+
+
+def test_document_attention_is_one_operator_to_a_compiler() -> None:
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1]])
+    query, key, value = (torch.randn(1, 8, heads, 8).transpose(1, 2).requires_grad_() for heads in (4, 2, 2))
+    torch.library.opcheck(torch.ops.minimind.document_attention.default, (query, key, value, documents))
+    compiled = torch.compile(attend, dynamic=False, fullgraph=True)
+    mask = make_mask(documents, compiled=True)
+    assert torch.equal(compiled(query, key, value, mask), attend(query, key, value, mask))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minimind.optim.muon import Muon, orthogonalise
+from minimind.optim.muon import ITERATIONS, Muon, orthogonalise
 
 SHAPES = [(16, 16), (16, 48), (48, 16), (1, 8), (8, 1)]
 
@@ -74,6 +74,41 @@ def test_steps_equal_the_obvious_loop():
     for parameter, (weight, momentum) in zip(params, wanted):
         assert torch.allclose(parameter, weight, rtol=0, atol=1e-9)
         assert torch.allclose(muon.state[parameter]["momentum"], momentum, rtol=0, atol=1e-9)
+
+
+def test_polar_express_brings_singular_values_nearer_to_one():
+    """From 0.001 of the norm on, where the usual iteration still leaves them at a half."""
+    draw = torch.Generator().manual_seed(2)
+    u, v = (torch.linalg.qr(torch.randn(16, 16, generator=draw, dtype=torch.float64))[0] for _ in range(2))
+    spectrum = torch.logspace(0, -2.7, 16, dtype=torch.float64)
+    matrix = (u * spectrum) @ v.T / spectrum.norm()
+    values = [
+        torch.linalg.svdvals(orthogonalise(matrix[None], torch.float64, coefficients)[0])
+        for coefficients in ITERATIONS.values()
+    ]
+    usual, polar = ((found - 1).abs().max() for found in values)
+    assert polar < 0.16
+    assert usual > 2 * polar
+
+
+def test_normalised_rows_and_cautious_decay_equal_the_obvious_loop():
+    params = parameters()
+    plain = [(p.detach().clone(), torch.zeros_like(p), torch.zeros(len(p), 1).double()) for p in params]
+    options = {"row_decay": 0.9, "cautious_decay": True}
+    muon = Muon(params, lr=0.03, momentum=0.9, weight_decay=0.5, dtype=torch.float64, **options)
+    for step in range(4):
+        give_gradients(params, step)
+        muon.step()
+        for index, (parameter, (weight, momentum, squares)) in enumerate(zip(params, plain)):
+            moved, momentum = obvious_step(weight, parameter.grad, momentum, 1.0, 0.9, 0.0)
+            update = weight - moved
+            squares = 0.9 * squares + 0.1 * (update**2).mean(1, keepdim=True)
+            normalised = update / squares.sqrt()
+            update = normalised * update.norm() / normalised.norm()
+            decayed = torch.where(update * weight > 0, weight * (1 - 0.03 * 0.5), weight)
+            plain[index] = (decayed - 0.03 * update, momentum, squares)
+    for parameter, (weight, _, _) in zip(params, plain):
+        assert torch.allclose(parameter, weight, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 5), (3, 5, 8), (3, 6, 6)])

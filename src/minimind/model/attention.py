@@ -1,7 +1,7 @@
 """The one seam over attention kernels.
 
 `attend` is what the model calls; everything about masks and kernels is decided here. `dense` is the
-reference: plain matrix products and a softmax. On a CPU it is also the fastest for short rows once compiled.
+reference: plain matrix products and a softmax.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-# Up to this row length plain matrix products beat scaled_dot_product_attention's backward on a CPU; without
-# gradients they never do (dense takes 2 to 3 times as long at 128 to 200 positions).
-DENSE_MAX_LENGTH = 512
+from minimind.model.document_attention import document_attention
 
 
 @dataclass
 class Mask:
-    """Who sees whom: a dense mask, flex_attention's block mask of the same, or neither.
+    """Who sees whom: a dense mask, or what says the same to a faster kernel, or nothing.
 
-    allowed_BTS  (B, 1, T, S) bool, True = position t may look at s
-    blocks       torch.nn.attention.flex_attention.BlockMask, on CUDA
+    allowed_BTS   (B, 1, T, S) bool, True = position t may look at s
+    documents_BT  the documents themselves, on a CPU
+    blocks        torch.nn.attention.flex_attention.BlockMask, on CUDA
 
-    With neither, every position sees itself and all before it, and no mask takes memory.
+    With none, every position sees itself and all before it, and no mask takes memory.
     """
 
     allowed_BTS: torch.Tensor | None = None
+    documents_BT: torch.Tensor | None = None
     blocks: Any = None
 
 
@@ -48,6 +48,8 @@ def make_mask(documents_BT: torch.Tensor, compiled: bool) -> Mask:
     flex_attention skips what other documents hide, but only compiled code on CUDA gains by it (run plainly it
     holds all scores), and its backward adds in no fixed order.
     """
+    if documents_BT.device.type == "cpu":
+        return Mask(documents_BT=documents_BT)
     if compiled and documents_BT.is_cuda and not torch.are_deterministic_algorithms_enabled():
         from torch.nn.attention.flex_attention import create_block_mask
 
@@ -66,11 +68,10 @@ def attend(query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.T
         from torch.nn.attention.flex_attention import flex_attention
 
         return flex_attention(query_BHTC, key_BKSC, value_BKSC, block_mask=mask.blocks, enable_gqa=True)
+    if mask.documents_BT is not None:
+        return document_attention(query_BHTC, key_BKSC, value_BKSC, mask.documents_BT)
     if mask.allowed_BTS is None:
         return F.scaled_dot_product_attention(query_BHTC, key_BKSC, value_BKSC, is_causal=True, enable_gqa=True)
-    short = query_BHTC.shape[2] <= DENSE_MAX_LENGTH
-    if query_BHTC.device.type == "cpu" and short and torch.is_grad_enabled():
-        return dense(query_BHTC, key_BKSC, value_BKSC, mask.allowed_BTS)
     return F.scaled_dot_product_attention(
         query_BHTC, key_BKSC, value_BKSC, attn_mask=mask.allowed_BTS, enable_gqa=True
     )
@@ -87,4 +88,4 @@ def dense(
     wide = torch.promote_types(scores.dtype, torch.float32)  # a softmax in half precision loses the small weights
     scores = scores.to(wide).masked_fill(~allowed_BTS[:, :, None], float("-inf"))
     weights = scores.softmax(-1).to(value_BKSC.dtype).view(B, K, (H // K) * T, S)
-    return (weights @ value_BKSC).view(B, H, T, C)
+    return (weights @ value_BKSC).view(B, H, T, -1)

@@ -42,7 +42,14 @@ def build_optimizers(
     betas = (options.beta1, options.beta2)
     optimizers: list[torch.optim.Optimizer]
     if options.name == "muon":
-        muon = Muon(groups([(matrices, rate, decay)]), momentum=options.momentum, dtype=matmul_dtype)
+        muon = Muon(
+            groups([(matrices, rate, decay)]),
+            momentum=options.momentum,
+            dtype=matmul_dtype,
+            iteration=options.iteration,
+            row_decay=options.row_decay,
+            cautious_decay=options.cautious_decay,
+        )
         rest = groups([(outer, embedding_rate, 0.0), (norms, embedding_rate, 0.0)])
         optimizers = [muon, torch.optim.AdamW(rest, betas=betas, fused=True)]
     else:

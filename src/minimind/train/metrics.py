@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from minimind import system
 from minimind.data.cache import write_atomically
 from minimind.model import ModelConfig
 from minimind.model.count import active_parameters
-from minimind.system import peak_memory
 
 EMULATED = 5e9  # operations per second: a processor with instructions for a type does more
 
@@ -36,14 +36,14 @@ def flops_per_token(config: ModelConfig, row_length: int) -> float:
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product here and now: what MFU is a share of."""
     if device.type == "cuda":
-        return _rate_at(8192, device, dtype)
-    small = _rate_at(256, device, dtype)
+        return product_rate(8192, 8192, 8192, device, dtype)
+    small = product_rate(256, 256, 256, device, dtype)
     # Where a type is emulated, a large product would take seconds, and is no faster per operation.
-    return small if small < EMULATED else _rate_at(1024, device, dtype)
+    return small if small < EMULATED else product_rate(1024, 1024, 1024, device, dtype)
 
 
-def fastest_dtype(dtypes: Sequence[torch.dtype]) -> torch.dtype:
-    """The type in which this CPU multiplies matrices fastest.
+def rates_on_one_thread(dtypes: Sequence[torch.dtype]) -> list[float]:
+    """Floating-point operations per second of a matrix product in each type on this CPU.
 
     On one thread and in turn, so that other work on the machine does not decide: threads that wait for one another
     are slowed down by any amount.
@@ -51,22 +51,23 @@ def fastest_dtype(dtypes: Sequence[torch.dtype]) -> torch.dtype:
     threads, device = torch.get_num_threads(), torch.device("cpu")
     torch.set_num_threads(1)
     try:
-        rounds = [[_rate_at(256, device, dtype) for dtype in dtypes] for _ in range(4)]
+        rounds = [[product_rate(256, 256, 256, device, dtype) for dtype in dtypes] for _ in range(4)]
     finally:
         torch.set_num_threads(threads)
-    best = [max(rates) for rates in zip(*rounds)]
-    return dtypes[best.index(max(best))]
+    return [max(rates) for rates in zip(*rounds)]
 
 
-def _rate_at(size: int, device: torch.device, dtype: torch.dtype) -> float:
-    a = torch.randn(size, size, device=device).to(dtype)
+def product_rate(rows: int, inner: int, columns: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a product (rows, inner) @ (inner, columns)."""
+    a = torch.randn(rows, inner, device=device).to(dtype)
+    b = torch.randn(inner, columns, device=device).to(dtype)
     best = 0.0
     for _ in range(4):  # the first is a warm-up; noise only ever slows down
         synchronise(device)
         start = time.perf_counter()
-        a @ a
+        a @ b
         synchronise(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+        best = max(best, 2 * rows * inner * columns / (time.perf_counter() - start))
     return best
 
 
@@ -81,7 +82,15 @@ def peak_memory_gb(device: torch.device) -> float:
     """Largest memory so far in 10⁹ bytes: of the device, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return peak_memory() / 1e9
+    return system.peak_memory() / 1e9
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_gb` begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        system.forget_peak_memory()
 
 
 @dataclass

@@ -44,6 +44,12 @@ class OptimizerOptions:
     """decoupled, on matrices only"""
     momentum: float = 0.95
     """of muon and sgd"""
+    iteration: Literal["newton_schulz", "polar_express"] = "newton_schulz"
+    """how muon brings singular values to 1; polar_express comes nearer in as many products"""
+    row_decay: float = 0.0
+    """above 0 (0.95): muon divides each row of its update by the row's running size (NorMuon)"""
+    cautious_decay: bool = False
+    """muon's weight_decay acts only on weights that the update draws towards zero as well"""
     beta1: float = 0.9
     """adamw's decay of the mean gradient"""
     beta2: float = 0.95
@@ -195,6 +201,7 @@ class Recipe:
             "schedule.final": (self.schedule.final, 0, 1),
             "evaluation.holdout": (self.evaluation.holdout, 0, 0.5),
             "optimizer.learning_rate": (self.optimizer.learning_rate, 0, 10),
+            "optimizer.row_decay": (self.optimizer.row_decay, 0, 1),
             "router.weight": (self.router.weight, 0, 10),
             "router.z_weight": (self.router.z_weight, 0, 10),
             "router.bias_rate": (self.router.bias_rate, 0, 1),

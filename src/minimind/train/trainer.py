@@ -97,8 +97,7 @@ class Trainer:
     def fit(self) -> Outcome:
         """Train to the end of the budget, or to a signal; a checkpoint is written either way."""
         resumed = self._resume()
-        self._compile(resumed)
-        self.strategy.prepare(self.model, self.objective, self.routers)
+        self.prepare(resumed)
         self.progress.total_steps = self._total_steps(resumed)
         if resumed:
             self._say_if_finished()
@@ -131,7 +130,7 @@ class Trainer:
         last = progress.total_steps + skipped
         with Prefetcher(self.loader, first, last, self.strategy.rank, self.strategy.world) as batches:
             for _, batch in batches:
-                self._step(batch)
+                self.step(batch)
                 self.window.data_seconds = batches.wait_seconds
                 evaluate = progress.step % evaluate_every == 0 or progress.step == progress.total_steps
                 save, stop = self._agree(self._save_is_due(), interrupt.signal is not None)
@@ -148,10 +147,10 @@ class Trainer:
                     return True
         return True
 
-    def _step(self, batch: Batch) -> None:
+    def step(self, batch: Batch) -> None:
         """One optimizer step on this process's rows, in micro-batches."""
         start = time.perf_counter()
-        losses = self._gradients(batch)
+        losses = self.gradients(batch)
         schedule, progress = self.recipe.schedule, self.progress
         rate = factor(
             schedule.kind,
@@ -171,7 +170,7 @@ class Trainer:
         self.window.tokens += int((batch.documents != PADDING).sum())
         self.window.seconds += time.perf_counter() - start
 
-    def _gradients(self, batch: Batch) -> torch.Tensor:
+    def gradients(self, batch: Batch) -> torch.Tensor:
         """Accumulate the step's gradient; returns the terms of its loss, summed over micro-batches and processes.
 
         Every term is divided by its units in the whole step, known before the first forward pass. When
@@ -196,7 +195,7 @@ class Trainer:
                 optimizer.zero_grad(set_to_none=True)
         else:
             return self.strategy.total(losses)
-        return self._gradients(batch)
+        return self.gradients(batch)
 
     def _units(self, batch: Batch) -> dict[str, float]:
         """Units of every term: the objective's, and those of the routers where the model has some."""
@@ -391,6 +390,11 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------- before the loop
 
+    def prepare(self, resumed: bool = False) -> None:
+        """Make steps possible: compile where it pays, and hand the model to the strategy."""
+        self._compile(resumed)
+        self.strategy.prepare(self.model, self.objective, self.routers)
+
     def forecast(self) -> tuple[int, float]:
         """Steps of the run and seconds of each, as timed here and now; nothing is changed."""
         self.strategy.prepare(self.model, self.objective, self.routers)
@@ -417,7 +421,7 @@ class Trainer:
         times = []
         for _ in range(3):  # the first one compiles
             start = time.perf_counter()
-            self._gradients(batch)
+            self.gradients(batch)
             synchronise(self.device)
             times.append(time.perf_counter() - start)
         for optimizer in self.update.optimizers:

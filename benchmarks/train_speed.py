@@ -1,0 +1,159 @@
+"""Real tokens a second of our trainer and of the plain recipe (benchmarks/plain.py), side by side.
+
+    python -m benchmarks.train_speed --tokenizer tokenizer --texts zh.jsonl.zst en.jsonl.zst --chats chats.jsonl.zst
+    python -m benchmarks.train_speed … --presets minimind2-small minimind-3 --device cuda --rounds 20
+
+Padding does not count as read. The plain recipe cuts and pads texts to 340 positions and conversations to 768. The
+two take turns, a step of ours and a micro-batch of theirs, so that what else happens on the machine falls on both;
+their update is timed apart and shared among the 8 micro-batches of a step. A micro-batch takes as long whatever it
+holds, so theirs is counted with the tokens that its rows hold on average. Ratios are those of medians, with the
+quartiles of the rounds' own ratios.
+
+The share is that of the rate of a large matrix product, measured in every round: 6 operations a parameter and those
+of causal attention for every position of our rows, in the time of forward and backward. Memory is the peak of a
+process of its own for each, at as many positions at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.plain import Plain, PlainRecipe
+from benchmarks.results import command, machine, table, write_page
+
+from minimind.model import save_model
+from minimind.stages.launch import load_data, make_trainer
+from minimind.stages.resolve import resolve
+from minimind.tokenizer import Tokenizer
+from minimind.train.console import TrainingConsole
+from minimind.train.metrics import flops_per_token, matmul_rate, peak_memory_gb, synchronise
+from minimind.train.parallel import Strategy, pick_device
+from minimind.train.trainer import Trainer
+
+TASKS = {"pretrain": PlainRecipe(length=340, rows=32), "sft": PlainRecipe(length=768, rows=16)}
+
+
+def our_trainer(task: str, preset: str, options: argparse.Namespace, directory: Path) -> tuple[Trainer, np.ndarray]:
+    """The trainer that `minimind train` makes, its budget far away, and the documents it trains on."""
+    batch = f"--batch.tokens_per_step={options.step} --batch.micro_batch_tokens={options.micro}".split()
+    flags = [*batch, f"--batch.row_length={options.row_length}", f"--device={options.device}", *options.ours]
+    given: dict[str, Any] = {"data": options.texts if task == "pretrain" else options.chats}
+    if task == "sft":
+        given["start"] = str(directory / preset)
+    else:
+        flags.append(f"--preset={preset}")
+        given["tokenizer"] = options.tokenizer
+    recipe = resolve(task, [*flags, "--budget.tokens=1e10"], [], given)
+    tokenizer = Tokenizer.load(recipe.tokenizer)
+    strategy, console = Strategy(pick_device(recipe.device)), TrainingConsole(quiet=True)
+    loaded = load_data(recipe, tokenizer)
+    trainer = make_trainer(recipe, directory, tokenizer, loaded, strategy, console)
+    trainer.prepare()
+    trainer.progress.total_steps = 10**6
+    if task == "pretrain":
+        save_model(trainer.model, directory / preset, tokenizer)  # for sft to start from
+    return trainer, loaded[1]
+
+
+def plain_training(task: str, trainer: Trainer, documents: np.ndarray) -> Plain:
+    """The plain recipe on the same documents, from a model of the same shape."""
+    return Plain(TASKS[task], trainer.model.config, trainer.data, documents, 10**6, 0, trainer.device)
+
+
+def seconds(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    synchronise(device)
+    start = time.perf_counter()
+    result = function(*arguments)
+    synchronise(device)
+    return time.perf_counter() - start, result
+
+
+def compare(task: str, preset: str, options: argparse.Namespace, directory: Path) -> list[str]:
+    """One row of the table."""
+    trainer, documents = our_trainer(task, preset, options, directory)
+    plain = plain_training(task, trainer, documents)
+    device, config, row_length = trainer.device, trainer.model.config, options.row_length
+    rounds = []
+    for number in range(options.rounds + 1):
+        batch = trainer.loader.step(number)
+        forward, losses = seconds(device, trainer.gradients, batch)
+        update, _ = seconds(device, trainer.update.step, 1.0, losses.sum())
+        theirs, _ = seconds(device, plain.micro_batch)
+        their_update, _ = seconds(device, plain.update)
+        peak = matmul_rate(device, trainer.model.compute_dtype)
+        if number:  # the first compiles and lays out memory
+            ours = int((batch.documents >= 0).sum()) / (forward + update)
+            plainly = plain.tokens_per_micro_batch / (theirs + their_update / plain.recipe.accumulation)
+            share = batch.tokens.numel() * flops_per_token(config, row_length) / forward / peak
+            rounds.append((ours, plainly, share, update / (forward + update), peak))
+    ours, plainly, share, update, peak = (statistics.median(column) for column in zip(*rounds))
+    low, _, high = statistics.quantiles([one[0] / one[1] for one in rounds], n=4)
+    memory = [peak_of(who, task, preset, options, directory) for who in ("ours", "plain")]
+    return [
+        f"{preset}, {task}",
+        f"{plainly:,.0f}",
+        f"{ours:,.0f}",
+        f"{ours / plainly:.2f} ({low:.2f} to {high:.2f})",
+        f"{share:.0%} of {peak / 1e9:,.0f} GFLOP/s",
+        f"{update:.0%}",
+        f"{memory[0]:.1f} / {memory[1]:.1f} GB",
+    ]
+
+
+def peak_of(who: str, *arguments: Any) -> float:
+    """Peak memory in GB of one step, in a new process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (who, *arguments))
+
+
+def _peak(who: str, task: str, preset: str, options: argparse.Namespace, directory: Path) -> float:
+    torch.set_num_threads(options.threads)
+    trainer, documents = our_trainer(task, preset, options, directory)
+    if who == "ours":
+        trainer.gradients(trainer.loader.step(0))
+    else:
+        recipe = TASKS[task]
+        plain = plain_training(task, trainer, documents)
+        plain.recipe = PlainRecipe(recipe.length, max(1, options.micro // recipe.length))
+        plain.micro_batch()
+    return peak_memory_gb(trainer.device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--texts", nargs="+", required=True, help="files to pretrain on")
+    parser.add_argument("--chats", nargs="+", required=True, help="files to fine-tune on")
+    parser.add_argument("--presets", nargs="+", default=["nano", "minimind2-small"])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--step", type=int, default=16384, help="positions of one of our steps")
+    parser.add_argument("--micro", type=int, default=8192, help="positions of ours at once")
+    parser.add_argument("--row-length", type=int, default=512)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--ours", nargs="+", default=[], metavar="--FIELD=VALUE", help="more settings of ours")
+    parser.add_argument("--out", type=Path, help="page to write; printed by default")
+    options = parser.parse_args()
+    options.threads = torch.get_num_threads()
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        for preset in options.presets:
+            for task in options.tasks:
+                rows.append(compare(task, preset, options, Path(directory)))
+                print(" | ".join(rows[-1]), flush=True)
+    header = ["", "plain, tokens/s", "ours, tokens/s", "ratio", "share of matmul", "update", "memory, ours / plain"]
+    about = f"{machine(pick_device(options.device))}\nMade by `{command()}`."
+    write_page(options.out, "Real tokens a second", about, table(header, rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Causal attention inside each document of packed rows, on a CPU: one call of PyTorch's flash kernel a document.
+
+A mask over whole rows makes the kernel compute what the mask then hides: half of the scores by causality, and all
+between documents. Called for each document it computes neither, keeps no scores for the backward pass, and reads
+grouped keys as they are. Shapes are those of `attention.attend`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+Piece = tuple[slice, slice, slice]  # a document's place in (B, heads, T, C)
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def document_attention(
+    query_BHTC: torch.Tensor, key_BKTC: torch.Tensor, value_BKTC: torch.Tensor, documents_BT: torch.Tensor
+) -> torch.Tensor:
+    """softmax(q·k / √C) · v over the positions of the same document up to one's own; (B, H, T, C).
+
+    documents_BT  equal numbers side by side are one document; a run of padding is one as well
+    """
+    return _attend(query_BHTC, key_BKTC, value_BKTC, documents_BT)[0]
+
+
+# Custom operators, so that torch.compile takes the loops for one step and does not unroll them.
+@torch.library.custom_op("minimind::document_attention", mutates_args=(), device_types="cpu")
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The attention, and the logarithm of each softmax's denominator (B, H, T), which the backward pass needs."""
+    mixed, normaliser = _empty(query, key, value, documents)
+    for piece in _pieces(documents):
+        mixed[piece], normaliser[piece] = _forward(query[piece], key[piece], value[piece], 0.0, True)
+    return mixed, normaliser
+
+
+@_attend.register_fake
+def _empty(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    B, H, T, _ = query.shape
+    mixed = query.new_empty(B, T, H, value.shape[-1]).transpose(1, 2)  # laid out for the output projection
+    return mixed, query.new_empty((B, H, T), dtype=torch.promote_types(query.dtype, torch.float32))
+
+
+@torch.library.custom_op("minimind::document_attention_backward", mutates_args=(), device_types="cpu")
+def _attend_backward(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    documents: torch.Tensor,
+    mixed: torch.Tensor,
+    normaliser: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    gradients = _empty_like_inputs(gradient, query, key, value, documents, mixed, normaliser)
+    for piece in _pieces(documents):
+        inputs = [tensor[piece] for tensor in (gradient, query, key, value, mixed, normaliser)]
+        for whole, part in zip(gradients, _backward(*inputs, 0.0, True)):
+            whole[piece] = part
+    return gradients
+
+
+@_attend_backward.register_fake
+def _empty_like_inputs(
+    gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _save(ctx: Any, inputs: tuple[torch.Tensor, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _differentiate(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    return (*_attend_backward(gradient, *ctx.saved_tensors), None)
+
+
+_attend.register_autograd(_differentiate, setup_context=_save)
+
+
+def _pieces(documents_BT: torch.Tensor) -> list[Piece]:
+    """Where each document lies."""
+    rows, length = documents_BT.shape
+    begins = documents_BT != documents_BT.roll(1, dims=1)
+    begins[:, 0] = True
+    starts = begins.flatten().nonzero()[:, 0].tolist()
+    every = slice(None)
+    return [
+        (slice(start // length, start // length + 1), every, slice(start % length, (stop - 1) % length + 1))
+        for start, stop in zip(starts, [*starts[1:], rows * length])
+    ]
