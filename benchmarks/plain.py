@@ -1,10 +1,10 @@
 """The plain recipe: how tutorials and the public MiniMind train, as a yardstick for ours.
 
 One sample a row, cut at a fixed length and padded to it; AdamW with one rate and weight decay on every parameter;
-half a cosine from the full rate to a tenth of it, no warm-up; 8 micro-batches a step, each divided by its own tokens;
-eager; fp32 on a CPU, bf16 autocast on CUDA; all logits at once. The model is ours without what makes it fast: causal
-scaled_dot_product_attention, for behind the one document of a row there is only padding. Weights begin as in GPT-2
-(normal, 0.02). Samples are tokenized beforehand, which the usual script does while it trains.
+half a cosine from the full rate to a tenth of it, no warm-up; 8 micro-batches a step, each divided by its own
+tokens; eager; fp32 on a CPU, bf16 autocast on CUDA; all logits at once. The model is ours without what makes it
+fast: causal scaled_dot_product_attention, for behind the one document of a row there is only padding. Weights begin
+as in GPT-2 (normal, 0.02). Samples are tokenized beforehand, which the usual script does while it trains.
 """
 
 from __future__ import annotations

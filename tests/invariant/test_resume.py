@@ -132,7 +132,7 @@ def assert_stopped_and_continued(run, said, command, whole):
 def test_a_second_ctrl_c_stops_at_once(pretrain, tmp_path, monkeypatch, uninterrupted):
     from minimind.train.trainer import Trainer
 
-    run, original = tmp_path / "run", Trainer._step
+    run, original = tmp_path / "run", Trainer.step
 
     def twice(self, batch):
         original(self, batch)
@@ -142,7 +142,7 @@ def test_a_second_ctrl_c_stops_at_once(pretrain, tmp_path, monkeypatch, uninterr
             time.sleep(1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", twice)
+        patch.setattr(Trainer, "step", twice)
         assert main(pretrain(run, budget__steps=STEPS)) == 130
     assert last_checkpoint(run).name == "step-0000004"
     assert json.loads((run / "state.json").read_text())["status"] == "interrupted"

@@ -81,14 +81,14 @@ def test_a_bad_step_is_skipped_and_its_documents_are_named(poison, pretrain, cor
 def test_bad_steps_in_a_row_lead_back_to_the_checkpoint_and_past_the_data(poison, pretrain, tmp_path, capsys):
     loader = poison([6, 7, 8, 9, 10])
     run, seen = tmp_path / "run", []
-    original = Trainer._step
+    original = Trainer.step
 
     def watched(self, batch):
         seen.append((self.progress.step, pieces_of(batch)))
         original(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_step", watched)
+        patch.setattr(Trainer, "step", watched)
         assert main(pretrain(run, budget__steps=14)) == 0
     said = capsys.readouterr().err
     assert "5 bad steps in a row: back to step 8, going on with the data after them" in said
@@ -106,7 +106,7 @@ def test_bad_steps_in_a_row_lead_back_to_the_checkpoint_and_past_the_data(poison
             original(self, batch)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "_step", stopping)
+            patch.setattr(Trainer, "step", stopping)
             assert main(pretrain(interrupted, budget__steps=14)) == 130
     assert main(pretrain(interrupted, budget__steps=14)) == 0
     files = [path / "model/model.safetensors" for path in (run, interrupted)]

@@ -129,13 +129,13 @@ def test_budgets_in_steps(pretrain, tmp_path, budget, steps):
 
 
 def test_an_epoch_reads_every_training_document_once_and_no_held_out_one(pretrain, tmp_path, monkeypatch):
-    seen, original = [], Trainer._step
+    seen, original = [], Trainer.step
 
     def watched(self, batch):
         seen.append(batch)
         original(self, batch)
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "step", watched)
     trainer = make_trainer(pretrain(tmp_path / "run", budget__steps=None, budget__epochs=1))
     trainer.fit()
     everything = set(range(len(trainer.data)))
@@ -152,7 +152,7 @@ def test_an_epoch_reads_every_training_document_once_and_no_held_out_one(pretrai
 def test_minutes_become_steps_once(pretrain, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Trainer, "_seconds_per_step", lambda self: 0.5)
     run, changes = tmp_path / "run", {"budget__steps": None, "budget__minutes": 0.1}
-    original = Trainer._step
+    original = Trainer.step
 
     def stopping(self, batch):
         if self.progress.step == 6:
@@ -160,7 +160,7 @@ def test_minutes_become_steps_once(pretrain, tmp_path, monkeypatch, capsys):
         original(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stopping)
+        patch.setattr(Trainer, "step", stopping)
         assert main(pretrain(run, **changes)) == 130
     assert "0:06 are enough for 11 steps" in capsys.readouterr().err
     monkeypatch.setattr(Trainer, "_seconds_per_step", lambda self: 0.01)

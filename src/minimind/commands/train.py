@@ -56,19 +56,20 @@ def run(argv: list[str]) -> int:
     from minimind.train.runs import default_directory
     from minimind.train.trainer import exit_code
 
+    out = options.out or default_directory() / options.stage
     given = {"data": options.data, "start": options.start}
     recipe = resolve(
         options.stage,
         flags,
         [recipe_file(name) for name in options.recipe],
         {name: value for name, value in given.items() if value},
+        out,
     )
     if options.dry_run:
         from minimind.commands.dry_run import show
 
         show(recipe)
         return 0
-    out = options.out or default_directory() / options.stage
     outcome = launch(recipe, out, TrainingConsole(options.quiet))
     if os.environ.get("RANK", "0") != "0":
         return exit_code(outcome)  # one process speaks for all

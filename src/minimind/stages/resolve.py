@@ -15,18 +15,22 @@ from minimind.model.io import model_directory
 from minimind.model.rope import stretch
 from minimind.presets import preset_fields
 from minimind.stages import STAGES
+from minimind.stages.derive import derive
 from minimind.tokenizer import Tokenizer
 from minimind.train.recipe import BatchOptions, BudgetOptions, Recipe
 
 SCALING = "model.rope_scaling."
 
 
-def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, Any]) -> Recipe:
-    """The complete recipe: stage defaults < preset < recipe files < flags < `given`.
+def resolve(
+    stage: str, flags: list[str], files: list[Path], given: dict[str, Any], run: Path | None = None
+) -> Recipe:
+    """The complete recipe: stage defaults < derived settings < preset < recipe files < flags < `given`.
 
-    The model's shape comes from the start model where there is one; a vocabulary that nobody named is the
-    tokenizer's, and a trained length that nobody named is the length of the rows. UserError for what does not fit
-    together.
+    Settings are derived (see stages.derive) for a model from zero; a `run` to be continued keeps those it has, so
+    that a longer budget does not change them. The model's shape comes from the start model where there is one; a
+    vocabulary that nobody named is the tokenizer's, and a trained length that nobody named is the length of the
+    rows. UserError for what does not fit together.
     """
     module = STAGES[stage]
     flags = flags + other_budgets_off(flags)
@@ -50,6 +54,8 @@ def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, An
             shape["original_max_position_embeddings"] = _row_length(named)
     defaults = {**module.DEFAULTS, "model": shape}
     recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
+    if not recipe.start:
+        recipe = _with_derived(recipe, set(named), run)
     recorded, row_length = recipe.model.original_max_position_embeddings, recipe.batch.row_length
     if not recipe.start and recipe.model.rope_scaling is None and recorded not in (None, row_length):
         raise UserError(
@@ -64,6 +70,20 @@ def resolve(stage: str, flags: list[str], files: list[Path], given: dict[str, An
         raise UserError(
             f"the tokenizer {recipe.tokenizer} has {vocab_size} ids, more than model.vocab_size "
             f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
+        )
+    return recipe
+
+
+def _with_derived(recipe: Recipe, named: set[str], run: Path | None) -> Recipe:
+    """The recipe with what follows from model and budget in the place of what nobody named."""
+    derived = {key: value for key, value in derive(recipe).items() if key not in named}
+    if run is not None and (run / "recipe.yaml").exists():
+        begun = config.flatten(config.to_dict(config.load(Recipe, files=[run / "recipe.yaml"])))
+        derived = {key: begun[key] for key in derived}
+    for key, value in derived.items():
+        section, _, name = key.partition(".")
+        recipe = dataclasses.replace(
+            recipe, **{section: dataclasses.replace(getattr(recipe, section), **{name: value})}
         )
     return recipe
 

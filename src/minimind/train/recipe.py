@@ -19,7 +19,8 @@ class BatchOptions:
     row_length: int = 512
     """positions in a row; whole documents are packed side by side into rows, longer ones are split"""
     tokens_per_step: int = 32768
-    """positions of one optimizer step, over all micro-batches and processes; a multiple of row_length"""
+    """positions of one optimizer step, over all micro-batches and processes; a multiple of row_length. A model from
+    zero: by default it follows from the budget"""
     micro_batch_tokens: int = 8192
     """positions computed at once; halved by itself when memory runs out, which changes no result"""
     long_documents: Literal["split", "truncate"] = "split"
@@ -37,9 +38,10 @@ class OptimizerOptions:
     name: Literal["muon", "adamw", "sgd"] = "muon"
     """muon moves the matrices inside the blocks and leaves the rest to adamw"""
     learning_rate: float = 0.02
-    """peak rate; about 0.02 for muon, 0.002 for adamw"""
+    """peak rate; about 0.02 for muon, 0.002 for adamw. A model from zero: by default it follows from the width"""
     embedding_learning_rate: float | None = None
-    """peak rate of embedding, output layer and norms; default: learning_rate (0.3 of it under muon)"""
+    """peak rate of embedding, output layer and norms; default: learning_rate (0.3 of it under muon). A model from
+    zero under muon: by default it follows from the width"""
     weight_decay: float = 0.0
     """decoupled, on matrices only"""
     momentum: float = 0.95
@@ -173,6 +175,8 @@ class Recipe:
     """type of the computation; masters stay fp32. auto: bf16 where that is faster, fp16 on older GPUs"""
     compile: bool | None = None
     """compile the blocks with torch.compile; default: on CUDA, and on a CPU for runs long enough to gain"""
+    recompute: bool = False
+    """activation checkpointing: blocks are computed again in the backward pass; a third slower, much less memory"""
     deterministic: bool = False
     """on CUDA: bit-equal results at some cost in speed (a CPU is always deterministic)"""
     max_bad_steps: int = 5
@@ -234,6 +238,7 @@ MAY_CHANGE = (
     "checkpoint.",
     "log_every",
     "compile",
+    "recompute",
     "batch.micro_batch_tokens",
     "max_bad_steps",
 )

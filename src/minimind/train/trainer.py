@@ -75,6 +75,7 @@ class Trainer:
         dtype = pick_dtype(recipe.precision, self.device)
         self.model = model.to(self.device).train()
         self.model.compute_dtype = dtype
+        self.model.recompute = recipe.recompute
         batch = recipe.batch
         self.loader = Loader(data, train_documents, batch.row_length, batch.rows, recipe.seed, batch.long_documents)
         self.micro_rows = largest_divisor(

@@ -1,0 +1,211 @@
+"""How long our trainer takes to the held-out bits per byte at which the plain recipe (benchmarks/plain.py) ends.
+
+    python -m benchmarks.time_to_loss --tokenizer tokenizer --texts zh.jsonl en.jsonl --work ttl --out page.md
+    python -m benchmarks.time_to_loss … --preset minimind-3 --device cuda --minutes 20 --seeds 0 1 2
+
+The plain recipe trains for --minutes as published, and with the best accumulation and learning rate of a small
+sweep, whose candidates get an eighth of the time. Ours trains to the end of several budgets, parts of that
+time; the answer is the shortest that ends at or below the plain recipe's last value. Both read the same
+documents and are measured on the same held-out ones, in rows of 340 positions.
+
+Time is steps × seconds of a step. The seconds are measured first, the two in turn, on an otherwise idle
+machine; the trainings themselves may then run beside other work. Where ours compiles, the time of compiling
+with an empty cache is added. What is done is kept in --work: the same command again goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.plain import Plain, PlainRecipe
+from benchmarks.results import command, machine, table, write_page
+from benchmarks.train_speed import seconds
+
+from minimind.data.loader import sequential_batches
+from minimind.eval.perplexity import measure
+from minimind.stages.launch import Loaded, load_data, make_trainer
+from minimind.stages.resolve import resolve
+from minimind.tokenizer import Tokenizer
+from minimind.train.console import TrainingConsole
+from minimind.train.parallel import Strategy, pick_device
+from minimind.train.recipe import Recipe
+from minimind.train.trainer import Trainer
+
+PUBLISHED = PlainRecipe()
+SWEEP = [
+    replace(PUBLISHED, accumulation=accumulation, learning_rate=rate)
+    for accumulation, rate in ((1, 1e-3), (1, 2e-3), (1, 4e-3), (2, 2e-3))
+]
+PARTS = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6)  # of the plain recipe's time, for ours
+HELD_OUT_TOKENS = 100_000
+
+
+def recipe_of(options: argparse.Namespace, steps: int, seed: int = 0) -> Recipe:
+    """Our settings for the preset, with a budget of so many steps."""
+    flags = [
+        f"--preset={options.preset}",
+        f"--device={options.device}",
+        f"--seed={seed}",
+        f"--budget.steps={steps}",
+    ]
+    flags += ["--batch.row_length=340", "--evaluation.holdout=0.005", f"--evaluation.every={max(1, steps)}"]
+    flags += ["--evaluation.samples=0", *options.ours]
+    return resolve("pretrain", flags, [], {"data": options.texts, "tokenizer": options.tokenizer})
+
+
+def trainer_of(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
+    tokenizer = Tokenizer.load(recipe.tokenizer)
+    loaded = load_data(recipe, tokenizer)
+    strategy, console = Strategy(pick_device(recipe.device)), TrainingConsole(quiet=True)
+    return make_trainer(recipe, directory, tokenizer, loaded, strategy, console), loaded
+
+
+def held_out_bits(trainer: Trainer, loaded: Loaded) -> float:
+    """Bits per byte on the first held-out documents, whatever model the trainer holds."""
+    data, _, held_out = loaded
+    documents = held_out[np.cumsum(data.lengths[held_out]) <= HELD_OUT_TOKENS]
+    return measure(trainer.model, sequential_batches(data, documents, 340, 8), trainer.device).bits_per_byte
+
+
+def step_seconds(options: argparse.Namespace) -> dict[str, float]:
+    """Of our steps, plain and compiled, of compiling, and of the plain recipe's micro-batch and update."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # nothing compiled before counts
+    torch.set_num_threads(options.threads)
+    ours, loaded = trainer_of(recipe_of(options, 10**6), Path("unused"))
+    ours.recipe = replace(ours.recipe, compile=False)
+    ours.prepare()
+    compiled, _ = trainer_of(replace(recipe_of(options, 10**6), compile=True), Path("unused"))
+    compiled.prepare()
+    plain = Plain(PUBLISHED, ours.model.config, loaded[0], loaded[1], 10**6, 0, ours.device)
+    times: dict[str, list[float]] = {"ours": [], "compiled": [], "micro_batch": [], "update": []}
+    for number in range(options.rounds + 1):
+        batch = ours.loader.step(number)
+        for name, trainer in (("ours", ours), ("compiled", compiled)):
+            times[name].append(seconds(ours.device, trainer.step, batch)[0])
+        times["micro_batch"].append(seconds(ours.device, plain.micro_batch)[0])
+        times["update"].append(seconds(ours.device, plain.update)[0])
+    first = times["compiled"][0]
+    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+    return {**medians, "compiling": first - medians["compiled"]}
+
+
+def train_plainly(options: argparse.Namespace, recipe: PlainRecipe, steps: int, seed: int) -> float:
+    """Held-out bits per byte at the end of a training by the plain recipe."""
+    torch.set_num_threads(options.threads)
+    trainer, loaded = trainer_of(recipe_of(options, 1, seed), Path("unused"))
+    plain = Plain(recipe, trainer.model.config, loaded[0], loaded[1], steps, seed, trainer.device)
+    for _ in range(steps):
+        plain.step()
+    trainer.model = plain.model
+    return held_out_bits(trainer, loaded)
+
+
+def train_ours(options: argparse.Namespace, steps: int, seed: int) -> float:
+    """Held-out bits per byte at the end of a training of ours."""
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as directory:
+        trainer, loaded = trainer_of(recipe_of(options, steps, seed), Path(directory))
+        trainer.fit()
+        return held_out_bits(trainer, loaded)
+
+
+class Kept:
+    """Results in a file, each computed once, in a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if name not in self.values:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                self.values[name] = pool.apply(function, arguments)
+            self.path.write_text(json.dumps(self.values, indent=1))
+            print(name, self.values[name], flush=True)
+        return self.values[name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--texts", nargs="+", required=True, help="files to train on")
+    parser.add_argument("--preset", default="nano")
+    parser.add_argument("--minutes", type=float, default=20, help="time of the plain recipe")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--rounds", type=int, default=7, help="of timing")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--ours", nargs="+", default=[], metavar="--FIELD=VALUE", help="more settings of ours")
+    parser.add_argument("--only-timing", action="store_true", help="stop after the part that needs an idle machine")
+    parser.add_argument("--work", type=Path, required=True, help="directory of results so far")
+    parser.add_argument("--out", type=Path, help="page to write; printed by default")
+    options = parser.parse_args()
+    options.threads = torch.get_num_threads()
+    options.work.mkdir(parents=True, exist_ok=True)
+    kept = Kept(options.work / "results.json")
+    clock = kept.get("seconds", step_seconds, options)
+    if options.only_timing:
+        return
+    budget = 60 * options.minutes
+
+    def plain_steps(recipe: PlainRecipe, part: float = 1.0) -> int:
+        return max(1, round(part * budget / (recipe.accumulation * clock["micro_batch"] + clock["update"])))
+
+    def our_steps(part: float) -> int:
+        """As many as fit; compiled where the trainer would."""
+        left, plainly = part * budget, part * budget / clock["ours"]
+        return max(1, round(max(plainly, (left - clock["compiling"]) / clock["compiled"])))
+
+    def last_values(recipe: PlainRecipe) -> list[float]:
+        steps = plain_steps(recipe)
+        name = f"plain, accumulation {recipe.accumulation}, rate {recipe.learning_rate}, {steps} steps, seed "
+        return [kept.get(f"{name}{seed}", train_plainly, options, recipe, steps, seed) for seed in options.seeds]
+
+    swept = {}
+    for recipe in SWEEP:
+        steps = plain_steps(recipe, 1 / 8)
+        name = f"sweep, accumulation {recipe.accumulation}, rate {recipe.learning_rate}, {steps} steps"
+        swept[recipe] = kept.get(name, train_plainly, options, recipe, steps, 0)
+    best = min(swept, key=lambda recipe: swept[recipe])
+    ours = {}
+    for part in PARTS:
+        steps = our_steps(part)
+        ours[part] = [
+            kept.get(f"ours, {steps} steps, seed {s}", train_ours, options, steps, s) for s in options.seeds
+        ]
+    rows = [[f"ours, 1/{1 / part:.0f} of the time", f"{our_steps(part):,}", bits(ours[part]), ""] for part in PARTS]
+    for label, recipe in (("as published", PUBLISHED), ("best of the sweep", best)):
+        target = last_values(recipe)
+        reached = [part for part in PARTS if statistics.mean(ours[part]) <= statistics.mean(target)]
+        answer = f"ours in 1/{1 / min(reached):.0f}" if reached else f"not within 1/{1 / max(PARTS):.0f}"
+        settings = f"accumulation {recipe.accumulation}, rate {recipe.learning_rate:g}"
+        rows.append([f"plain, {label} ({settings})", f"{plain_steps(recipe):,}", bits(target), answer])
+    sweep_rows = [[str(r.accumulation), f"{r.learning_rate:g}", f"{value:.4f}"] for r, value in swept.items()]
+    clock_text = ", ".join(f"{name} {value:.3f}" for name, value in clock.items())
+    write_page(
+        options.out,
+        f"Time to a loss: {options.preset}",
+        f"{machine(pick_device(options.device))}\nMade by `{command()}`.",
+        f"The plain recipe has {options.minutes:g} minutes. Seconds of a step: {clock_text}.",
+        table(["training", "steps", "held-out bits per byte (all seeds)", "reached"], rows),
+        "## The sweep of the plain recipe, in an eighth of the time",
+        table(["accumulation", "rate", "bits per byte"], sweep_rows),
+    )
+
+
+def bits(values: list[float]) -> str:
+    return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+if __name__ == "__main__":
+    main()
