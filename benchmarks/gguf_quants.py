@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.results import command, machine, table, write_page
 from tests.llama_cpp import LlamaCpp
 
 from minimind import config
@@ -32,7 +30,6 @@ from minimind.eval.perplexity import measure
 from minimind.interop.gguf import export_gguf
 from minimind.interop.gguf_read import read_gguf
 from minimind.model import Transformer, load_model
-from minimind.report import write_whole
 from minimind.stages.launch import load_data
 from minimind.tokenizer import Tokenizer
 from minimind.train.recipe import Recipe
@@ -80,18 +77,6 @@ def theirs(llama: LlamaCpp, vocab_size: int, place: Place) -> float:
     return float(llama.log_probabilities(place.before, vocab_size)[place.target]) / math.log(2)
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows])
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def compare(run: Path, sample: int, most: int) -> str:
     """A section of the page on one run."""
     batches = list(islice(held_out(run), most))
@@ -134,14 +119,8 @@ def main() -> None:
     torch.set_num_threads(1)
     began = time.perf_counter()
     sections = [compare(run, options.sample, options.batches) for run in options.runs]
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "gguf", "xllamacpp"))
-    command = f"python -m benchmarks.gguf_quants {' '.join(map(str, options.runs))} --out {options.out}"
-    head = (
-        f"# GGUF types\n\n{time.strftime('%Y-%m-%d')}, one thread of {os.cpu_count()} cores ({processor()}, "
-        f"{torch.backends.cpu.get_cpu_capability()}), Python {platform.python_version()}, {versions}.\n"
-        f"Made by `{command}`\nin {time.perf_counter() - began:.0f} seconds."
-    )
-    write_whole(options.out, "\n\n".join([head, *sections]) + "\n")
+    about = f"{machine(torch.device('cpu'), 'gguf', 'xllamacpp')}\nMade by `{command()}`\nin "
+    write_page(options.out, "GGUF types", f"{about}{time.perf_counter() - began:.0f} seconds.", *sections)
 
 
 if __name__ == "__main__":

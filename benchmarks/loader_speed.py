@@ -20,28 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from minimind.bench.data import POSITIONS_PER_STEP, loader_rate, packing_rate
+from minimind.bench.synthetic import write_shards
 from minimind.data.loader import Loader
-from minimind.data.packing import Long, pack, pieces
-from minimind.data.shards import DOC, ShardSet, ShardWriter
+from minimind.data.packing import Long
 
 KINDS: dict[str, tuple[str, float, float, Long]] = {  # kind of shards, median, sigma, long
     "texts": ("pretrain", 500, 0.6, "split"),
     "instructions": ("chat", 90, 0.7, "truncate"),
 }
-POSITIONS_PER_STEP = 64 * 1024
-
-
-def write_shards(directory: Path, kind: str, lengths: np.ndarray) -> ShardSet:
-    writer = ShardWriter(directory, kind, vocab_size=6400, tokenizer="synthetic")
-    random = np.random.default_rng(0)
-    for some in np.array_split(lengths, max(1, len(lengths) // 10_000)):
-        docs = np.zeros(len(some), DOC)
-        docs["length"], docs["bytes"] = some, 4 * some
-        ids = random.integers(0, 6400, some.sum()).astype(np.uint16)
-        mask = np.concatenate([np.arange(length) >= length // 2 for length in some]).astype(np.uint8)
-        writer.append(ids, mask if kind == "chat" else None, docs)
-    writer.finish({"sources": [], "report": {}})
-    return ShardSet.open(directory)
 
 
 def main() -> None:
@@ -57,23 +44,14 @@ def main() -> None:
     for name, (kind, median, sigma, long) in KINDS.items():
         lengths = np.random.default_rng(1).lognormal(np.log(median), sigma, arguments.documents)
         with tempfile.TemporaryDirectory() as directory:
-            data = write_shards(Path(directory), kind, np.maximum(lengths.astype(np.int64), 3))
+            data = write_shards(Path(directory), kind, np.maximum(lengths.astype(np.int64), 3), 6400)
             for row_length in arguments.row_lengths:
-                _, _, length = pieces(data.lengths, row_length, long)
-                began = time.perf_counter()
-                pack(length, row_length)
-                packed = len(length) / (time.perf_counter() - began)
-
+                packed = packing_rate(data.lengths, row_length, long)
                 began = time.perf_counter()
                 rows = POSITIONS_PER_STEP // row_length
                 loader = Loader(data, np.arange(len(data)), row_length, rows, seed=0, long=long)
                 start = time.perf_counter() - began
-
-                began, steps = time.perf_counter(), 0
-                while time.perf_counter() - began < arguments.seconds:
-                    loader.step(steps)
-                    steps += 1
-                speed = steps * rows * row_length / (time.perf_counter() - began)
+                speed = loader_rate(loader, arguments.seconds)
                 print(
                     f"{name:13} {row_length:5} {start:8.2f} {packed:10.2e} {speed / 1e6:10.1f}"
                     f" {loader.stats.padding:8.2%}"

@@ -13,20 +13,17 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
-import time
 from dataclasses import replace
 
-import numpy as np
 import torch
 
+from minimind.bench.step import TimedStep
+from minimind.bench.synthetic import packed_batch
 from minimind.data.batch import Batch
-from minimind.model import ModelConfig, Transformer
+from minimind.model import ModelConfig
 from minimind.model.count import active_parameters
-from minimind.train.metrics import synchronise
-from minimind.train.objective import NextToken
-from minimind.train.parallel import Strategy, pick_device, pick_dtype
-from minimind.train.recipe import RouterOptions
-from minimind.train.router import Routers
+from minimind.train.parallel import pick_device, pick_dtype
+from minimind.train.recipe import Recipe
 
 SHAPE = {"hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2}
 DENSE = ModelConfig("qwen3", intermediate_size=1408, **SHAPE)
@@ -47,48 +44,16 @@ PAIRS = {
 }
 
 
-def batch(rows: int, length: int, vocab_size: int) -> Batch:
-    """Rows of one document each."""
-    shape, generator = (rows, length), torch.Generator().manual_seed(0)
-    return Batch(
-        tokens=torch.randint(vocab_size, shape, generator=generator),
-        targets=torch.randint(vocab_size, shape, generator=generator),
-        positions=torch.arange(length).expand(shape).contiguous(),
-        documents=torch.arange(rows)[:, None].expand(shape).contiguous(),
-        cu_seqlens=torch.arange(0, rows * length + 1, length, dtype=torch.int32),
-        table={"source": np.arange(rows), "tokens": np.full(rows, length)},
-    )
+def step_of(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> TimedStep:
+    dtype = pick_dtype(options.precision, device)
+    return TimedStep(Recipe(model=config, compile=not options.plain), device, dtype)
 
 
-class Contender:
-    """A model ready to be timed."""
-
-    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
-        self.model = Transformer(config).to(device).train()
-        for parameter in self.model.parameters():  # a fresh model's blocks add nothing yet
-            parameter.data += 0.02 * torch.randn_like(parameter)
-        self.model.compute_dtype = dtype
-        if compiled:
-            self.model.compile_blocks(print)
-        self.objective = NextToken()
-        self.routers = Routers(self.model, RouterOptions(), device) if config.family.experts else None
-        self.strategy = Strategy(device)
-        self.strategy.prepare(self.model, self.objective, self.routers)
-
-    def seconds(self, micro: Batch, count: int) -> float:
-        """Time of `count` micro-batches, which make one step."""
-        device = self.strategy.device
-        units = self.objective.units(micro) | (self.routers.units(micro) if self.routers else {})
-        divisors = {name: torch.tensor(count * value, device=device) for name, value in units.items()}
-        one = torch.ones((), device=device)
-        synchronise(device)
-        start = time.perf_counter()
-        for number in range(1, count + 1):
-            self.strategy.forward_backward(micro.to(device), divisors, one, last=number == count)
-        synchronise(device)
-        seconds = time.perf_counter() - start
-        self.model.zero_grad()
-        return seconds
+def seconds(timed: TimedStep, micro: Batch, count: int) -> float:
+    """Time of `count` micro-batches, which make one step."""
+    taken = timed.gradients(micro, count)
+    timed.model.zero_grad()
+    return taken
 
 
 def main() -> None:
@@ -102,20 +67,19 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="without torch.compile")
     options = parser.parse_args()
     device = pick_device(options.device)
-    dtype = pick_dtype(options.precision, device)
-    micro = batch(options.micro // options.row_length, options.row_length, DENSE.vocab_size)
+    micro = packed_batch(options.micro // options.row_length, options.row_length, DENSE.vocab_size)
     count = options.tokens // options.micro
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}, ", end="")
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.precision}, ", end="")
     print(f"{options.tokens} tokens a step, {options.micro} at once, {'plain' if options.plain else 'compiled'}")
     print(f"{'model':<22} {'active':>11} {'seconds':>8} {'dense':>8} {'ratio':>6}   quartiles")
-    dense = Contender(DENSE, device, dtype, not options.plain)
+    dense = step_of(DENSE, options, device)
     for label, config in PAIRS.items():
-        mixture = Contender(config, device, dtype, not options.plain)
-        for contender in (dense, mixture):  # compile, and lay out memory
-            contender.seconds(micro, 1)
-        times = [(mixture.seconds(micro, count), dense.seconds(micro, count)) for _ in range(options.rounds)]
+        mixture = step_of(config, options, device)
+        for timed in (dense, mixture):  # compile, and lay out memory
+            seconds(timed, micro, 1)
+        times = [(seconds(mixture, micro, count), seconds(dense, micro, count)) for _ in range(options.rounds)]
         ours, theirs = (statistics.median(column) for column in zip(*times))
         low, _, high = statistics.quantiles([one / other for one, other in times], n=4)
         active = active_parameters(config)

@@ -1,6 +1,6 @@
 """What a pretraining and its fine-tuning on real data reached: a page of results and the curves.
 
-    python benchmarks/real_results.py runs/zh-en runs/zh-en-chat --out docs/results
+    python -m benchmarks.real_results runs/zh-en runs/zh-en-chat --out docs/results
 
 Held-out bits per byte of each training file apart (documents held out by the hash of their content), speed, and the
 answers to ten fixed questions, greedy and unedited.
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmarks.results import command, table, write_page
 
 from minimind import config
 from minimind.api import Model
@@ -57,11 +58,6 @@ def by_file(run: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path, help="run directory of the pretraining")
@@ -83,13 +79,11 @@ def main() -> None:
     greedy = {"temperature": 0.0, "max_tokens": 120}
     answers = [model.chat([{"role": "user", "content": q}], **greedy)["content"] for q in QUESTIONS]
     said = [f"**{q}**\n\n```text\n{answer}\n```" for q, answer in zip(QUESTIONS, answers)]
-    machine = runs[0].environment
+    began = runs[0].environment
     parts = [
-        "# A bilingual model from real data",
-        f"{time.strftime('%Y-%m-%d')}, {machine['processor']} with {machine['threads']} threads "
-        f"({machine['cpu_capability']}, fp32), Python {machine['python']}, torch {machine['torch']}. Recipes "
-        "`zh-en-pretrain` and `zh-en-sft`; this page was made by "
-        f"`python benchmarks/real_results.py {options.base} {options.chat}`.",
+        f"{time.strftime('%Y-%m-%d')}, {began['processor']} with {began['threads']} threads "
+        f"({began['cpu_capability']}, fp32), Python {began['python']}, torch {began['torch']}. Recipes "
+        f"`zh-en-pretrain` and `zh-en-sft`; this page was made by `{command()}`.",
         f"![curves](real-zh-en.svg)\n\n{sum(p.numel() for p in load_model(options.base / 'model').parameters()):,} "
         "parameters.",
         table(["stage", "steps", "tokens", "minutes", "tokens/s (median)", "held-out bits/byte"], stages),
@@ -98,7 +92,7 @@ def main() -> None:
         + "\n\nRows as long as in training, without overlap; of conversations only what the assistant says.",
         "## Ten answers, greedy and unedited\n\n" + "\n\n".join(said),
     ]
-    write_whole(options.out / "real-zh-en.md", "\n\n".join(parts) + "\n")
+    write_page(options.out / "real-zh-en.md", "A bilingual model from real data", *parts)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,7 @@ from pathlib import Path
 import torch
 
 from minimind.report import write_whole
-
-
-def processor() -> str:
-    """The CPU's name where the system tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+from minimind.system import processor
 
 
 def machine(device: torch.device, *packages: str) -> str:

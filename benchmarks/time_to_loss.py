@@ -48,6 +48,7 @@ SWEEP = [
     for accumulation, rate in ((1, 1e-3), (1, 2e-3), (1, 4e-3), (2, 2e-3))
 ]
 PARTS = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6)  # of the plain recipe's time, for ours
+OUR_STEP = 6 * 340  # about what is derived for such budgets
 HELD_OUT_TOKENS = 100_000
 
 
@@ -59,7 +60,12 @@ def recipe_of(options: argparse.Namespace, steps: int, seed: int = 0) -> Recipe:
         f"--seed={seed}",
         f"--budget.steps={steps}",
     ]
-    flags += ["--batch.row_length=340", "--evaluation.holdout=0.005", f"--evaluation.every={max(1, steps)}"]
+    flags += [
+        "--batch.row_length=340",
+        f"--batch.tokens_per_step={OUR_STEP}",
+        "--evaluation.holdout=0.005",
+        f"--evaluation.every={max(1, steps)}",
+    ]
     flags += ["--evaluation.samples=0", *options.ours]
     return resolve("pretrain", flags, [], {"data": options.texts, "tokenizer": options.tokenizer})
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import random
+import socket
 import sys
 from collections.abc import Callable, Iterable
 from multiprocessing.process import BaseProcess
@@ -36,6 +38,8 @@ SETTINGS: dict[str, Any] = {
     "batch.row_length": 32,
     "batch.tokens_per_step": 256,
     "batch.micro_batch_tokens": 128,
+    "optimizer.learning_rate": 0.02,
+    "optimizer.embedding_learning_rate": 0.006,
     "evaluation.holdout": 0.1,
     "evaluation.every": 1000,
     "evaluation.samples": 0,
@@ -65,6 +69,15 @@ def chats(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
 def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def free_port() -> str:
+    """One below 32768, where the system begins to give ports away by itself: no server of another test gets it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return str(port)
 
 
 def flags(**changes: Any) -> list[str]:

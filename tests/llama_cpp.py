@@ -12,16 +12,20 @@ from xllamacpp import CommonParams, Server, ggml_type, llama_flash_attn_type
 
 
 class LlamaCpp:
-    """A model opened by llama.cpp, with an f32 cache and without flash attention, on one thread."""
+    """A model opened by llama.cpp: exact, with an f32 cache and without flash attention, or as fast as it can."""
 
-    def __init__(self, path: Path, context: int = 256) -> None:
+    def __init__(
+        self, path: Path, context: int = 256, parallel: int = 1, threads: int = 1, exact: bool = True
+    ) -> None:
+        """`context`: positions of each of the `parallel` texts that are written at once."""
         params = CommonParams()
         params.model.path = str(path)
-        params.n_ctx = context
-        params.n_parallel = 1
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-        params.cache_type_k = params.cache_type_v = ggml_type.GGML_TYPE_F32
-        params.flash_attn_type = llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.n_ctx = parallel * context
+        params.n_parallel = parallel
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        if exact:
+            params.cache_type_k = params.cache_type_v = ggml_type.GGML_TYPE_F32
+            params.flash_attn_type = llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.warmup = False
         params.verbosity = -1
         params.port = 0

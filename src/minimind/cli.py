@@ -28,9 +28,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("minimind.commands.train:run", "train a model: pretrain, sft, …"),
     "eval": ("minimind.commands.eval:run", "measure a model: bits per byte, skills, …"),
     "chat": ("minimind.commands.chat:run", "talk with a model in the terminal"),
+    "web": ("minimind.commands.web:run", "chat, runs, data and models in the browser"),
+    "serve": ("minimind.commands.serve:run", "serve a model over HTTP, with OpenAI's API"),
     "import": ("minimind.commands.import_:run", "read the public MiniMind's published weights"),
     "export": ("minimind.commands.export:run", "write a model for other programs: llama.cpp, Ollama, …"),
     "runs": ("minimind.commands.runs:run", "list, show, compare and plot training runs"),
+    "bench": ("minimind.commands.bench:run", "what this machine can do: matrix products, training, data"),
     "models": ("minimind.commands.models:run", "list and show the named model shapes"),
 }
 

@@ -93,7 +93,8 @@ def test_commands(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert printed.err.splitlines() == [
         "error: /set temperature: the value must be a number, not 'hot'",
         "error: temperature must be 0 or more, not -1.0",
-        "error: /set colour: name one of temperature, top_k, top_p, min_p, repetition_penalty, max_tokens, seed, "
+        "error: /set colour: name one of temperature, top_k, top_p, min_p, repetition_penalty, "
+        "presence_penalty, frequency_penalty, max_tokens, seed, "
         "then its value",
         "error: there is no command /dance; /help names them",
     ]

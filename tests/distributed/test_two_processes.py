@@ -1,32 +1,29 @@
 """Two processes, each with its half of every step's rows, train like one."""
 
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from tests.helpers import assert_same_run, evaluations, last_checkpoint, losses, metrics, start, weights
+from tests.helpers import (
+    assert_same_run,
+    evaluations,
+    free_port,
+    last_checkpoint,
+    losses,
+    metrics,
+    start,
+    weights,
+)
 
 from minimind.cli import main
 
 # A step that is one rounding error away from another grows apart only slowly with small rates.
 CHANGES = {"optimizer__learning_rate": 0.005, "budget__steps": 6, "evaluation__every": 3}
-
-
-def free_port():
-    """One below 32768, where the system begins to give ports away by itself: no server of another test gets it."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("", port))
-            return str(port)
 
 
 def start_two(argv, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.random_models import SHAPE, random_ids, random_model
 from minimind.errors import UserError
 from minimind.eval.longctx import at_other_positions
 from minimind.infer import engine as engine_module
-from minimind.infer.engine import Completion, Engine, SamplingParams
+from minimind.infer.engine import Completion, Engine, Request, SamplingParams
 from minimind.model import Transformer
 from minimind.model.rope import stretch
 
@@ -25,6 +26,7 @@ MODEL = MODELS["qwen3"]
 VOCAB = SHAPE["vocab_size"]
 CONTEXT = SHAPE["max_position_embeddings"]
 ENDLESS = SamplingParams(temperature=0, max_tokens=1000, stop_ids=())
+GREEDY = SamplingParams(temperature=0, max_tokens=8, stop_ids=())
 
 
 @torch.no_grad()
@@ -115,12 +117,11 @@ def test_prompts_without_room_are_refused() -> None:
     assert not engine.waiting
 
 
-@pytest.mark.parametrize("budget", [1, 64, 100])
-def test_long_prompts_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    monkeypatch.setattr(engine_module, "PREFILL_TOKENS", budget)
+@pytest.mark.parametrize("budget", [7, 64, 1000])
+def test_long_prompts_are_read_in_pieces(budget: int) -> None:
     prompts = random_prompts([200, 131, 64, 65, 1, 128, 199])
     params = SamplingParams(temperature=0, max_tokens=6, stop_ids=())
-    found = Engine(MODEL, max_batch=4).generate(prompts, params)
+    found = Engine(MODEL, max_batch=4, prefill_tokens=budget).generate(prompts, params)
     assert [c.ids for c in found] == [reference(MODEL, prompt, params).ids for prompt in prompts]
 
 
@@ -197,13 +198,14 @@ def test_an_interrupted_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPa
     engine = Engine(MODEL, max_batch=2)
     prompts = random_prompts([10, 20, 30, 40])
     calls = iter(range(100))
+    draw = engine._draw
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*arguments: Any) -> None:
+        draw(*arguments)
         if next(calls) == 5:
             raise KeyboardInterrupt
-        Engine._decode(engine)
 
-    monkeypatch.setattr(engine, "_decode", interrupt)
+    monkeypatch.setattr(engine, "_draw", interrupt)
     with pytest.raises(KeyboardInterrupt):
         engine.generate(prompts, ENDLESS)
     assert not engine.active
@@ -245,10 +247,166 @@ def test_compiled_blocks_are_not_compiled_again_for_every_length() -> None:
     assert Engine(model).generate([prompt], params) == Engine(MODEL).generate([prompt], params)
 
 
-def test_the_cache_grows_no_longer_than_needed() -> None:
+@pytest.fixture
+def short_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "SHORTEST_LANE", 16)
+
+
+@pytest.mark.usefixtures("short_lanes")
+def test_an_idle_engine_holds_no_lanes_and_a_long_answer_no_short_ones() -> None:
     engine = Engine(MODEL, max_batch=64)
-    engine.generate(random_prompts([10, 12]), SamplingParams(temperature=0, max_tokens=8, stop_ids=()))
-    assert (engine.cache.rows, engine.cache.length) == (2, 64)
+    requests = [engine.submit(prompt, ENDLESS) for prompt in random_prompts([3, 3, 3, 40])]
+    while requests[0].length < 30:
+        engine.step()
+    rows = {lane.length: lane.cache and lane.cache.rows for lane in engine.lanes}
+    assert rows == {16: None, 32: 4, 64: None, 128: 1}
+    engine.cancel(requests)
+    assert all(lane.cache is None for lane in engine.lanes)
+
+
+def run(engine: Engine, requests: list[Request]) -> None:
+    while any(request.stop_reason is None for request in requests):
+        engine.step()
+
+
+Arrival = tuple[int, int, int, int]  # at which step, how long, how much of it shared, how many tokens or cancelled
+
+
+@pytest.mark.usefixtures("short_lanes")
+@pytest.mark.parametrize("model_type", MODELS)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    arrivals=st.lists(
+        st.tuples(st.integers(0, 20), st.integers(1, 60), st.integers(0, 60), st.integers(-20, 20)), max_size=12
+    ),
+    max_batch=st.integers(1, 6),
+    prefill_tokens=st.integers(1, 80),
+    prefix_bytes=st.sampled_from([0, 20_000, 2**28]),
+)
+def test_every_request_is_answered_as_if_it_were_alone(
+    model_type: str, arrivals: list[Arrival], max_batch: int, prefill_tokens: int, prefix_bytes: int
+) -> None:
+    """Whenever it comes, whatever it shares with others, and whoever of them goes."""
+    model = MODELS[model_type]
+    engine = Engine(model, max_batch, prefill_tokens=prefill_tokens, prefix_bytes=prefix_bytes)
+    common = random_prompts([60], seed=1)[0]
+    own = random_prompts([length for _, length, _, _ in arrivals], seed=2)
+    requests: list[tuple[Request, int]] = []
+    for step in range(21):
+        for prompt, (when, _, shared, tokens) in zip(own, arrivals):
+            if when == step:
+                params = SamplingParams(temperature=0, max_tokens=max(tokens, 1), stop_ids=(3, 4))
+                leaves = step - tokens if tokens < 1 else 10**6
+                requests.append((engine.submit(common[:shared] + prompt, params), leaves))
+        engine.cancel([request for request, leaves in requests if leaves == step])
+        engine.step()
+        assert len(engine.active) <= max_batch
+        assert engine.prefixes.bytes <= prefix_bytes
+    engine.cancel([request for request, leaves in requests if leaves < 10**6])
+    staying = [request for request, leaves in requests if leaves == 10**6]
+    run(engine, staying)
+    for request in staying:
+        wanted = reference(model, request.prompt, request.params)
+        assert (request.ids, request.stop_reason) == (wanted.ids, wanted.stop_reason)
+        assert request.logprobs == pytest.approx(wanted.logprobs, abs=1e-4)
+    assert not engine.active
+    assert not engine.waiting
+
+
+def test_a_long_prompt_stops_nobody() -> None:
+    engine = Engine(MODEL, prefill_tokens=16)
+    first = engine.submit([1, 2, 3], ENDLESS)
+    engine.step()
+    second = engine.submit(random_prompts([160])[0], ENDLESS)
+    for step in range(10):
+        assert not second.ids
+        engine.step()
+        assert len(first.ids) == step + 2
+    assert len(second.ids) == 1
+    assert first.ids == reference(MODEL, first.prompt, ENDLESS).ids[: len(first.ids)]
+
+
+def test_what_prompts_share_is_read_once() -> None:
+    shared = random_prompts([150])[0]
+    prompts = [shared + [token] * 5 for token in range(6)]
+    engine = Engine(MODEL, prefill_tokens=64)
+    requests = [engine.submit(prompt, GREEDY) for prompt in prompts]
+    run(engine, requests)
+    assert [request.reused for request in requests] == [0] + [150] * 5
+    assert [r.ids for r in requests] == [reference(MODEL, prompt, GREEDY).ids for prompt in prompts]
+
+
+def test_a_conversation_goes_on_where_it_was() -> None:
+    engine = Engine(MODEL)
+    prompt = random_prompts([30])[0]
+    answer = engine.generate([prompt], GREEDY)[0].ids
+    request = engine.submit([*prompt, *answer, 1, 2], GREEDY)
+    run(engine, [request])
+    assert request.reused == 30 + len(answer) - 1  # the last token was never read
+    assert request.ids == reference(MODEL, request.prompt, GREEDY).ids
+
+
+def test_remembered_texts_are_those_used_last_and_go_with_the_weights() -> None:
+    per_token = engine_module.Network(MODEL).cache(1, 1).memory.nbytes
+    engine = Engine(MODEL, prefix_bytes=100 * per_token)
+    first, second, third, fourth = random_prompts([40, 40, 40, 130])
+    for prompt in (first, second, first, third, fourth):
+        engine.generate([prompt], SamplingParams(temperature=0, max_tokens=1, stop_ids=()))
+    assert set(engine.prefixes.texts) == {tuple(first), tuple(third)}
+    engine.refresh()
+    assert not engine.prefixes.texts
+
+
+def test_top_logprobs_are_the_models() -> None:
+    prompt = random_prompts([9])[0]
+    params = SamplingParams(temperature=0.5, top_k=2, max_tokens=4, stop_ids=(), top_logprobs=3, seed=0)
+    with_top, plain = Engine(MODEL).generate([prompt, prompt], [params, replace(params, top_logprobs=0)])
+    assert with_top.ids == plain.ids
+    assert plain.top_logprobs == []
+    logits = MODEL.logits(MODEL(torch.tensor([prompt + with_top.ids])))[0, len(prompt) - 1 : -1] / 0.5
+    for row, top in zip(logits.log_softmax(-1), with_top.top_logprobs, strict=True):
+        values, ids = row.topk(3)
+        assert [token for token, _ in top] == ids.tolist()
+        assert [logprob for _, logprob in top] == pytest.approx(values.tolist(), abs=1e-4)
+
+
+def test_penalties_and_biases_act_on_their_own_request() -> None:
+    prompt = random_prompts([9])[0]
+    free = Engine(MODEL).generate([prompt], GREEDY)[0].ids
+    forced = replace(GREEDY, logit_bias=((7, 1000.0),))
+    never_twice = replace(GREEDY, presence_penalty=1000.0)
+    found = Engine(MODEL).generate([prompt] * 3, [forced, GREEDY, never_twice])
+    assert found[0].ids == [7] * GREEDY.max_tokens
+    assert found[1].ids == free
+    assert len(set(found[2].ids)) == GREEDY.max_tokens
+
+
+def test_an_endless_loop_ends_where_that_is_wished() -> None:
+    prompt = random_prompts([9])[0]
+    forced = SamplingParams(temperature=0, max_tokens=50, stop_ids=(), logit_bias=((7, 1000.0),))
+    completion = Engine(MODEL, max_repeats=5).generate([prompt], forced)[0]
+    assert (completion.ids, completion.stop_reason) == ([7] * 5, "loop")
+    assert len(Engine(MODEL).generate([prompt], forced)[0].ids) == 50
+    with pytest.raises(UserError, match="max_repeats"):
+        Engine(MODEL, max_repeats=1)
+
+
+def test_int8_is_close_and_does_not_depend_on_the_batch() -> None:
+    prompts = random_prompts([5, 40, 17, 60])
+    params = SamplingParams(temperature=0, max_tokens=12, stop_ids=())
+    together = Engine(MODEL, weights="int8").generate(prompts, params)
+    for prompt, completion in zip(prompts, together):
+        assert completion.ids == Engine(MODEL, weights="int8").generate([prompt], params)[0].ids
+        text = torch.tensor([prompt + completion.ids])
+        wanted = MODEL.logits(MODEL(text))[0, len(prompt) - 1 : -1].log_softmax(-1)
+        wanted = wanted.gather(-1, torch.tensor(completion.ids)[:, None])[:, 0]
+        assert completion.logprobs == pytest.approx(wanted.tolist(), abs=0.5)
+
+
+def test_int8_is_for_dense_models() -> None:
+    model = random_model(model_type="qwen3_moe")
+    with pytest.raises(UserError, match="dense models"):
+        Engine(model, weights="int8").generate([[1]], GREEDY)
 
 
 def test_random_answers_are_not_degenerate() -> None:

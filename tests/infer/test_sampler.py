@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from minimind.errors import UserError
-from minimind.infer.sampler import SamplingParams, draw, penalise, sample, truncate
+from minimind.infer.sampler import SamplingParams, adjust, draw, sample, truncate
 
 VOCAB = 50
 
@@ -42,12 +42,9 @@ def transformers_probabilities(logits: torch.Tensor, text: list[int], params: Sa
 
 def our_probabilities(logits: torch.Tensor, texts: list[list[int]], params: list[SamplingParams]) -> torch.Tensor:
     """(N, V): what `sample` draws from."""
-    seen = torch.zeros(logits.shape, dtype=torch.bool)
-    for row, text in enumerate(texts):
-        seen[row, text] = True
-    penalties = torch.tensor([[p.repetition_penalty] for p in params])
+    adjusted = torch.stack([adjust(row, p, text, {}) for row, p, text in zip(logits, params, texts)])
     temperatures = torch.tensor([[p.temperature] for p in params])
-    return truncate(penalise(logits, seen, penalties) / temperatures, params).softmax(-1)
+    return truncate(adjusted / temperatures, params).softmax(-1)
 
 
 random_params = st.builds(
@@ -77,13 +74,13 @@ def test_distribution_equals_transformers_row_by_row(params: list[SamplingParams
 def test_a_row_does_not_depend_on_the_others(params: list[SamplingParams], seed: int) -> None:
     logits = random_logits(len(params), seed)
     luck = torch.rand(len(params), generator=torch.Generator().manual_seed(seed)).tolist()
-    seen = torch.rand(logits.shape, generator=torch.Generator().manual_seed(seed)) < 0.3
-    together, logprobs = sample(logits, params, luck, seen)
+    adjusted = logits + random_logits(len(params), seed + 1)
+    together, logprobs = sample(logits, params, luck, adjusted)
     for row, p in enumerate(params):
         one = slice(row, row + 1)
-        alone, logprob = sample(logits[one], [p], luck[one], seen[one])
+        alone, logprob = sample(logits[one], [p], luck[one], adjusted[one])
         assert alone[0] == together[row]
-        assert float(logprob[0]) == pytest.approx(float(logprobs[row]), abs=1e-6)
+        torch.testing.assert_close(logprob[0], logprobs[row], rtol=0, atol=1e-6)
 
 
 def test_draws_have_the_asked_frequencies() -> None:
@@ -115,10 +112,27 @@ def test_temperature_zero_takes_the_likeliest() -> None:
 
 def test_penalty_applies_to_greedy_rows() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.9]])
-    seen = torch.tensor([[False, True, False]])
-    ids, logprobs = sample(logits, [SamplingParams(temperature=0, repetition_penalty=2.0)], [0.5], seen)
+    params = SamplingParams(temperature=0, repetition_penalty=2.0)
+    adjusted = adjust(logits[0], params, [1, 1], {})
+    ids, logprobs = sample(logits, [params], [0.5], adjusted[None])
     assert ids.tolist() == [2]
-    assert float(logprobs[0]) == pytest.approx(float(logits.log_softmax(-1)[0, 2]))
+    assert torch.equal(logprobs, logits.log_softmax(-1))
+
+
+def test_penalties_and_biases_are_openais() -> None:
+    """logit - frequency · times used in the answer - presence if used at all, + bias."""
+    params = SamplingParams(presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((0, -100.0), (3, 2.0)))
+    logits = torch.tensor([1.0, 3.0, -2.0, 0.0, 5.0])
+    found = adjust(logits, params, [1, 2, 4], {1: 3, 2: 1})
+    assert found.tolist() == [-99.0, 1.75, -2.75, 2.0, 5.0]
+    assert logits.tolist() == [1.0, 3.0, -2.0, 0.0, 5.0]
+
+
+def test_ties_at_the_border_stay_in_together() -> None:
+    logits = torch.tensor([[0.0, 1.0, 1.0, 1.0]])
+    assert (truncate(logits, [SamplingParams(top_k=2, top_p=1.0)]) > -math.inf).tolist() == [
+        [False, True, True, True]
+    ]
 
 
 def test_logprobs_are_of_the_scaled_untruncated_distribution() -> None:
@@ -128,7 +142,7 @@ def test_logprobs_are_of_the_scaled_untruncated_distribution() -> None:
     ids, logprobs = sample(logits, params, [0.3] * 4)
     for row, temperature in enumerate((0.5, 2.0, 1.0, 1.0)):
         wanted = (logits[row] / temperature).log_softmax(-1)[ids[row]]
-        assert float(logprobs[row]) == pytest.approx(float(wanted), abs=1e-6)
+        assert float(logprobs[row, ids[row]]) == pytest.approx(float(wanted), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +155,10 @@ def test_logprobs_are_of_the_scaled_untruncated_distribution() -> None:
         ("min_p", 1.5),
         ("repetition_penalty", 0.0),
         ("max_tokens", 0),
+        ("presence_penalty", math.inf),
+        ("frequency_penalty", math.nan),
+        ("logit_bias", ((-1, 1.0),)),
+        ("top_logprobs", -1),
     ],
 )
 def test_impossible_values_are_refused_by_name(name: str, value: float) -> None:

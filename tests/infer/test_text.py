@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.infer.text import Part, StreamDecoder, stream_parts
+from minimind.errors import UserError
+from minimind.infer.text import Part, StreamDecoder, TextStream, stream_parts
 from minimind.tokenizer import Tokenizer
 
 
@@ -60,6 +61,47 @@ def test_memory_is_bounded_when_no_character_ever_ends(tokenizer: Tokenizer) -> 
     assert text + decoder.flush() == "\ufffd" * 100
 
 
+def until(text: str, stop: list[str]) -> str:
+    """The reference: look for all stop strings after every character."""
+    for end in range(len(text) + 1):
+        found = [one for one in stop if text[:end].endswith(one)]
+        if found:
+            return text[: end - max(map(len, found))]
+    return text
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    text=st.text("ab🙂é ", max_size=30),
+    stop=st.lists(st.text("ab🙂é ", min_size=1, max_size=4), max_size=3),
+    tokens_per_word=st.booleans(),
+)
+def test_stop_strings_end_the_text_wherever_tokens_have_their_borders(
+    tokenizer: Tokenizer, text: str, stop: list[str], tokens_per_word: bool
+) -> None:
+    words = [text] if tokens_per_word else list(text)
+    ids = [token for word in words for token in tokenizer.encode(word)]
+    wanted, shown, text_stream = until(text, stop), "", TextStream(tokenizer, stop)
+    for token in ids:
+        shown += text_stream.push(token)
+        assert wanted.startswith(shown), "what was shown cannot be taken back"
+    assert shown + text_stream.flush() == wanted
+    assert text_stream.stopped == (wanted != text or any(map(text.endswith, stop)))
+
+
+def test_only_a_beginning_of_a_stop_string_is_held_back(tokenizer: Tokenizer) -> None:
+    text_stream = TextStream(tokenizer, ["###", "\nUser:"])
+    pieces = [text_stream.push(token) for token in tokenizer.encode("ab\n") + tokenizer.encode("#")]
+    assert "".join(pieces) == "ab\n"
+    assert text_stream.flush() == "#"
+    assert not text_stream.stopped
+
+
+def test_an_empty_stop_string_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match="empty"):
+        TextStream(tokenizer, ["a", ""])
+
+
 def parts(tokenizer: Tokenizer, text: str, open_thinking: bool = False) -> list[Part]:
     """The parts of a text in which control strings are control tokens; neighbours of one kind joined."""
     ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
@@ -75,8 +117,8 @@ def parts(tokenizer: Tokenizer, text: str, open_thinking: bool = False) -> list[
     ("text", "open_thinking", "wanted"),
     [
         ("the cat\n\nsees", False, [Part("the cat\n\nsees", False)]),
-        ("<think>\na tree\n</think>\n\n🙂", False, [Part("a tree\n", True), Part("🙂", False)]),
-        ("a tree\n</think>\n\nred", True, [Part("a tree\n", True), Part("red", False)]),
+        ("<think>\na tree\n</think>\n\n🙂", False, [Part("a tree", True), Part("🙂", False)]),
+        ("a tree\n</think>\n\nred", True, [Part("a tree", True), Part("red", False)]),
         ("a tree", True, [Part("a tree", True)]),
         ("\n\n\nred\n", False, [Part("red\n", False)]),
         ("", True, []),

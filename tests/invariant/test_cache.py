@@ -1,4 +1,6 @@
-"""Reading a text piece by piece into the cache gives the numbers of reading it whole."""
+"""Reading texts piece by piece into caches, many at once, gives the numbers of reading each whole."""
+
+import copy
 
 import pytest
 import torch
@@ -6,71 +8,102 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.random_models import random_ids, random_model
 
+from minimind.infer.network import Network, next_tokens, piece_of_prompt
 from minimind.model.kv_cache import KVCache
 
-MODEL = random_model().cast(torch.float64)
-
-
-def empty(rows: int, length: int) -> KVCache:
-    return KVCache.empty(MODEL.config, rows, length, torch.float64, torch.device("cpu"))
+TYPES = ("qwen3", "llama", "qwen3_moe", "glm4_moe")
+MODELS = {name: random_model(model_type=name).cast(torch.float64) for name in TYPES}
+MODEL = MODELS["qwen3"]
+NETWORK = Network(MODEL)
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@pytest.mark.parametrize("model_type", TYPES)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(pieces=st.lists(st.integers(1, 9), min_size=1, max_size=8), spare=st.integers(0, 20))
-def test_cached_equals_full(pieces: list[int], spare: int) -> None:
-    tokens = random_ids(3, sum(pieces))
-    cache = empty(3, sum(pieces) + spare)
+def test_cached_equals_full(model_type: str, pieces: list[int], spare: int) -> None:
+    model = MODELS[model_type]
+    network = Network(model)
+    tokens = random_ids(sum(pieces)).tolist()
+    cache = network.cache(1, len(tokens) + spare)
     found, start = [], 0
     with torch.no_grad():
         for piece in pieces:
-            positions = torch.arange(start, start + piece).expand(3, -1)
-            found.append(MODEL(tokens[:, start : start + piece], positions, cache=cache))
-            start += piece
-        assert relative(torch.cat(found, 1), MODEL(tokens)) < 1e-9
+            stop = start + piece
+            spans = [piece_of_prompt(0, cache, start, stop)]
+            found.append(network.hidden(tokens[start:stop], range(start, stop), [stop] * piece, spans))
+            start = stop
+        hidden, wanted = torch.cat(found), model(torch.tensor([tokens]))[0]
+        assert relative(hidden, wanted) < 1e-9
+        assert relative(network.logits(hidden), model.logits(wanted)) < 1e-9
 
 
-def test_rows_at_different_positions_go_on_together() -> None:
-    lengths = torch.tensor([3, 11, 7])
-    tokens = random_ids(3, 16)
+def test_answers_of_different_lengths_and_a_prompt_go_on_together() -> None:
+    lengths = [3, 11, 7]
+    tokens = random_ids(4, 16)
     with torch.no_grad():
         full = MODEL(tokens)
-        cache = empty(3, 20)
-        # Read right-padded to the longest: what is written behind a row's end is never looked at.
-        MODEL(tokens[:, :11], cache=cache)
+        cache, other = NETWORK.cache(5, 20), NETWORK.cache(1, 16)
+        for row, length in enumerate(lengths):
+            alone = NETWORK.cache(1, length)
+            ids = tokens[row, :length].tolist()
+            NETWORK.hidden(ids, range(length), [length] * length, [piece_of_prompt(0, alone, 0, length)])
+            cache.memory[:, row, :length] = alone.memory[:, 0]
         for step in range(5):
-            positions = (lengths + step)[:, None]
-            hidden = MODEL(tokens.gather(1, positions), positions, cache=cache)
-            assert relative(hidden[:, 0], full[torch.arange(3), positions[:, 0]]) < 1e-9
+            positions = [length + step for length in lengths]
+            now = [position + 1 for position in positions]
+            read = range(3 * step, 3 * step + 3)
+            spans = [next_tokens(0, cache, now), piece_of_prompt(3, other, read.start, read.stop)]
+            ids = [int(tokens[row, p]) for row, p in enumerate(positions)] + tokens[3, read].tolist()
+            hidden = NETWORK.hidden(ids, [*positions, *read], [*now, 16, 16, 16], spans)
+            assert relative(hidden[:3], full[[0, 1, 2], positions]) < 1e-9
+            assert relative(hidden[3:], full[3, read]) < 1e-9
 
 
-def test_a_short_view_a_moved_row_and_a_larger_cache_hold_the_same() -> None:
-    tokens = random_ids(4, 10)
+def test_a_larger_cache_holds_the_same() -> None:
+    tokens = random_ids(10).tolist()
     with torch.no_grad():
-        full = MODEL(tokens)
-        cache = empty(4, 12)
-        MODEL(tokens[:, :9], cache=cache.view(0, 4, 9))
-        cache.move([3], [1])
-        larger = empty(6, 30)
-        larger.copy_from(cache)
-        rows = [0, 3, 2]
-        hidden = MODEL(tokens[rows, 9:], torch.full((3, 1), 9), cache=larger.view(0, 3, 10))
-        assert relative(hidden[:, 0], full[rows, 9]) < 1e-9
+        cache = NETWORK.cache(1, 12)
+        NETWORK.hidden(tokens[:9], range(9), [9] * 9, [piece_of_prompt(0, cache, 0, 9)])
+        hidden = NETWORK.hidden(tokens[9:], [9], [10], [next_tokens(0, cache.grown(3), [10])])
+        assert relative(hidden[0], MODEL(torch.tensor([tokens]))[0, 9]) < 1e-9
 
 
 def test_a_used_row_serves_the_next_text() -> None:
-    cache = empty(1, 20)
+    cache = NETWORK.cache(1, 20)
     with torch.no_grad():
-        MODEL(random_ids(1, 20), cache=cache)
-        tokens = random_ids(1, 6, seed=3)
-        assert relative(MODEL(tokens, cache=cache), MODEL(tokens)) < 1e-9
+        for length, seed in ((20, 0), (6, 3)):
+            tokens = random_ids(length, seed=seed).tolist()
+            spans = [piece_of_prompt(0, cache, 0, length)]
+            hidden = NETWORK.hidden(tokens, range(length), [length] * length, spans)
+            assert relative(hidden, MODEL(torch.tensor([tokens]))[0]) < 1e-9
+
+
+def test_the_network_keeps_the_weights_of_its_moment() -> None:
+    """In every part: a training goes on in place, and answers under way must not mix two models."""
+    for model_type in TYPES:
+        model = copy.deepcopy(MODELS[model_type])
+        network, tokens = Network(model), random_ids(9).tolist()
+
+        def read(network: Network = network, tokens: list[int] = tokens) -> torch.Tensor:
+            spans = [piece_of_prompt(0, network.cache(1, 9), 0, 9)]
+            return network.logits(network.hidden(tokens, range(9), [9] * 9, spans))
+
+        with torch.no_grad():
+            before = read()
+            for parameter in model.parameters():
+                parameter.mul_(1.5)
+            assert torch.equal(read(), before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_cache_has_the_type_it_was_made_for(dtype: torch.dtype) -> None:
     cache = KVCache.empty(MODEL.config, 2, 8, dtype, torch.device("cpu"))
-    assert cache.keys.shape == (2, 2, 2, 8, 16)  # layers, rows, kv heads, positions, channels
-    assert cache.keys.dtype == cache.values.dtype == dtype
+    assert cache.memory.shape == (2, 2, 8, 2, 2, 16)  # layers, rows, positions, key and value, kv heads, channels
+    assert cache.memory.dtype == dtype
+    keys, values = cache.keys_values(1, 5)[1]
+    assert keys.shape == values.shape == (1, 2, 5, 16)
+    assert keys.untyped_storage().data_ptr() == cache.memory.untyped_storage().data_ptr()

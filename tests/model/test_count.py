@@ -52,4 +52,4 @@ def test_memory_is_that_of_the_file_and_of_the_cache(tmp_path: Path) -> None:
     taken = memory(model.config)
     assert taken["weights"] == {"fp32": size, "bf16": size // 2}
     cache = KVCache.empty(model.config, rows=3, length=7, dtype=torch.bfloat16, device=torch.device("cpu"))
-    assert 3 * 7 * taken["kv_cache_per_token"]["bf16"] == cache.keys.nbytes + cache.values.nbytes
+    assert 3 * 7 * taken["kv_cache_per_token"]["bf16"] == cache.memory.nbytes

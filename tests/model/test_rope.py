@@ -9,10 +9,10 @@ import torch
 from tests.random_models import random_ids, random_model
 
 from minimind.errors import UserError
+from minimind.infer.network import Network, piece_of_prompt
 from minimind.model import Transformer
 from minimind.model.config import RopeScaling
 from minimind.model.hf_config import from_hf, to_hf
-from minimind.model.kv_cache import KVCache
 from minimind.model.rope import angles, inverse_frequencies, rotate, stretch
 
 TRAINED = 32
@@ -107,20 +107,21 @@ def test_packed_equals_unpacked_across_the_trained_length(rope_type: Any) -> Non
     [
         ("linear", (20, 30, 1, 40)),
         ("yarn", (20, 30, 1, 40)),
-        ("dynamic", (20, 11, 1)),  # up to the trained length
-        ("dynamic", (91,)),  # beyond it in one piece
+        ("dynamic", (20, 30, 1, 40)),  # beyond the trained length it must be known how long the text will be
     ],
 )
 def test_cached_equals_full(rope_type: Any, pieces: tuple[int, ...]) -> None:
-    model, tokens = stretched(rope_type), random_ids(2, sum(pieces))
-    cache = KVCache.empty(model.config, 2, sum(pieces), torch.float64, torch.device("cpu"))
+    model, tokens = stretched(rope_type), random_ids(1, sum(pieces))[0].tolist()
+    network = Network(model)
+    cache = network.cache(1, len(tokens))
     found, start = [], 0
     with torch.no_grad():
         for piece in pieces:
-            positions = torch.arange(start, start + piece).expand(2, -1)
-            found.append(model(tokens[:, start : start + piece], positions, cache=cache))
-            start += piece
-        assert relative(torch.cat(found, 1), model(tokens)) < 1e-9
+            stop = start + piece
+            span, lengths = piece_of_prompt(0, cache, start, stop), [len(tokens)] * piece
+            found.append(network.hidden(tokens[start:stop], range(start, stop), lengths, [span]))
+            start = stop
+        assert relative(torch.cat(found), model(torch.tensor([tokens]))[0]) < 1e-9
 
 
 @rope_types

@@ -51,6 +51,20 @@ def test_a_seed_decides_the_parameters() -> None:
     assert not torch.equal(first[name], other[name])
 
 
+@pytest.mark.parametrize("model_type", ["qwen3", "qwen3_moe"])
+def test_recomputing_changes_no_gradient(model_type: str) -> None:
+    tokens = random_ids(2, 20)
+    gradients, calls = [], []
+    for recompute in (False, True):
+        model = random_model(model_type=model_type)
+        model.recompute = recompute
+        model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: calls.append(1))
+        model(tokens, routings=[]).square().sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    assert len(calls) == 1 + 2
+    assert all(torch.equal(kept, again) for kept, again in zip(*gradients, strict=True))
+
+
 def test_cast_leaves_the_rotary_frequencies_in_fp32() -> None:
     """In bf16 the angle of position 1000 would be wrong by whole radians."""
     model = random_model()

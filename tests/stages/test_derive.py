@@ -45,10 +45,12 @@ def test_every_preset_gets_a_whole_number_of_rows_and_rates_in_range(preset):
 def train(corpus, tokenizer_directory, tmp_path):
     """Begins or continues one run with these flags; its recipe."""
     paths = ["--data", str(corpus), "--tokenizer", str(tokenizer_directory), "--out", str(tmp_path / "run")]
-    quick = ["--preset=tiny", "--batch.row_length=32", "--evaluation.samples=0", "--compile=false", "--device=cpu"]
+    quick = ["--preset=tiny", "--evaluation.samples=0", "--compile=false", "--device=cpu"]
 
-    def run(*flags):
-        assert main(["train", "pretrain", *paths, *quick, "--quiet", *flags]) == 0
+    def run(*flags, row_length=32):
+        assert (
+            main(["train", "pretrain", *paths, *quick, "--quiet", f"--batch.row_length={row_length}", *flags]) == 0
+        )
         return config.load(Recipe, files=[tmp_path / "run" / "recipe.yaml"])
 
     return run
@@ -62,6 +64,10 @@ def test_another_budget_does_not_change_a_run_that_is_continued(train):
     )
     assert derive(dataclasses.replace(first, budget=BudgetOptions(steps=3)))["batch.tokens_per_step"] != 2048
     assert train("--budget.steps=3").batch == first.batch
+
+
+def test_rows_of_any_length_make_whole_steps(train):
+    assert train("--budget.steps=1", row_length=34).batch.tokens_per_step % 34 == 0
 
 
 def test_what_is_named_stays(train):

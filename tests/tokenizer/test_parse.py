@@ -46,6 +46,8 @@ def test_text(text: str, expected: dict):
         '<tool_call>\n{"name": 3, "arguments": {}}\n</tool_call>',
         '<tool_call>\n{"name": "f", "arguments": [1]}\n</tool_call>',
         "<tool_call>\n[]\n</tool_call>",
+        '<tool_call>\n{"name": "f", "arguments": {"x": "\\ud800"}}\n</tool_call>',
+        "<tool_call>\n" + "[" * 100_000 + "\n</tool_call>",
         '<tool_call>\n{"name": "f", "arguments": {}}',
         "</tool_call> <tool_call>",
     ],

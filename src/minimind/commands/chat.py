@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
 import sys
 import time
 import unicodedata
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from minimind.errors import UserError
 
@@ -17,12 +21,15 @@ if TYPE_CHECKING:
 
     from minimind.infer.conversation import Conversation
     from minimind.infer.sampler import SamplingParams
+    from minimind.tools import Limits
 
 EPILOG = """examples:
   minimind chat                               the newest model in runs/
   minimind chat runs/quickstart/chat --temperature 0
   minimind chat --prompt "What is 17 + 25?"   one answer, then done
   printf 'Hello\\nAnd you?\\n' | minimind chat  every line is a turn
+  minimind chat --tools calculate get_time    the model may use these
+  minimind chat --url http://127.0.0.1:8000/v1  a model behind a server
 
 Ctrl-C stops an answer, Ctrl-D ends the conversation, /help names the commands inside."""
 
@@ -32,27 +39,63 @@ HELP = """/think            let the model think first, or no longer
 /reset            forget the conversation
 /quit             end (also Ctrl-D)"""
 
+SHOWN_RESULT = 300  # characters of a tool's result that a person sees
+
 
 def run(argv: list[str]) -> None:
     options = _parser().parse_args(argv)
 
+    from minimind.tools import open_tools
+
+    begin, limits, where = _remote(options) if options.url else _local(options)
+    with open_tools(options.tools, limits, options.seed) as tools:
+        conversation = begin(options.system, options.think, tools)
+        if options.prompt is not None:
+            answer(conversation, options.prompt)
+        elif sys.stdin.isatty():
+            print(f"{where}; /help names the commands, Ctrl-D ends", file=sys.stderr)
+            talk(conversation)
+        else:
+            for line in sys.stdin:
+                if line.strip() and not turn(conversation, line.strip()):
+                    return
+
+
+def _local(options: argparse.Namespace) -> tuple[Callable[..., Conversation], Limits, str]:
+    """How a conversation with a model of this machine begins, limits for its tools, and where it is."""
     from minimind.api import Model
     from minimind.infer.conversation import Conversation
+    from minimind.tools import Limits
 
-    model = Model(options.model, device=options.device)
-    given = {name: getattr(options, name) for name in settings() if getattr(options, name) is not None}
-    conversation = Conversation(
-        model.engine, model.tokenizer, model.sampling_params(**given), options.system, options.think
+    model = Model(options.model, device=options.device, weights=options.weights)
+    params = model.sampling_params(**_given(options))
+    # A result goes into the model's context, and must leave room for the rest.
+    limits = Limits(seconds=options.tool_seconds, characters=min(Limits.characters, model.engine.context // 2))
+    return (
+        partial(Conversation, model.engine, model.tokenizer, params),
+        limits,
+        f"{model.directory} on {model.device}",
     )
-    if options.prompt is not None:
-        answer(conversation, options.prompt)
-    elif sys.stdin.isatty():
-        print(f"{model.directory} on {model.device}; /help names the commands, Ctrl-D ends", file=sys.stderr)
-        talk(conversation)
-    else:
-        for line in sys.stdin:
-            if line.strip() and not turn(conversation, line.strip()):
-                return
+
+
+def _remote(options: argparse.Namespace) -> tuple[Callable[..., Conversation], Limits, str]:
+    """The same for a model behind a server."""
+    from minimind.infer.remote import RemoteConversation, Server
+    from minimind.infer.sampler import SamplingParams
+    from minimind.tools import Limits
+
+    if options.model is not None:
+        raise UserError(f"--url asks a server, not {options.model}; name a model of the server with --model")
+    server = Server(options.url, options.api_key or os.environ.get("MINIMIND_API_KEY"))
+    if not (names := [options.served_model] if options.served_model else server.models()):
+        raise UserError(f"{server.url} serves no model")
+    params = SamplingParams(**_given(options))
+    limits = Limits(seconds=options.tool_seconds)
+    return partial(RemoteConversation, server, names[0], params), limits, f"{names[0]} at {server.url}"
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in settings() if getattr(options, name) is not None}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,12 +110,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--system", metavar="TEXT", default="", help="the system message")
     parser.add_argument("--think", action="store_true", help="let the model think before it answers")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    parser.add_argument(
+        "--weights",
+        choices=["full", "int8"],
+        default="full",
+        help="int8 is about twice as fast on a CPU (default: full)",
+    )
+    remote = parser.add_argument_group("a model behind a server")
+    remote.add_argument("--url", help="an OpenAI-compatible server, as http://127.0.0.1:8000/v1")
+    remote.add_argument(
+        "--model", dest="served_model", metavar="NAME", help="which of its models (default: the first)"
+    )
+    remote.add_argument("--api-key", metavar="KEY", help="what the server asks for (default: $MINIMIND_API_KEY)")
+    tools = parser.add_argument_group("tools")
+    tools.add_argument(
+        "--tools",
+        nargs="+",
+        default=[],
+        metavar="TOOL",
+        help="what the model may call: calculate, get_time, unit_converter, random_number, roll_dice, …; functions "
+        "in a FILE.py; an OpenAPI document (file or address); mcp:COMMAND or mcp:http://…",
+    )
+    tools.add_argument("--tool-seconds", type=float, default=10.0, help="longest call of a tool (default: 10)")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--temperature", type=float, help="0 always takes the likeliest token (default: 0.7)")
     sampling.add_argument("--top-p", type=float, help="only the likeliest tokens up to this sum (default: 0.95)")
     sampling.add_argument("--top-k", type=int, help="only the k likeliest tokens; 0 = all (default: 0)")
     sampling.add_argument("--min-p", type=float, help="only tokens this likely beside the likeliest (default: 0)")
     sampling.add_argument("--repetition-penalty", type=float, help="above 1 avoids repeating (default: 1)")
+    sampling.add_argument("--presence-penalty", type=float, help="above 0 avoids what was said (default: 0)")
+    sampling.add_argument("--frequency-penalty", type=float, help="the same, for each time (default: 0)")
     sampling.add_argument("--max-tokens", type=int, help="longest answer (default: 512)")
     sampling.add_argument("--seed", type=int, help="the same seed gives the same answers (default: a new one)")
     return parser
@@ -131,10 +198,11 @@ def command(conversation: Conversation, line: str) -> bool:
 
 
 def settings() -> list[str]:
-    """The sampling parameters that a person may set."""
+    """The sampling parameters that a person may set; the others are made by programs."""
     from minimind.infer.sampler import SamplingParams
 
-    return [field.name for field in fields(SamplingParams) if field.name != "stop_ids"]
+    hidden = ("stop_ids", "logit_bias", "top_logprobs", "json_schema")
+    return [field.name for field in fields(SamplingParams) if field.name not in hidden]
 
 
 def with_setting(params: SamplingParams, text: str) -> SamplingParams:
@@ -155,26 +223,43 @@ def with_setting(params: SamplingParams, text: str) -> SamplingParams:
 
 
 def answer(conversation: Conversation, text: str) -> None:
-    """Print one answer as it comes, thinking dimmed. Broken off, it is kept as far as it came."""
+    """Print one answer as it comes, thinking and tools dimmed. Broken off, it is kept as far as it came."""
     from rich.console import Console
 
+    from minimind.tools import ToolResult
+    from minimind.tools.toolbox import shorten
+
     console = Console(highlight=False)
-    start = time.perf_counter()
+    start = written = time.perf_counter()
     stream = conversation.say(text)
-    thinking = False
+    thinking, fresh = False, True  # fresh: a line begins here
     try:
         for part in stream:
-            if thinking and not part.thinking:
+            if isinstance(part, ToolResult):
+                text, dim, on_own_line = f"← {shorten(part.content, SHOWN_RESULT)}\n", True, True
+                start += time.perf_counter() - written  # a tool's time is not the model's
+            elif part.call:
+                text, dim, on_own_line = f"→ {spelled(part.call)}\n", True, True
+            else:
+                text, dim, on_own_line = part.text, part.thinking, thinking and not part.thinking
+                thinking = part.thinking
+            if on_own_line and not fresh:
                 write(console, "\n")
-            thinking = part.thinking
-            write(console, part.text, "dim" if thinking else None)
+            write(console, text, "dim" if dim else None)
+            fresh, written = text.endswith("\n"), time.perf_counter()
     finally:
         stream.close()
         write(console, "\n")
         if console.is_terminal:
-            count = len(conversation.answer_ids)
+            count = conversation.answer_tokens
             seconds = time.perf_counter() - start
             console.print(f"{count} tokens, {count / seconds:.0f} tokens/s", style="dim")
+
+
+def spelled(call: dict[str, Any]) -> str:
+    """A tool call as a person reads it: `roll_dice(sides=6)`."""
+    arguments = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call["arguments"].items())
+    return f"{call['name']}({', '.join(arguments)})"
 
 
 def write(console: Console, text: str, style: str | None = None) -> None:

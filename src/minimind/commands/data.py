@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.verbs import Verbs
+from minimind.commands.verbs import Verbs, positive
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int | None:
     child.add_argument(
         "--cache", type=Path, metavar="DIR", help="where data sets are kept (default ~/.cache/minimind/shards)"
     )
-    child.add_argument("--workers", type=_positive, metavar="N", help="processes (default: processors, at most 8)")
+    child.add_argument("--workers", type=positive, metavar="N", help="processes (default: processors, at most 8)")
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
     child = verbs.add(
@@ -58,10 +58,10 @@ def run(argv: list[str]) -> int | None:
     _files_and_tokenizer(child, required=True)
     which = child.add_mutually_exclusive_group()
     which.add_argument("--index", type=int, default=0, metavar="I", help="show document I, from 0 (default 0)")
-    which.add_argument("--sample", type=_positive, metavar="N", help="show N documents chosen at random")
+    which.add_argument("--sample", type=positive, metavar="N", help="show N documents chosen at random")
     child.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice (default 0)")
     child.add_argument(
-        "--row-length", type=_positive, default=512, metavar="T", help="count pieces for rows of T tokens (512)"
+        "--row-length", type=positive, default=512, metavar="T", help="count pieces for rows of T tokens (512)"
     )
     child.add_argument("--json", action="store_true", help="print a JSON list of documents")
 
@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int | None:
         KNOWN_FILES,
     )
     _files_and_tokenizer(child, required=False)
-    child.add_argument("--context", type=_positive, metavar="N", help="count samples of more than N tokens")
+    child.add_argument("--context", type=positive, metavar="N", help="count samples of more than N tokens")
     child.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
     child = verbs.add(
@@ -89,7 +89,7 @@ def run(argv: list[str]) -> int | None:
         "per-skill": "held-out questions of each skill",
     }
     for name, text in sizes.items():
-        child.add_argument(f"--{name}", type=_positive, metavar="N", help=f"how many {text}")
+        child.add_argument(f"--{name}", type=positive, metavar="N", help=f"how many {text}")
 
     verbs.mention("get", "download a published data set")
     return verbs.call(argv)
@@ -100,12 +100,6 @@ def _files_and_tokenizer(parser: argparse.ArgumentParser, required: bool) -> Non
     parser.add_argument(
         "--tokenizer", required=required, metavar="DIR", help="a tokenizer's or a model's directory"
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`minimind eval ppl|skills|longctx`: how good a model is."""
+"""`minimind eval ppl|skills|toolcall|longctx`: how good a model is."""
 
 from __future__ import annotations
 
@@ -40,6 +40,23 @@ def run(argv: list[str]) -> None:
     on_skills.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
     on_skills.add_argument("--max-tokens", type=int, default=96, help="longest answer (default: 96)")
 
+    on_calls = verbs.add(
+        "toolcall",
+        toolcall,
+        "whether the model calls the right tool with the right arguments, and only when it should",
+        "minimind eval toolcall runs/chat --data tools.jsonl",
+    )
+    on_calls.add_argument(
+        "--data",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="conversations with tools (default: held-out questions of the embedded world)",
+    )
+    on_calls.add_argument("--questions", type=int, default=200, help="at most so many turns (default: 200)")
+    on_calls.add_argument("--seed", type=int, default=0, help="which of the world's are drawn (default: 0)")
+    on_calls.add_argument("--max-tokens", type=int, default=256, help="longest answer (default: 256)")
+
     on_lengths = verbs.add(
         "longctx",
         longctx,
@@ -76,7 +93,7 @@ def run(argv: list[str]) -> None:
     on_lengths.add_argument(
         "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
     )
-    for child in (on_texts, on_skills, on_lengths):
+    for child in (on_texts, on_skills, on_calls, on_lengths):
         child.add_argument("model", metavar="MODEL", help="model or run directory")
         child.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
         child.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -139,6 +156,30 @@ def skills(options: argparse.Namespace) -> None:
         print(json.dumps({"model": str(directory), **report.to_dict()}, ensure_ascii=False))
     else:
         show(report.rows())
+
+
+def toolcall(options: argparse.Namespace) -> None:
+    from minimind.errors import UserError
+    from minimind.eval.toolcall import evaluate, read_cases, world_cases
+    from minimind.infer.engine import Engine
+    from minimind.model import load_model
+    from minimind.model.io import model_directory
+    from minimind.tokenizer import Tokenizer
+    from minimind.train.parallel import pick_device
+
+    if options.questions < 1:
+        raise UserError(f"--questions {options.questions} asks nothing; give at least 1")
+    cases = read_cases(options.data) if options.data else world_cases(options.seed, options.questions)
+    cases = cases[: options.questions]
+    directory = model_directory(options.model)
+    model = load_model(directory, device=pick_device(options.device))
+    report = evaluate(Engine(model, max_batch=128), Tokenizer.load(directory), cases, options.max_tokens)
+    if options.json:
+        print(json.dumps({"model": str(directory), **report.to_dict()}, ensure_ascii=False))
+        return
+    show(report.rows())
+    if report.too_long:
+        print(f"{report.too_long} of {len(cases)} turns were left out: the context has no room for them")
 
 
 def longctx(options: argparse.Namespace) -> None:

@@ -40,3 +40,10 @@ class Verbs:
     def call(self, argv: list[str]) -> Any:
         options = self.parser.parse_args(argv)
         return options.run(options)
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

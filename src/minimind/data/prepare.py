@@ -92,7 +92,7 @@ def prepare(
         raise UserError("no data files are given; name at least one .jsonl file")
     for file in files:
         check_file(file)
-    kind = _resolve_kind(files, kind)
+    kind = resolve_kind(files, kind)
     make_cache(cache)
     try:
         signatures = [signature(file) for file in files]
@@ -135,7 +135,8 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _resolve_kind(files: list[Path], kind: str) -> str:
+def resolve_kind(files: list[Path], kind: str) -> str:
+    """What `kind` means for these files: "pretrain" or "chat"; UserError when they hold something else."""
     if kind in ("pretrain", "chat"):
         return kind
     if kind != "auto":

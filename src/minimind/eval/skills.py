@@ -149,13 +149,14 @@ class SkillReport:
         for skill, score in self.scores.items():
             by_lang = [self.languages[skill].get(lang) for lang in langs]
             cells = [f"{one.accuracy:.1%}" if one else "" for one in by_lang]
-            table.append((skill, f"{score.accuracy:.1%}", _span(score.interval), *cells, str(score.total)))
+            table.append((skill, f"{score.accuracy:.1%}", span(score.interval), *cells, str(score.total)))
         total = sum(score.total for score in self.scores.values())
-        table.append(("mean", f"{self.macro:.1%}", _span(self.macro_interval), *("" for _ in langs), str(total)))
+        table.append(("mean", f"{self.macro:.1%}", span(self.macro_interval), *("" for _ in langs), str(total)))
         return table
 
 
-def _span(interval: tuple[float, float]) -> str:
+def span(interval: tuple[float, float]) -> str:
+    """An interval of shares in words."""
     return f"{interval[0]:.1%} to {interval[1]:.1%}"
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from minimind.errors import UserError
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
-from minimind.infer.text import Part, stream_parts
+from minimind.infer.text import AnswerStream, Part
 from minimind.tokenizer import Tokenizer, parse_assistant
+from minimind.tools import Toolbox, ToolResult, run_turn
+
+
+class TooLong(UserError):
+    """The messages alone fill the model's context."""
 
 
 def chat_prompt(
@@ -19,24 +25,29 @@ def chat_prompt(
     max_tokens: int,
     tools: Any = None,
     open_thinking: bool = False,
+    forget: bool = True,
 ) -> list[int]:
     """Ids of the conversation, up to where the assistant speaks.
 
-    Where it leaves less room than the answer may need (at most half of the context is kept free), the oldest
-    turns are left out; the system message and the last turn always stay. UserError where those are too long.
+    Where it leaves less room than the answer may need (at most half of the context is kept free), as few of the
+    oldest turns as possible are left out, unless `forget` is False; the system message and the last turn always
+    stay. TooLong where those have no room.
     """
     limit = context - min(max_tokens, context // 2)
-    turns = list(messages)
-    while True:
-        ids, _ = tokenizer.encode_chat(turns, tools, add_generation_prompt=True, open_thinking=open_thinking)
-        starts = [index for index, message in enumerate(turns) if message["role"] == "user"]
-        if len(ids) <= limit or len(starts) < 2:
-            break
-        del turns[starts[0] : starts[1]]
+    starts = [index for index, message in enumerate(messages) if message["role"] == "user"][: None if forget else 1]
+
+    def encode(left_out: int) -> list[int]:
+        turns = [*messages[: starts[0]], *messages[starts[left_out] :]] if left_out else list(messages)
+        return tokenizer.encode_chat(turns, tools, add_generation_prompt=True, open_thinking=open_thinking)[0]
+
+    ids = encode(0)
+    if len(ids) > limit and len(starts) > 1:
+        ids = encode(bisect_left(range(1, len(starts) - 1), True, key=lambda n: len(encode(n)) <= limit) + 1)
     if len(ids) >= context:
-        raise UserError(
-            f"the message is too long: with the system message it takes {len(ids)} tokens, and the model's context "
-            f"is {context}; shorten it"
+        rest = "system message" if forget else "conversation before it"
+        raise TooLong(
+            f"the message is too long: with the {rest} it takes {len(ids)} tokens, and the model's context is "
+            f"{context}; shorten it"
         )
     return ids
 
@@ -49,38 +60,62 @@ def assistant_message(ids: Sequence[int], tokenizer: Tokenizer, open_thinking: b
 
 
 class Conversation:
-    """Turns of one user with one model."""
+    """Turns of one user with one model, which may call tools."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, params: SamplingParams, system: str = "", think: bool = False
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        system: str = "",
+        think: bool = False,
+        tools: Toolbox | None = None,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
+        self.start(params, system, think, tools)
+
+    def start(self, params: SamplingParams, system: str, think: bool, tools: Toolbox | None) -> None:
         self.params = params
         self.system = system
         self.think = think
         """whether the model thinks before it answers"""
+        self.tools = tools or Toolbox()
         self.messages: list[dict[str, Any]] = []
-        """user and assistant turns so far"""
-        self.answer_ids: list[int] = []
-        """ids of the last answer"""
+        """user, assistant and tool messages so far"""
+        self.answer_tokens = 0
+        """tokens of the last answer, its tool calls included"""
 
-    def say(self, text: str) -> Generator[Part, None, None]:
+    def say(self, text: str) -> Generator[Part | ToolResult, None, None]:
         """Answer one user turn piece by piece; an answer that is broken off is kept as far as it came."""
+        before = list(self.messages)
+        self.messages.append({"role": "user", "content": text})
+        self.answer_tokens = 0
+        try:
+            yield from run_turn(self._ask, self.messages, self.tools)
+        except UserError:
+            self.messages = before
+            raise
+
+    def _ask(
+        self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]]
+    ) -> Generator[Part, None, dict[str, Any]]:
+        """The assistant's next message, in pieces."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        turns = [*self.messages, {"role": "user", "content": text}]
         limits = (self.engine.context, self.params.max_tokens)
-        prompt = chat_prompt(self.tokenizer, [*system, *turns], *limits, open_thinking=self.think)
-        self.answer_ids = []
-        think = self.think
+        prompt = chat_prompt(self.tokenizer, [*system, *messages], *limits, schemas, self.think)
+        answer = AnswerStream(self.tokenizer, self.think, calls=bool(schemas))
+        think, ids = self.think, []
         stream = self.engine.stream(prompt, self.params)
         try:
-            yield from stream_parts(self._remember(stream), self.tokenizer, think)
+            for token in stream:
+                ids.append(token)
+                self.answer_tokens += 1
+                yield from answer.push(token)
+            yield from answer.flush()
+        except BaseException:
+            messages.append(assistant_message(ids, self.tokenizer, think))
+            raise
         finally:
             stream.close()
-            self.messages = [*turns, assistant_message(self.answer_ids, self.tokenizer, think)]
-
-    def _remember(self, ids: Iterator[int]) -> Iterator[int]:
-        for token in ids:
-            self.answer_ids.append(token)
-            yield token
+        return assistant_message(ids, self.tokenizer, think)

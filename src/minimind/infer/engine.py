@@ -1,43 +1,57 @@
 """The one generator of tokens: chat, evaluation, server and reinforcement learning all use it.
 
-Continuous batching (Yu et al. 2022, Orca), in its simple form: the requests under way always fill the first rows
-of the key/value cache. One step either reads the prompts of several new requests, or adds one token to every
-request under way. When a request ends, the last row moves into its place.
+Continuous batching (Yu et al. 2022, Orca) with prompts read in pieces beside it (Agrawal et al. 2023, Sarathi,
+arXiv:2308.16369). A step carries one token of every answer under way and, if prompts wait, a bounded number of
+theirs: so a long prompt stops nobody. Requests come and go between any two steps.
+
+A request's prompt is read into a cache of its own, which begins with what is known already of an equal beginning.
+Then the request joins a lane: answers of about the same length, one a row, which attend together. An answer that
+outgrows its lane moves to one twice as long.
 """
 
 from __future__ import annotations
 
-import copy
 import random
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Literal
 
 import torch
 
-from minimind.data.batch import PADDING
 from minimind.errors import UserError
-from minimind.infer.sampler import SamplingParams, sample
+from minimind.infer.constraint import Constraint, Vocabulary
+from minimind.infer.network import Network, Span, Weights, next_tokens, piece_of_prompt
+from minimind.infer.prefixes import Prefixes, common_prefix
+from minimind.infer.repetition import loops
+from minimind.infer.sampler import SamplingParams, adjust, sample
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
+from minimind.tokenizer import Tokenizer
 
-PREFILL_TOKENS = 2048  # positions of one forward over prompts; on a CPU more is slower (it leaves the cache)
-CACHE_BLOCK = 64  # cache lengths are multiples of this, so that memory is not laid out anew at every token
+PREFILL_TOKENS = {"cpu": 256}  # of prompts in one step; a CPU computes no faster with more at once
+PREFILL_TOKENS_ELSEWHERE = 2048
+SHORTEST_LANE = 256  # positions
+WORTH_WAITING = 32  # tokens that another request is about to read, too, are not read twice
+
+StopReason = Literal["stop", "length", "loop"]
 
 
 @dataclass
 class Completion:
     """What the model said.
 
-    ids          without the token that ended the answer
-    stop_reason  "stop": it ended by itself; "length": max_tokens or the context was full
-    logprobs     of each of `ids`, in nats, temperature-scaled and untruncated
+    ids           without the token that ended the answer
+    stop_reason   "stop": it ended by itself; "length": max_tokens or the context was full; "loop": see max_repeats
+    logprobs      of each of `ids`, in nats, temperature-scaled and untruncated
+    top_logprobs  for each of `ids` the likeliest tokens and theirs, as many as asked for
     """
 
     ids: list[int]
-    stop_reason: Literal["stop", "length"]
+    stop_reason: StopReason
     logprobs: list[float]
+    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -47,48 +61,146 @@ class Request:
     prompt: list[int]
     params: SamplingParams
     max_tokens: int  # params.max_tokens, or what the context leaves room for
+    max_repeats: int
     luck: random.Random  # one number a token: independent of device, batch and every other generator
-    seen: torch.Tensor | None  # (V,) bool, tokens of the text so far; only where there is a repetition penalty
+    constraint: Constraint | None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    stop_reason: Literal["stop", "length"] | None = None
+    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    stop_reason: StopReason | None = None
+    reused: int = 0
+    """tokens of the prompt whose keys were known already"""
+    counts: Counter[int] = field(default_factory=Counter)
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.ids)
 
-    def receive(self, token: int, logprob: float) -> None:
+    @property
+    def adjusts(self) -> bool:
+        """Whether its tokens are drawn from something else than the model's own logits."""
+        p = self.params
+        penalised = p.repetition_penalty != 1 or p.presence_penalty != 0 or p.frequency_penalty != 0
+        return penalised or bool(p.logit_bias) or self.constraint is not None
+
+    def adjusted(self, logits_V: torch.Tensor) -> torch.Tensor:
+        logits_V = adjust(logits_V, self.params, chain(self.prompt, self.ids), self.counts)
+        if self.constraint is not None:
+            self.constraint.forbid(logits_V)
+        return logits_V
+
+    def receive(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
         if token in self.params.stop_ids:
             self.stop_reason = "stop"
             return
         self.ids.append(token)
         self.logprobs.append(logprob)
-        if self.seen is not None:
-            self.seen[token] = True
-        if len(self.ids) == self.max_tokens:
+        self.counts[token] += 1
+        if self.params.top_logprobs:
+            self.top_logprobs.append(top)
+        if self.constraint is not None:
+            self.constraint.receive(token)
+            if self.constraint.finished:
+                self.stop_reason = "stop" if self.constraint.followed else "length"
+        if self.stop_reason is None and len(self.ids) == self.max_tokens:
             self.stop_reason = "length"
+        if self.stop_reason is None and self.max_repeats and loops(self.ids, self.max_repeats):
+            self.stop_reason = "loop"
+
+
+@dataclass(eq=False)
+class Reading:
+    """A request whose prompt is being read: the first `done` positions of its cache are filled."""
+
+    request: Request
+    cache: KVCache
+    done: int
+
+
+class Lane:
+    """Texts under way of up to `length` positions: requests[i] owns row i of the cache. Without any, no memory."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.cache: KVCache | None = None
+        self.requests: list[Request] = []
+
+    def add(self, request: Request, memory: torch.Tensor, network: Network) -> None:
+        """memory  (L, positions, 2, K, C) of what the request has read and written so far"""
+        row = len(self.requests)
+        if self.cache is None:
+            self.cache = network.cache(1, self.length)
+        elif row == self.cache.rows:
+            self.cache = self.cache.grown(2 * row)
+        self.cache.memory[:, row, : memory.shape[1]] = memory
+        self.requests.append(request)
+
+    def memory(self, row: int) -> torch.Tensor:
+        """(L, positions, 2, K, C): what row `row` holds; the last token was not read yet."""
+        assert self.cache is not None
+        return self.cache.memory[:, row, : self.requests[row].length - 1]
+
+    def remove(self, row: int) -> None:
+        """The last row moves into its place."""
+        if row < len(self.requests) - 1:
+            last = self.memory(len(self.requests) - 1)
+            assert self.cache is not None
+            self.cache.memory[:, row, : last.shape[1]] = last
+            self.requests[row] = self.requests[-1]
+        self.requests.pop()
+        if not self.requests:
+            self.cache = None
 
 
 class Engine:
     """Generates from one model. Not for use by several threads at once."""
 
-    def __init__(self, model: Transformer, max_batch: int = 32) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        max_batch: int = 32,
+        tokenizer: Tokenizer | None = None,
+        weights: Weights = "full",
+        prefill_tokens: int | None = None,
+        prefix_bytes: int = 2**28,
+        max_repeats: int = 0,
+    ) -> None:
+        """
+        max_batch       most answers under way at once
+        tokenizer       the model's; only answers in JSON need it
+        weights         "int8": matrices in 8 bits, on a CPU about twice as fast and a little worse
+        prefill_tokens  most tokens of prompts in one step; default: 256 on a CPU, else 2048
+        prefix_bytes    memory for the beginnings of texts that may come again; 0 = none
+        max_repeats     an answer whose last tokens are one block, this many times in a row, ends; 0 = never
+        """
+        if max_repeats == 1 or max_repeats < 0:
+            raise UserError(f"max_repeats must be 0 (never) or at least 2, not {max_repeats}")
         self.source = model
         self.max_batch = max_batch
+        self.tokenizer = tokenizer
+        self.weights: Weights = weights
+        self.max_repeats = max_repeats
+        self.prefill_tokens = prefill_tokens or PREFILL_TOKENS.get(
+            model.output_weight.device.type, PREFILL_TOKENS_ELSEWHERE
+        )
         self.context = model.config.context_length
         self.waiting: deque[Request] = deque()
-        self.active: list[Request] = []  # active[i] owns row i of the cache
+        self.reading: list[Reading] = []  # the first come first
+        self.lanes: list[Lane] = []  # the shortest first
+        self.prefixes = Prefixes(prefix_bytes)
         self.refresh()
+
+    @property
+    def active(self) -> list[Request]:
+        """The requests under way."""
+        return [*(r for lane in self.lanes for r in lane.requests), *(one.request for one in self.reading)]
 
     def refresh(self) -> None:
         """Take over the model's present weights; call it after they changed, with no request under way."""
         assert not self.active, "requests under way hold keys of the old weights"
-        model = self.source
-        self.model = model
-        if model.output_weight.dtype != model.compute_dtype:  # cast once here instead of at every token
-            self.model = copy.deepcopy(model).requires_grad_(False).cast(model.compute_dtype)
-        self.device = model.output_weight.device
-        self.cache = KVCache.empty(model.config, 1, CACHE_BLOCK, model.compute_dtype, self.device)
+        self.network: Network | None = None  # laid out at the next step
+        self.vocabulary: Vocabulary | None = None
+        self.prefixes = Prefixes(self.prefixes.capacity)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams | Sequence[SamplingParams]
@@ -101,15 +213,13 @@ class Engine:
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         assert len(each) == len(prompts), "one SamplingParams for all prompts, or one a prompt"
         requests = [self._request(prompt, p) for prompt, p in zip(prompts, each)]
-        # Neighbours in length are read together with little padding; the longest first, so that a lack of memory
-        # shows at once.
-        self.waiting.extend(sorted(requests, key=lambda request: -request.length))
+        self.waiting.extend(requests)
         try:
             while any(request.stop_reason is None for request in requests):
                 self.step()
         finally:
             self.cancel(requests)
-        return [Completion(r.ids, r.stop_reason or "length", r.logprobs) for r in requests]
+        return [Completion(r.ids, r.stop_reason or "length", r.logprobs, r.top_logprobs) for r in requests]
 
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
         """The ids of one completion as they come; closing the generator ends the request."""
@@ -131,24 +241,54 @@ class Engine:
         self.waiting.append(request)
         return request
 
+    @torch.inference_mode()
     def cancel(self, requests: Sequence[Request]) -> None:
         """Forget those of the requests that have not ended."""
-        unfinished = [request for request in requests if request.stop_reason is None]
-        self.waiting = deque(request for request in self.waiting if request not in unfinished)
-        self._keep([row for row, request in enumerate(self.active) if request not in unfinished])
+        unfinished = {id(request) for request in requests if request.stop_reason is None}
+        self.waiting = deque(request for request in self.waiting if id(request) not in unfinished)
+        self.reading = [one for one in self.reading if id(one.request) not in unfinished]
+        # The ended ones are still there only if an exception broke off a step.
+        self._leave(lambda request: request.stop_reason is not None or id(request) in unfinished)
 
     @torch.inference_mode()
-    @torch.compiler.set_stance("force_eager")  # a training may have compiled the blocks, but for its own shape only
     def step(self) -> None:
-        """Read new prompts if there are some and room for them, else add a token to every request under way."""
-        free = self.max_batch - len(self.active)
-        # A few prompts at once cost little more than one, so wait until a quarter of the rows is free.
-        if self.waiting and free >= (self.max_batch + 3) // 4:
-            while self.waiting and len(self.active) < self.max_batch:
-                self._read_prompts()
-        elif self.active:
-            self._decode()
-        self._keep([row for row, request in enumerate(self.active) if request.stop_reason is None])
+        """Add a token to every answer under way, and read on in the prompts that wait."""
+        if self.network is None:
+            self.network = Network(self.source, self.weights)
+        network = self.network
+        tokens: list[int] = []
+        positions: list[int] = []
+        lengths: list[int] = []
+        spans: list[Span] = []
+        for lane in self.lanes:
+            if lane.cache is not None:
+                spans.append(next_tokens(len(tokens), lane.cache, [r.length for r in lane.requests]))
+                tokens += [request.ids[-1] for request in lane.requests]
+                positions += [request.length - 1 for request in lane.requests]
+                lengths += [request.length for request in lane.requests]
+        drawing = [request for lane in self.lanes for request in lane.requests]
+        wanted = list(range(len(drawing)))  # the flat tokens whose output is drawn from
+        pieces = list(self._pieces())
+        for one, stop in pieces:
+            spans.append(piece_of_prompt(len(tokens), one.cache, one.done, stop))
+            tokens += one.request.prompt[one.done : stop]
+            positions += range(one.done, stop)
+            lengths += [len(one.request.prompt)] * (stop - one.done)
+            if stop == len(one.request.prompt):
+                wanted.append(len(tokens) - 1)
+                drawing.append(one.request)
+        if not tokens:
+            return
+        hidden_ND = network.hidden(tokens, positions, lengths, spans)
+        if len(wanted) < len(tokens):
+            hidden_ND = hidden_ND[wanted]
+        if drawing:
+            self._draw(drawing, network.logits(hidden_ND))
+        self._leave(lambda request: request.stop_reason is not None)
+        for one, stop in pieces:
+            one.done = stop
+        self._start_answers(network)
+        self._change_lanes(network)
 
     def _request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         room = self.context - len(prompt)
@@ -159,86 +299,96 @@ class Engine:
                 f"the prompt has {len(prompt)} tokens, but the model's context is {self.context} tokens and the "
                 "answer needs room in it; shorten the prompt"
             )
-        seen = None
-        if params.repetition_penalty != 1:
-            seen = torch.zeros(self.model.config.vocab_size, dtype=torch.bool)
-            seen[list(prompt)] = True
-        luck = random.Random(params.seed)
-        return Request(list(prompt), params, min(params.max_tokens, room), luck, seen)
+        constraint = None
+        if params.json_schema is not None:
+            if self.tokenizer is None:
+                raise UserError(
+                    "answers in JSON need an engine that knows the tokenizer: Engine(model, tokenizer=…)"
+                )
+            if self.vocabulary is None:
+                self.vocabulary = Vocabulary(self.tokenizer, self.source.config.vocab_size)
+            constraint = Constraint(params.json_schema, self.vocabulary)
+        max_tokens, luck = min(params.max_tokens, room), random.Random(params.seed)
+        return Request(list(prompt), params, max_tokens, self.max_repeats, luck, constraint)
 
-    def _read_prompts(self) -> None:
-        """Prefill: run waiting prompts through the model, right-padded, and draw each one's first token."""
-        first_row, width = len(self.active), 0
-        new: list[Request] = []
-        while self.waiting and first_row + len(new) < self.max_batch:
-            width = max(width, len(self.waiting[0].prompt))
-            if new and (len(new) + 1) * width > PREFILL_TOKENS:
+    def _pieces(self) -> Iterator[tuple[Reading, int]]:
+        """What of the prompts is read in this step, and up to where; new requests are let in for it."""
+        left = self.prefill_tokens
+        for one in self.reading:
+            if left:
+                stop = min(len(one.request.prompt), one.done + left)
+                left -= stop - one.done
+                yield one, stop
+        for request in list(islice(self.waiting, self.max_batch)):
+            if not left or len(self.active) >= self.max_batch:
                 break
-            new.append(self.waiting.popleft())
-        self.active += new
-        width = max(len(request.prompt) for request in new)
-        tokens_NT = torch.tensor([r.prompt + [0] * (width - len(r.prompt)) for r in new], device=self.device)
-        last_N = torch.tensor([len(request.prompt) - 1 for request in new], device=self.device)
-        hidden_ND = torch.empty(len(new), self.model.config.hidden_size, dtype=self.model.compute_dtype)
-        hidden_ND = hidden_ND.to(self.device)
-        # Long prompts go in pieces, which bounds the memory of the attention scores. Padding writes keys
-        # behind a prompt's end, where its answer overwrites them before they are looked at.
-        piece = max(PREFILL_TOKENS // len(new), CACHE_BLOCK)
-        for start in range(0, width, piece):
-            stop = min(start + piece, width)
-            positions_NT = torch.arange(start, stop, device=self.device).expand(len(new), -1)
-            # Padding is document −1: positions that are stretched by the length of a text must not count it.
-            documents_NT = torch.arange(len(new), device=self.device)[:, None].expand_as(positions_NT)
-            documents_NT = documents_NT.masked_fill(positions_NT > last_N[:, None], PADDING)
-            cache = self._cache_view(first_row, stop)
-            hidden_NTD = self.model(tokens_NT[:, start:stop], positions_NT, documents_NT, cache)
-            ending = ((last_N >= start) & (last_N < stop)).nonzero()[:, 0]
-            hidden_ND[ending] = hidden_NTD[ending, last_N[ending] - start]
-        self._draw(new, hidden_ND)
+            if (new := self._let_in(request)) is not None:
+                stop = min(len(request.prompt), new.done + left)
+                left -= stop - new.done
+                yield new, stop
 
-    def _decode(self) -> None:
-        """Add one token to every request under way."""
-        tokens_N = torch.tensor([request.ids[-1] for request in self.active], device=self.device)
-        lengths = [request.length for request in self.active]
-        positions_N = torch.tensor(lengths, device=self.device) - 1
-        cache = self._cache_view(0, max(lengths))
-        hidden_N1D = self.model(tokens_N[:, None], positions_N[:, None], cache=cache)
-        self._draw(self.active, hidden_N1D[:, 0])
+    def _let_in(self, request: Request) -> Reading | None:
+        """Begin to read a prompt, with what is known of it already; None if it is better to wait a little."""
+        assert self.network is not None
+        prompt = request.prompt
+        # Keys of a text whose positions are stretched by its length are of no use to a text of another length.
+        known, text = (0, ()) if self.network.by_length else self.prefixes.find(prompt)
+        if self.prefixes.capacity and not self.network.by_length:
+            others = (common_prefix(one.request.prompt, prompt) for one in self.reading)
+            if max(others, default=0) - known >= WORTH_WAITING:
+                return None
+        one = Reading(request, self.network.cache(1, len(prompt)), known)
+        if known:
+            self.prefixes.copy(text, known, one.cache)
+        request.reused = known
+        self.waiting.remove(request)
+        self.reading.append(one)
+        return one
 
-    def _draw(self, requests: list[Request], hidden_ND: torch.Tensor) -> None:
-        logits_NV = self.model.logits(hidden_ND)
-        seen_NV = None
-        if any(request.seen is not None for request in requests):
-            nothing = torch.zeros(logits_NV.shape[-1], dtype=torch.bool)
-            seen_NV = torch.stack([nothing if r.seen is None else r.seen for r in requests]).to(self.device)
+    def _draw(self, requests: list[Request], logits_NV: torch.Tensor) -> None:
+        adjusted_NV = None
+        if any(request.adjusts for request in requests):
+            rows = zip(requests, logits_NV.float())
+            adjusted_NV = torch.stack([r.adjusted(row) if r.adjusts else row for r, row in rows])
         luck = [request.luck.random() for request in requests]
-        ids_N, logprobs_N = sample(logits_NV, [request.params for request in requests], luck, seen_NV)
-        for request, token, logprob in zip(requests, ids_N.tolist(), logprobs_N.tolist()):
-            request.receive(token, logprob)
+        ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], luck, adjusted_NV)
+        chosen_N = logprobs_NV.gather(-1, ids_N[:, None])[:, 0]
+        for row, (request, token, logprob) in enumerate(zip(requests, ids_N.tolist(), chosen_N.tolist())):
+            top: list[tuple[int, float]] = []
+            if count := min(request.params.top_logprobs, logprobs_NV.shape[-1]):
+                values, ids = logprobs_NV[row].topk(count)
+                top = list(zip(ids.tolist(), values.tolist()))
+            request.receive(token, logprob, top)
 
-    def _cache_view(self, first_row: int, length: int) -> KVCache:
-        """The cache of the active rows from `first_row` on, just long enough, grown if need be."""
-        rows, length = len(self.active), -(-length // CACHE_BLOCK) * CACHE_BLOCK
-        if rows > self.cache.rows or length > self.cache.length:
-            grow = lambda now, wanted: now if wanted <= now else max(wanted, 2 * now)  # noqa: E731
-            old, config = self.cache, self.model.config
-            self.cache = KVCache.empty(
-                config,
-                min(grow(old.rows, rows), self.max_batch),
-                grow(old.length, length),
-                self.model.compute_dtype,
-                self.device,
-            )
-            self.cache.copy_from(old)
-        return self.cache.view(first_row, rows, length)
+    def _start_answers(self, network: Network) -> None:
+        """Requests whose prompts are read go on in a lane, and the prompts are remembered."""
+        for one in [one for one in self.reading if one.done == len(one.request.prompt)]:
+            self.reading.remove(one)
+            memory = one.cache.memory[:, 0]
+            if one.request.stop_reason is None:
+                self._lane(one.request).add(one.request, memory, network)
+            if not network.by_length:
+                self.prefixes.keep(one.request.prompt, memory)
 
-    def _keep(self, rows: list[int]) -> None:
-        """Go on with these active rows only: the last of them move to where others left off."""
-        kept = set(rows)
-        holes = [row for row in range(len(rows)) if row not in kept]
-        movers = [row for row in rows if row >= len(rows)]
-        if movers:
-            self.cache.view(0, len(self.active), max(self.active[row].length for row in movers)).move(movers, holes)
-        for hole, mover in zip(holes, movers):
-            self.active[hole] = self.active[mover]
-        del self.active[len(rows) :]
+    def _lane(self, request: Request) -> Lane:
+        """The shortest lane in which the request's next token has a place."""
+        while not self.lanes or self.lanes[-1].length < request.length:
+            self.lanes.append(Lane(min(2 * self.lanes[-1].length if self.lanes else SHORTEST_LANE, self.context)))
+        return next(lane for lane in self.lanes if lane.length >= request.length)
+
+    def _change_lanes(self, network: Network) -> None:
+        for lane in list(self.lanes):
+            for row in reversed(range(len(lane.requests))):
+                if (request := lane.requests[row]).length > lane.length:
+                    self._lane(request).add(request, lane.memory(row), network)
+                    lane.remove(row)
+
+    def _leave(self, leaves: Callable[[Request], bool]) -> None:
+        """Take requests out of their lanes; what they have read and written is remembered."""
+        for lane in self.lanes:
+            for row in reversed(range(len(lane.requests))):
+                if leaves(request := lane.requests[row]):
+                    if self.network is not None and not self.network.by_length:
+                        memory = lane.memory(row)
+                        self.prefixes.keep([*request.prompt, *request.ids][: memory.shape[1]], memory.clone())
+                    lane.remove(row)

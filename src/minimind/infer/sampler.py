@@ -1,14 +1,16 @@
 """From logits to a token: temperature, truncation and the draw, in a batch whose rows ask for different things.
 
-The order is that of transformers: repetition penalty, temperature, top-k, top-p, min-p.
+The order is that of transformers: penalties and biases, temperature, top-k, top-p, min-p.
 Letters in names: N rows, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from minimind.errors import UserError
@@ -28,6 +30,16 @@ class SamplingParams:
     """only tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082)"""
     repetition_penalty: float = 1.0
     """above 1 makes tokens of the text so far less likely (Keskar et al. 2019, arXiv:1909.05858)"""
+    presence_penalty: float = 0.0
+    """taken from the logit of every token that the answer has used (as in OpenAI's API)"""
+    frequency_penalty: float = 0.0
+    """taken from a token's logit as often as the answer has used it (as in OpenAI's API)"""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, number added to its logit), as in OpenAI's API: -100 forbids a token, 100 forces it"""
+    top_logprobs: int = 0
+    """how many of the likeliest tokens are reported beside each token of the answer"""
+    json_schema: str | None = None
+    """JSON Schema, as JSON text, that the answer must follow; "{}" allows any JSON object; None = free text"""
     max_tokens: int = 512
     """longest answer, in tokens"""
     stop_ids: tuple[int, ...] = (2, 0)
@@ -42,6 +54,10 @@ class SamplingParams:
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
             "repetition_penalty": (self.repetition_penalty > 0, "above 0 (1 = no penalty)"),
+            "presence_penalty": (math.isfinite(self.presence_penalty), "a finite number"),
+            "frequency_penalty": (math.isfinite(self.frequency_penalty), "a finite number"),
+            "logit_bias": (all(token >= 0 for token, _ in self.logit_bias), "pairs of a token id and a number"),
+            "top_logprobs": (self.top_logprobs >= 0, "0 (none) or more"),
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
         }
         for name, (is_allowed, wanted) in checks.items():
@@ -53,58 +69,89 @@ def sample(
     logits_NV: torch.Tensor,
     params: Sequence[SamplingParams],
     uniforms: Sequence[float],
-    seen_NV: torch.Tensor | None = None,
+    adjusted_NV: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row, and its log-probability in nats: each (N,).
+    """One token a row, and the log-probabilities to report, in nats: (N,) and (N, V).
 
-    uniforms  one number in [0, 1) a row: the row's luck. A row's token depends on its own logits, parameters
-              and number only.
-    seen_NV   bool, True where the token stands in the row's text; None where no row has a repetition penalty
+    uniforms     one number in [0, 1) a row: the row's luck. A row's token depends on its own logits, parameters and
+                 number only.
+    adjusted_NV  what to draw from instead of the logits: with penalties, biases and what a constraint forbids
 
-    The log-probability is of the temperature-scaled distribution before penalty and truncation (temperature 1
+    The log-probabilities are of the temperature-scaled distribution before adjustment and truncation (temperature 1
     for greedy rows), because that is what a policy-gradient loss computes again from the model alone.
     """
     logits_NV = logits_NV.float()
-    temperatures = [p.temperature or 1.0 for p in params]
-    temperature_N1 = _column(temperatures, logits_NV)
-    scaled_NV = logits_NV if set(temperatures) == {1.0} else logits_NV / temperature_N1
-    penalised_NV = scaled_NV
-    if seen_NV is not None:
-        penalty_N1 = _column([p.repetition_penalty for p in params], logits_NV)
-        penalised_NV = penalise(logits_NV, seen_NV, penalty_N1) / temperature_N1
-    ids_N = penalised_NV.argmax(-1)
-    if any(p.temperature > 0 for p in params):
-        drawn_N = draw(truncate(penalised_NV, params), _column(uniforms, logits_NV, torch.float64))
-        greedy_N = torch.tensor([p.temperature == 0 for p in params], device=logits_NV.device)
-        ids_N = torch.where(greedy_N, ids_N, drawn_N)
-    return ids_N, scaled_NV.log_softmax(-1).gather(-1, ids_N[:, None])[:, 0]
+    adjusted_NV = logits_NV if adjusted_NV is None else adjusted_NV.float()
+    scaled_NV = logits_NV
+    drawing = [row for row, p in enumerate(params) if p.temperature > 0]
+    if len(drawing) < len(params):
+        ids_N = adjusted_NV.argmax(-1)
+    else:
+        ids_N = torch.empty(len(params), dtype=torch.int64, device=logits_NV.device)
+    if drawing:
+        temperature_N1 = _column([p.temperature or 1.0 for p in params], logits_NV)
+        scaled_NV = logits_NV / temperature_N1
+        rows = torch.tensor(drawing, device=logits_NV.device)
+        drawn_NV = truncate((adjusted_NV / temperature_N1)[rows], [params[row] for row in drawing])
+        luck_N1 = _column([uniforms[row] for row in drawing], logits_NV, torch.float64)
+        ids_N = ids_N.index_copy(0, rows, draw(drawn_NV, luck_N1))
+    return ids_N, scaled_NV.log_softmax(-1)
 
 
-def penalise(logits_NV: torch.Tensor, seen_NV: torch.Tensor, penalty_N1: torch.Tensor) -> torch.Tensor:
-    """Positive logits of seen tokens are divided by the penalty, negative ones multiplied."""
-    lowered_NV = torch.where(logits_NV < 0, logits_NV * penalty_N1, logits_NV / penalty_N1)
-    return torch.where(seen_NV, lowered_NV, logits_NV)
+def adjust(
+    logits_V: torch.Tensor, params: SamplingParams, seen: Iterable[int], counts: Mapping[int, int]
+) -> torch.Tensor:
+    """One row's logits with its penalties and biases, as a copy.
+
+    seen    ids of the whole text so far, for the repetition penalty: it divides a positive logit and multiplies a
+            negative one
+    counts  how often the answer has used an id, for the presence and frequency penalties
+    """
+    logits_V = logits_V.float().clone()
+    if params.repetition_penalty != 1:
+        ids = list(set(seen))
+        chosen, penalty = logits_V[ids], params.repetition_penalty
+        logits_V[ids] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)
+    if (params.presence_penalty or params.frequency_penalty) and counts:
+        times = torch.tensor(list(counts.values()), dtype=torch.float32, device=logits_V.device)
+        logits_V[list(counts)] -= params.presence_penalty + params.frequency_penalty * times
+    for token, bias in params.logit_bias:
+        if token < len(logits_V):
+            logits_V[token] += bias
+    return logits_V
 
 
 def truncate(logits_NV: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tensor:
-    """−inf where top-k, then top-p, then min-p leave a token out; the likeliest token always stays."""
+    """−inf where top-k, then top-p, then min-p leave a token out; the likeliest token always stays.
+
+    Tokens that are as likely as the last one to stay do so, too.
+    """
     if any(p.top_k > 0 or p.top_p < 1 for p in params):
-        vocab_size = logits_NV.shape[-1]
-        top_k_N1 = _column([min(p.top_k or vocab_size, vocab_size) for p in params], logits_NV, torch.int64)
-        top_p_N1 = _column([p.top_p for p in params], logits_NV)
-        sorted_NV, order_NV = logits_NV.sort(descending=True)
-        sorted_NV = sorted_NV.masked_fill(sorted_NV < sorted_NV.gather(-1, top_k_N1 - 1), float("-inf"))
-        probabilities_NV = sorted_NV.softmax(-1)
-        before_NV = probabilities_NV.cumsum(-1) - probabilities_NV  # of all likelier tokens together
-        out_NV = (before_NV >= top_p_N1) & (top_p_N1 < 1)
-        out_NV[:, 0] = False
-        sorted_NV = sorted_NV.masked_fill(out_NV, float("-inf"))
-        # Back in the order of the vocabulary: a draw must not depend on whether another row asked to sort.
-        logits_NV = torch.empty_like(logits_NV).scatter_(-1, order_NV, sorted_NV)
+        logits_NV = logits_NV.masked_fill(logits_NV < least_to_stay(logits_NV, params), -torch.inf)
     if any(p.min_p > 0 for p in params):
         least_N1 = logits_NV.amax(-1, keepdim=True) + _column([p.min_p for p in params], logits_NV).log()
-        logits_NV = logits_NV.masked_fill(logits_NV < least_N1, float("-inf"))
+        logits_NV = logits_NV.masked_fill(logits_NV < least_N1, -torch.inf)
     return logits_NV
+
+
+def least_to_stay(logits_NV: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tensor:
+    """(N, 1): the lowest logit of each row that top-k and top-p leave in."""
+    vocab_size = logits_NV.shape[-1]
+    top_k_N1 = _column([min(p.top_k or vocab_size, vocab_size) for p in params], logits_NV, torch.int64)
+    top_p_N1 = _column([p.top_p for p in params], logits_NV)
+    after_k_NV = torch.arange(vocab_size, device=logits_NV.device) >= top_k_N1
+    sorted_NV = _descending(logits_NV).masked_fill(after_k_NV, -torch.inf)
+    probabilities_NV = sorted_NV.softmax(-1)
+    before_NV = probabilities_NV.cumsum(-1) - probabilities_NV  # of all likelier tokens together
+    stays_NV = ((before_NV < top_p_N1) | (top_p_N1 == 1)) & ~after_k_NV
+    stays_NV[:, 0] = True
+    return sorted_NV.gather(-1, stays_NV.sum(-1, keepdim=True) - 1)
+
+
+def _descending(logits_NV: torch.Tensor) -> torch.Tensor:
+    if logits_NV.device.type == "cpu":  # NumPy sorts with vector instructions, ten times as fast
+        return torch.from_numpy(np.sort(logits_NV.numpy(), axis=-1)).flip(-1)
+    return logits_NV.sort(descending=True).values
 
 
 def draw(logits_NV: torch.Tensor, uniforms_N1: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Keys and values of the positions already read, in memory laid out once."""
+"""Keys and values of the positions already read, in memory laid out once.
+
+Letters in names: L layers, K key/value heads, C channels of a head.
+"""
 
 from __future__ import annotations
 
@@ -11,60 +14,46 @@ from minimind.model.config import ModelConfig
 
 @dataclass
 class KVCache:
-    """Room for `rows` sequences of up to `length` positions each.
+    """Room for `rows` texts of up to `length` positions each.
 
-    keys, values  (L, rows, K, length, C) in the model's compute type
+    memory  (L, rows, length, 2, K, C) in the model's compute type; keys are 0, values 1: what a token adds lies
+            side by side and is written at once
 
-    What stands behind a row's last position is never attended to, so a row is handed to the next sequence
-    without being cleared.
+    What stands behind a row's last position is never attended to, so a row is handed to the next text without being
+    cleared.
     """
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    memory: torch.Tensor
 
     @classmethod
     def empty(
         cls, config: ModelConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device
     ) -> KVCache:
-        shape = (config.num_hidden_layers, rows, config.kv_heads, length, config.channels)
+        shape = (config.num_hidden_layers, rows, length, 2, config.kv_heads, config.channels)
         # Zeros, not raw memory: a masked position's weight is 0, and 0 times a stray NaN would be NaN.
-        return cls(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+        return cls(torch.zeros(shape, dtype=dtype, device=device))
 
     @property
     def rows(self) -> int:
-        return self.keys.shape[1]
+        return self.memory.shape[1]
 
     @property
     def length(self) -> int:
-        return self.keys.shape[3]
+        return self.memory.shape[2]
 
-    def view(self, first: int, stop: int, length: int) -> KVCache:
-        """Rows `first` to `stop` and their first `length` positions, in the same memory.
+    def flat(self) -> tuple[torch.Tensor, ...]:
+        """For each layer (rows · length, 2 · K · C), all memory: position p of row r is line r · length + p."""
+        return self.memory.flatten(3).flatten(1, 2).unbind(0)
 
-        Attention costs as much as its cache is long: short sequences read a short view.
-        """
-        return KVCache(self.keys[:, first:stop, :, :length], self.values[:, first:stop, :, :length])
+    def keys_values(self, rows: int, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """For each layer keys and values of the first rows and positions, each (rows, K, length, C), not copied."""
+        keys, values = self.memory[:, :rows, :length].transpose(2, 4).unbind(3)
+        return list(zip(keys.unbind(0), values.unbind(0)))
 
-    def copy_from(self, other: KVCache) -> None:
-        """Take over a smaller cache's content."""
-        self.keys[:, : other.rows, :, : other.length] = other.keys
-        self.values[:, : other.rows, :, : other.length] = other.values
-
-    def move(self, sources: list[int], targets: list[int]) -> None:
-        """Copy whole rows onto others."""
-        self.keys[:, targets] = self.keys[:, sources]
-        self.values[:, targets] = self.values[:, sources]
-
-    def write(
-        self, layer: int, positions_BT: torch.Tensor, key_BTKC: torch.Tensor, value_BTKC: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new positions of one layer; returns its keys and values, (B, K, length, C) each."""
-        rows = torch.arange(positions_BT.shape[0], device=positions_BT.device)[:, None]
-        self.keys[layer][rows, :, positions_BT] = key_BTKC
-        self.values[layer][rows, :, positions_BT] = value_BTKC
-        return self.keys[layer], self.values[layer]
-
-    def allowed(self, positions_BT: torch.Tensor) -> torch.Tensor:
-        """(B, 1, T, length) bool: a query at position p sees the cached positions up to p."""
-        slots = torch.arange(self.length, device=positions_BT.device)
-        return slots <= positions_BT[:, None, :, None]
+    def grown(self, rows: int) -> KVCache:
+        """The same content with room for more rows."""
+        shape = list(self.memory.shape)
+        shape[1] = rows
+        memory = self.memory.new_zeros(shape)
+        memory[:, : self.rows] = self.memory
+        return KVCache(memory)

@@ -83,9 +83,9 @@ def ntk_frequencies(config: ModelConfig, lengths: torch.Tensor) -> torch.Tensor:
 def text_lengths(positions_BT: torch.Tensor, documents_BT: torch.Tensor | None) -> torch.Tensor:
     """How long the text is that each position belongs to: (B, T) with documents, else (B, 1), a row being one text.
 
-    With a key/value cache a row counts up to its last new position. Keys read before keep the angles that they were
-    read with, as in transformers: what the layers above made of them cannot be undone. So in `dynamic` alone, and
-    beyond the trained length alone, reading piece by piece differs from reading whole.
+    (Generation says itself how long each text is. Keys read before keep the angles that they were read with, as in
+    transformers: what the layers above made of them cannot be undone. So in `dynamic` alone, and beyond the trained
+    length alone, an answer that grows token by token differs from the same text read whole.)
     """
     if documents_BT is None:
         return positions_BT.amax(1, keepdim=True) + 1
@@ -100,11 +100,14 @@ def angles(
     frequencies: torch.Tensor,
     positions_BT: torch.Tensor,
     documents_BT: torch.Tensor | None = None,
+    lengths_BT: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine of every position's angles, each (B, T, 1, C) float32, the half repeated; in YaRN times the
-    attention factor. `frequencies` are `inverse_frequencies(config)`, on the positions' device."""
+    attention factor. `frequencies` are `inverse_frequencies(config)`, on the positions' device. `lengths_BT`: how
+    long each position's text is, where the positions do not tell."""
     if config.rope_scaling is not None and config.rope_scaling.rope_type == "dynamic":
-        frequencies = ntk_frequencies(config, text_lengths(positions_BT, documents_BT))
+        lengths = text_lengths(positions_BT, documents_BT) if lengths_BT is None else lengths_BT
+        frequencies = ntk_frequencies(config, lengths)
     half = positions_BT[..., None].float() * frequencies
     full = torch.cat((half, half), dim=-1)[:, :, None, :]
     factor = attention_factor(config)

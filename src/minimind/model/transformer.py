@@ -12,11 +12,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from minimind.model.attention import Mask, attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.init import initialise
-from minimind.model.kv_cache import KVCache
 from minimind.model.layers import MLP, Linear, RMSNorm
 from minimind.model.moe import MoE, Routing
 from minimind.model.rope import angles, inverse_frequencies, rotate
@@ -25,10 +25,10 @@ from minimind.model.rope import angles, inverse_frequencies, rotate
 class Attention(nn.Module):
     """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245), with norms on q and k in Qwen3."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D, H, K, C = config.hidden_size, config.num_attention_heads, config.kv_heads, config.channels
-        self.layer, self.channels = layer, C
+        self.channels = C
         self.q_proj = Linear(D, H * C)
         self.k_proj = Linear(D, K * C)
         self.v_proj = Linear(D, K * C)
@@ -41,29 +41,23 @@ class Attention(nn.Module):
         x_BTD: torch.Tensor,
         rotation: tuple[torch.Tensor, torch.Tensor],
         mask: Mask,
-        positions_BT: torch.Tensor,
-        cache: KVCache | None,
     ) -> torch.Tensor:
         B, T, _ = x_BTD.shape
         query = self.q_norm(self.q_proj(x_BTD).view(B, T, -1, self.channels))
         key = self.k_norm(self.k_proj(x_BTD).view(B, T, -1, self.channels))
         value = self.v_proj(x_BTD).view(B, T, -1, self.channels)
         query, key = rotate(query, *rotation), rotate(key, *rotation)
-        if cache is not None:
-            key_BKSC, value_BKSC = cache.write(self.layer, positions_BT, key, value)
-        else:
-            key_BKSC, value_BKSC = key.transpose(1, 2), value.transpose(1, 2)
-        mixed_BHTC = attend(query.transpose(1, 2), key_BKSC, value_BKSC, mask)
+        mixed_BHTC = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(B, T, -1))
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), where the mlp may be a mixture of experts."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MoE(config) if config.family.experts else MLP(config.hidden_size, config.ffn_size)
 
@@ -72,10 +66,8 @@ class Block(nn.Module):
         x_BTD: torch.Tensor,
         rotation: tuple[torch.Tensor, torch.Tensor],
         mask: Mask,
-        positions_BT: torch.Tensor,
-        cache: KVCache | None,
     ) -> tuple[torch.Tensor, Routing | None]:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask, positions_BT, cache)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
         mixed_BTD, routing = self.mlp(self.post_attention_layernorm(x_BTD)), None
         if isinstance(self.mlp, MoE):
             mixed_BTD, routing = mixed_BTD
@@ -90,12 +82,17 @@ class Decoder(nn.Module):
         # Unset, as the Linears are: nn.Embedding's own initialisation would draw from the global generator.
         unset = torch.empty(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(unset, freeze=False)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
 class Transformer(nn.Module):
-    """A causal language model. `forward` gives hidden states, `logits` turns them into scores of tokens."""
+    """A causal language model. `forward` gives hidden states, `logits` turns them into scores of tokens.
+
+    compute_dtype  type of the computation
+    recompute      keep of each block only its input, and compute it again in the backward pass (activation
+                   checkpointing: Chen et al. 2016, arXiv:1604.06174)
+    """
 
     frequencies: torch.Tensor
 
@@ -105,6 +102,7 @@ class Transformer(nn.Module):
         self.config = config
         self.compute_dtype = torch.float32
         self.compiled = False
+        self.recompute = False
         self.model = Decoder(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
@@ -146,26 +144,26 @@ class Transformer(nn.Module):
         tokens_BT: torch.Tensor,
         positions_BT: torch.Tensor | None = None,
         documents_BT: torch.Tensor | None = None,
-        cache: KVCache | None = None,
         routings: list[Routing] | None = None,
     ) -> torch.Tensor:
         """Hidden states (B, T, D) after the final norm.
 
-        Without documents each row is one document. With a cache each is one anyway: positions say where the new
-        tokens stand, and documents only which of them are padding.
+        Without documents each row is one document.
         To `routings`, if given, each layer with experts appends what its router decided.
         """
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
-        if cache is not None:
-            mask = Mask(allowed_BTS=cache.allowed(positions_BT))
-        else:
-            mask = Mask() if documents_BT is None else make_mask(documents_BT, self.compiled)
+        mask = Mask() if documents_BT is None else make_mask(documents_BT, self.compiled)
         cos, sin = angles(self.config, self.frequencies, positions_BT, documents_BT)
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
         for block in self.model.layers:
-            hidden_BTD, routing = block(hidden_BTD, rotation, mask, positions_BT, cache)
+            if self.recompute and torch.is_grad_enabled():
+                hidden_BTD, routing = checkpoint(
+                    block, hidden_BTD, rotation, mask, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                hidden_BTD, routing = block(hidden_BTD, rotation, mask)
             if routings is not None and routing is not None:
                 routings.append(routing)
         return self.model.norm(hidden_BTD)

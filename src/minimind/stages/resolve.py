@@ -53,6 +53,8 @@ def resolve(
         if named.get(SCALING + "original_max_position_embeddings") is None:
             shape["original_max_position_embeddings"] = _row_length(named)
     defaults = {**module.DEFAULTS, "model": shape}
+    if not named.get("start"):  # some multiple of a row, until the right one is derived
+        defaults["batch"] = {**module.DEFAULTS.get("batch", {}), "tokens_per_step": _row_length(named)}
     recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
     if not recipe.start:
         recipe = _with_derived(recipe, set(named), run)

@@ -53,29 +53,40 @@ def parse_assistant(
     }
 
 
-def _pieces_of_text(text: str) -> list[Piece]:
-    body, closing, rest = text.rpartition(EOS)
-    if closing and not rest.strip("\n"):
-        text = body
+def marker_ids(tokenizer: Tokenizer) -> dict[int, Piece]:
+    """The markers that are single tokens; none for a vocabulary that spells them out."""
+    found = {tokenizer.reserved[marker]: Piece(marker, True) for marker in MARKERS if marker in tokenizer.reserved}
+    return found if len(found) == len(MARKERS) else {}
+
+
+def split_markers(text: str) -> list[Piece]:
+    """Text cut at the markers in it."""
     pattern = "(" + "|".join(sorted(MARKERS)) + ")"
     return [Piece(part, part in MARKERS) for part in re.split(pattern, text) if part]
 
 
+def _pieces_of_text(text: str) -> list[Piece]:
+    body, closing, rest = text.rpartition(EOS)
+    if closing and not rest.strip("\n"):
+        text = body
+    return split_markers(text)
+
+
 def _pieces_of_ids(ids: Sequence[int], tokenizer: Tokenizer) -> list[Piece]:
-    marker_ids = {tokenizer.reserved[marker]: marker for marker in MARKERS if marker in tokenizer.reserved}
-    if len(marker_ids) < len(MARKERS):  # a vocabulary that spells its markers out
+    markers = marker_ids(tokenizer)
+    if not markers:
         return _pieces_of_text(tokenizer.decode(ids))
     pieces: list[Piece] = []
     run: list[int] = []
     for index in [*ids, None]:
-        if index is not None and index not in marker_ids:
+        if index is not None and index not in markers:
             run.append(index)
             continue
         if run:
             pieces.append(Piece(tokenizer.decode(run), False))
             run = []
         if index is not None:
-            pieces.append(Piece(marker_ids[index], True))
+            pieces.append(markers[index])
     return pieces
 
 
@@ -86,7 +97,7 @@ def _split_calls(pieces: list[Piece]) -> tuple[str, list[dict]]:
         piece, *rest = pieces
         if piece == CALL and END_CALL in rest:
             end = rest.index(END_CALL)
-            call = _read_call(_join(rest[:end]))
+            call = read_call(_join(rest[:end]))
             if call is not None:
                 calls.append(call)
                 content = content.removesuffix("\n")
@@ -97,13 +108,15 @@ def _split_calls(pieces: list[Piece]) -> tuple[str, list[dict]]:
     return content.lstrip("\n"), calls
 
 
-def _read_call(text: str) -> dict | None:
+def read_call(text: str) -> dict[str, Any] | None:
+    """`{"name", "arguments"}` of the text between two tool call markers; None if it is no proper call."""
     try:
         call = json.loads(text)
         name, arguments = call["name"], call["arguments"]
         if isinstance(arguments, str):  # OpenAI's form: JSON text within JSON
             arguments = json.loads(arguments)
-    except (ValueError, KeyError, TypeError):
+        json.dumps([name, arguments], ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return None

@@ -92,6 +92,7 @@ class Trainer:
         longest = min(batch.row_length, model.config.max_position_embeddings - 1)  # the answer needs room
         self.samples = Samples(tokenizer, data, held_out_documents, recipe.evaluation.samples, longest)
         self.saved_step = -1
+        self.window = Window()
 
     # ------------------------------------------------------------------------------------------ the loop
 
@@ -105,7 +106,7 @@ class Trainer:
         kept = self.progress.step if resumed else -1
         self.metrics = JsonLines(self.run / "metrics.jsonl" if self.is_main else None, kept)
         self.sample_lines = JsonLines(self.run / "samples.jsonl" if self.is_main else None, kept)
-        self.window, self.last_save = Window(), time.monotonic()
+        self.last_save = time.monotonic()
         if not resumed:
             torch.manual_seed(self.recipe.seed)
             self._check_first_loss()

@@ -1,0 +1,1 @@
+"""What this machine can do: matrix products and memory, training steps, reading data."""

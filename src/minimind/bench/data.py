@@ -1,0 +1,135 @@
+"""How fast data is read, tokenized, packed and made into batches, and how fast training needs it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minimind.bench.step import TimedStep
+from minimind.bench.synthetic import packed_batch
+from minimind.data.batch import PADDING
+from minimind.data.files import is_plain_text, read_records
+from minimind.data.formats import Document, parse
+from minimind.data.loader import Loader
+from minimind.data.packing import Long, pack, pieces
+from minimind.data.prepare import prepare, resolve_kind
+from minimind.data.world import write_world
+from minimind.tokenizer import Tokenizer
+from minimind.train.recipe import Recipe
+
+LOADER_SECONDS = 1.0
+POSITIONS_PER_STEP = 32768
+
+
+@dataclass(frozen=True)
+class DataSpeed:
+    """What was measured on the beginning of a file. MB are 10⁶ bytes, decompressed."""
+
+    file: str
+    kind: str
+    megabytes: float
+    documents: int
+    tokens: int
+    read_mb_per_second: float
+    """reading and parsing, one process"""
+    prepare_mb_per_second: float
+    """`minimind data prepare` on one process: reading, tokenizing, writing"""
+    prepare_tokens_per_second: float
+    packed_per_second: float
+    """pieces of documents packed into rows, one thread"""
+    padding: float
+    """part of the rows' positions that holds nothing"""
+    batch_tokens_per_second: float
+    """tokens in finished batches, one thread"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The beginning of a file, written to a file of its own without lines that cannot be used."""
+
+    file: str
+    kind: str
+    path: Path
+    megabytes: float
+    seconds: float
+    """that reading and parsing it took"""
+
+
+def take(file: Path, size: int, scratch: Path) -> Sample:
+    """Read the first `size` bytes of a file, decompressed, and put its documents into `scratch`."""
+    kind, plain = resolve_kind([file], "auto"), is_plain_text(file)
+    documents, read, begun = [], 0, time.perf_counter()
+    for line, record in read_records(file):
+        item = parse(record, str(file), line, plain, kind)
+        read += len(record or b"")
+        if record and isinstance(item, Document):
+            documents.append(record)
+        if read >= size:
+            break
+    seconds = time.perf_counter() - begun
+    scratch.mkdir(parents=True)
+    path = scratch / ("sample.txt" if plain else "sample.jsonl")
+    path.write_bytes(b"".join(document + (b"\n\n" if plain else b"\n") for document in documents))
+    return Sample(str(file), kind, path, read / 1e6, seconds)
+
+
+def measure(sample: Sample, tokenizer: Tokenizer, row_length: int) -> DataSpeed:
+    """Time the way from a sample to batches."""
+    begun = time.perf_counter()
+    data = prepare([sample.path], tokenizer, sample.kind, sample.path.parent / "cache", workers=1)
+    seconds = time.perf_counter() - begun
+    long: Long = "truncate" if sample.kind == "chat" else "split"  # as the stages do
+    rows = max(1, POSITIONS_PER_STEP // row_length)
+    loader = Loader(data, np.arange(len(data)), row_length, rows, seed=0, long=long)
+    padding = loader.stats.padding
+    return DataSpeed(
+        file=sample.file,
+        kind=sample.kind,
+        megabytes=sample.megabytes,
+        documents=len(data),
+        tokens=data.num_tokens,
+        read_mb_per_second=sample.megabytes / sample.seconds,
+        prepare_mb_per_second=sample.megabytes / seconds,
+        prepare_tokens_per_second=data.num_tokens / seconds,
+        packed_per_second=packing_rate(data.lengths, row_length, long),
+        padding=padding,
+        batch_tokens_per_second=loader_rate(loader, LOADER_SECONDS) * (1 - padding),
+    )
+
+
+def packing_rate(lengths: np.ndarray, row_length: int, long: Long) -> float:
+    """Pieces packed into rows per second."""
+    _, _, length = pieces(lengths, row_length, long)
+    begun = time.perf_counter()
+    pack(length, row_length)
+    return len(length) / (time.perf_counter() - begun)
+
+
+def loader_rate(loader: Loader, seconds: float) -> float:
+    """Positions per second of Loader.step, over about `seconds`."""
+    begun, steps = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        loader.step(steps)
+        steps += 1
+    return steps * loader.rows * loader.row_length / (time.perf_counter() - begun)
+
+
+def training_rate(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> float:
+    """Tokens per second that a training by `recipe` reads, without compiling."""
+    timed, batch = TimedStep(recipe, device, dtype), recipe.batch
+    micro = packed_batch(max(1, 1024 // batch.row_length), batch.row_length, recipe.model.vocab_size)
+    times = [(timed.gradients(micro), timed.step()) for _ in range(4)][1:]  # the first lays out memory
+    once, update = (statistics.median(column) for column in zip(*times))
+    tokens = int((micro.documents != PADDING).sum())
+    return tokens / (once + update * micro.tokens.numel() / batch.tokens_per_step)
+
+
+def write_example(directory: Path, size: int) -> list[Path]:
+    """Texts of `size` bytes of the embedded world, and as many bytes of conversations, about."""
+    paths = write_world(directory, pretrain_bytes=size, sft=size // 200, preference=1, rl=1, per_skill=1)
+    return [paths["pretrain"], paths["sft"]]

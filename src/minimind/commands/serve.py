@@ -1,0 +1,157 @@
+"""`minimind serve`: a model behind an OpenAI-compatible HTTP API."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minimind.errors import UserError, missing_extra
+
+if TYPE_CHECKING:
+    from minimind.serve.app import Settings
+
+EPILOG = """examples:
+  minimind serve runs/quickstart/chat
+  minimind serve runs/chat --name chat --port 9000 --forget
+  MINIMIND_API_KEY=secret minimind serve runs/chat --host 0.0.0.0
+
+Ctrl-C or SIGTERM: running answers are finished, new requests refused; a second Ctrl-C ends them."""
+
+
+def run(argv: list[str]) -> None:
+    options = _parser().parse_args(argv)
+    try:
+        from minimind.serve.app import Settings, create_app
+        from minimind.serve.server import Server
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "fastapi", "serve") from None
+    from minimind.api import Model
+
+    listener = listen(options.host, options.port)
+    model = Model(options.model, device=options.device, weights=options.weights)
+    model.engine.max_batch = options.batch
+    settings = Settings(
+        name=options.name or name_of(model.directory),
+        api_keys=api_keys(options),
+        origins=tuple(options.cors),
+        max_body=options.max_body,
+        max_tokens=options.max_tokens,
+        max_waiting=options.max_waiting,
+        timeout=options.timeout,
+        forget=options.forget,
+    )
+    app = create_app(model, settings)
+    announce(settings, listener, f"{model.directory} on {model.device}, context {model.engine.context}")
+    Server(app, options.shutdown_timeout).serve_at(listener)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "minimind serve",
+        description="Serve a model over HTTP, with OpenAI's API.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or run directory (default: the newest)")
+    parser.add_argument("--name", help="what clients call the model (default: the directory's name)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default: 8000)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    parser.add_argument(
+        "--weights",
+        choices=["full", "int8"],
+        default="full",
+        help="int8 is about twice as fast on a CPU (default: full)",
+    )
+    access = parser.add_argument_group("access")
+    access.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="clients must send it, or another one given (default: $MINIMIND_API_KEY, else anybody may ask)",
+    )
+    access.add_argument("--api-key-file", type=Path, metavar="FILE", help="a file with one key a line")
+    access.add_argument(
+        "--cors", nargs="+", default=[], metavar="ORIGIN", help="web pages that may ask, as https://name; '*': all"
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--batch", type=positive, default=32, help="answers generated together (default: 32)")
+    limits.add_argument("--max-waiting", type=whole, default=64, help="answers that may wait (default: 64)")
+    limits.add_argument(
+        "--max-tokens", type=positive, help="longest answer (default: what the context has room for)"
+    )
+    limits.add_argument(
+        "--max-body", type=positive, default=1_000_000, help="bytes of a request (default: 1000000)"
+    )
+    limits.add_argument("--timeout", type=positive, default=300, help="seconds for an answer (default: 300)")
+    limits.add_argument(
+        "--shutdown-timeout", type=positive, default=30, help="seconds for running answers (default: 30)"
+    )
+    limits.add_argument(
+        "--forget",
+        action="store_true",
+        help="leave out the oldest turns of a conversation that is too long, instead of refusing it",
+    )
+    return parser
+
+
+def positive(text: str) -> int:
+    return whole(text, least=1)
+
+
+def whole(text: str, least: int = 0) -> int:
+    if (number := int(text)) < least:
+        raise ValueError
+    return number
+
+
+def name_of(directory: Path) -> str:
+    """`runs/chat/model` is known as `chat`."""
+    directory = directory.resolve()
+    return directory.parent.name if directory.name == "model" else directory.stem
+
+
+def api_keys(options: argparse.Namespace) -> tuple[str, ...]:
+    keys = list(options.api_key)
+    if options.api_key_file:
+        try:
+            lines = options.api_key_file.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--api-key-file {options.api_key_file} cannot be read: {error}") from None
+        keys += [line.strip() for line in lines if line.strip()]
+        if not keys:
+            raise UserError(f"{options.api_key_file} holds no key; write one a line")
+    if not keys and os.environ.get("MINIMIND_API_KEY"):
+        keys.append(os.environ["MINIMIND_API_KEY"])
+    if not all(key.isascii() and key.isprintable() and key.strip() == key != "" for key in keys):
+        raise UserError(
+            "an API key must be printable ASCII without spaces around it; HTTP headers carry nothing else"
+        )
+    return tuple(keys)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """An open socket, before a model is loaded for nothing."""
+    try:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listener = socket.create_server((address[0], port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen at {host} port {port}: {reason}; choose another --host or --port") from None
+    return listener
+
+
+def announce(settings: Settings, listener: socket.socket, what: str) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {settings.name} at http://{shown}:{port}/v1 ({what}); Ctrl-C ends", file=sys.stderr, flush=True)
+    if not settings.api_keys and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        print("warning: everybody who reaches this machine may ask; --api-key asks for a key", file=sys.stderr)

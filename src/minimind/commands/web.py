@@ -1,0 +1,115 @@
+"""`minimind web`: chat, runs, data and models in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from minimind.errors import UserError, missing_extra
+
+EPILOG = """examples:
+  minimind web                          then open the address it prints
+  minimind web --runs /data/runs --port 9000
+
+Only this machine can reach it, unless --host says otherwise: whoever can may read data files and models here."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FONT = 'system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif'
+
+
+def run(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "minimind web",
+        description="Talk with models, watch trainings, look into data and models, in the browser.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=8501, metavar="N", help="the port (default: 8501)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="the address (default: 127.0.0.1)")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs and models lie (default: runs)")
+    options = parser.parse_args(argv)
+    if options.runs:
+        if not options.runs.is_dir():
+            raise UserError(f"--runs {options.runs} is no directory; name the one that holds the runs")
+        os.environ["MINIMIND_RUNS"] = str(options.runs)  # what train.runs.default_directory reads
+    check_address(options.host, options.port)
+    try:
+        from streamlit import net_util
+        from streamlit.web import bootstrap
+    except ImportError:
+        raise missing_extra("streamlit", "web") from None
+
+    # For a page opened under a strange name, the server would ask a service outside for this machine's address.
+    net_util._external_ip = "127.0.0.1"
+    from minimind.web import chat, data, models, runs  # noqa: F401  (before the first visitor waits for it)
+
+    flags = server_options(options.host, options.port)
+    bootstrap.load_config_options(flags)
+    bootstrap.run(str(Path(__file__).parents[1] / "web" / "app.py"), False, [], flags)
+
+
+def check_address(host: str, port: int) -> None:
+    """UserError where no server can listen."""
+    if not 0 < port < 65536:
+        raise UserError(f"--port {port}: a port is a number from 1 to 65535")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port") from None
+
+
+def server_options(host: str, port: int) -> dict[str, Any]:
+    """Streamlit's settings, which win over those in its files: no statistics, no browser opened, our looks."""
+    from minimind.plot import DARK, LIGHT
+
+    colours = {
+        "light": {
+            "primaryColor": "#0f766e",
+            "backgroundColor": "#fcfcfb",
+            "secondaryBackgroundColor": "#f1f3f2",
+            "textColor": "#1b1f24",
+            "borderColor": "#dfe3e1",
+            "chartCategoricalColors": list(LIGHT),
+            "chartSequentialColors": shades("#fcfcfb", "#0f766e"),
+        },
+        "dark": {
+            "primaryColor": "#2fb5a3",
+            "backgroundColor": "#131618",
+            "secondaryBackgroundColor": "#1d2124",
+            "textColor": "#e6e9e8",
+            "borderColor": "#31383b",
+            "chartCategoricalColors": list(DARK),
+            "chartSequentialColors": shades("#131618", "#4fd9c5"),
+        },
+    }
+    return {
+        "server_address": host,
+        "server_port": port,
+        "server_headless": True,
+        "server_fileWatcherType": "none",
+        # Names under which a page may reach the server: keeps other sites' pages from posing as ours.
+        "server_allowedHosts": list(LOOPBACK) if host in LOOPBACK else ["*"],
+        "browser_serverAddress": host,
+        "browser_gatherUsageStats": False,
+        "client_toolbarMode": "viewer",
+        "client_showErrorLinks": False,
+        "theme_font": FONT,
+        "theme_headingFont": FONT,
+        "theme_headingFontSizes": ["1.7rem", "1.35rem", "1.15rem", "1rem", "1rem", "1rem"],
+        "theme_baseRadius": "10px",
+        "theme_baseFontSize": 15,
+        "theme_showSidebarBorder": True,
+        **{f"theme_{base}_{name}": value for base, one in colours.items() for name, value in one.items()},
+    }
+
+
+def shades(first: str, last: str) -> list[str]:
+    """Ten colours from one to another, as many as Streamlit wants."""
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (first, last)]
+    return ["#" + "".join(f"{round(a + (b - a) * i / 9):02x}" for a, b in zip(*ends)) for i in range(10)]

@@ -1,0 +1,243 @@
+"""The model's arithmetic as generation needs it: fused matrices, tokens of many texts in one flat row.
+
+`Transformer.forward` is the reference. A token that is generated costs one reading of all weights, and on a CPU the
+hundreds of small operations around it come next. So query, key and value are one matrix here, gate and up another,
+and what stands next to each other in memory is written and rotated in one go.
+
+Letters in names: N tokens, D model width, H heads, K key/value heads, G = H / K, C channels of a head, T tokens of
+one text, S cached positions, R rows of a cache.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minimind.errors import UserError
+from minimind.model import Transformer
+from minimind.model.kv_cache import KVCache
+from minimind.model.layers import Linear, RMSNorm
+from minimind.model.moe import MoE
+from minimind.model.rope import angles
+from minimind.model.transformer import Block
+
+Weights = Literal["full", "int8"]
+"""how an engine keeps the matrices: in the model's compute type, or in 8 bits"""
+
+
+class Matrix(Protocol):
+    def __call__(self, x_ND: torch.Tensor) -> torch.Tensor: ...
+
+
+class Dense:
+    """x · Wᵀ, the matrix kept transposed: on a CPU that is faster for few tokens, and all threads take part."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight = weight.t().contiguous() if weight.device.type == "cpu" else weight.clone().t()
+
+    def __call__(self, x_ND: torch.Tensor) -> torch.Tensor:
+        return x_ND @ self.weight
+
+
+class Int8:
+    """x · Wᵀ in 8 bits (as LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339, without its outliers).
+
+    Each row of W has a scale, fixed; each row of x has one of its own, so what is computed for a token does not
+    depend on the other tokens.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        scale = weight.float().abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
+        self.weight = (weight.float() / scale).round_().to(torch.int8).t()
+        self.scale = scale.t() / 127
+
+    def __call__(self, x_ND: torch.Tensor) -> torch.Tensor:
+        largest_N1 = x_ND.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
+        rounded_ND = (x_ND * (127 / largest_N1)).round_().to(torch.int8)
+        return (torch._int_mm(rounded_ND, self.weight) * largest_N1 * self.scale).to(x_ND.dtype)
+
+
+@dataclass
+class Span:
+    """Tokens that stand side by side in a step and attend in one call.
+
+    Either one token of each of R rows of a cache, or several of one text, whose row it alone is.
+    """
+
+    first: int
+    stop: int
+    lines: Sequence[torch.Tensor]
+    """per layer: the cache as flat lines"""
+    index_N: torch.Tensor
+    """into which line each token's key and value go"""
+    keys_values: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    """per layer: (R, K, S, C) each"""
+    mask: torch.Tensor | None
+    """what is added to the scores: (R, 1, 1, S), or (1, 1, T, S); None where everything is seen"""
+
+    def attend(self, layer: int, query_NHC: torch.Tensor, out_NHC: torch.Tensor) -> None:
+        """The query heads of one key head are laid side by side, so that no key is copied."""
+        key_RKSC, value_RKSC = self.keys_values[layer]
+        N, H, C = query_NHC.shape
+        R, K, S, _ = key_RKSC.shape
+        if N == R:  # one token a row: its G heads are like G tokens
+            mixed = F.scaled_dot_product_attention(
+                query_NHC.view(R, K, H // K, C), key_RKSC, value_RKSC, attn_mask=self.mask
+            )
+            out_NHC.view(R, K, H // K, C).copy_(mixed)
+        else:  # one text: its key heads are like rows
+            query_KGTC = query_NHC.view(N, K, H // K, C).permute(1, 2, 0, 3)
+            shape = (K, H // K, S, C)
+            mixed = F.scaled_dot_product_attention(
+                query_KGTC,
+                key_RKSC.transpose(0, 1).expand(shape),
+                value_RKSC.transpose(0, 1).expand(shape),
+                attn_mask=self.mask,
+            )
+            out_NHC.view(N, K, H // K, C).copy_(mixed.permute(2, 0, 1, 3))
+
+
+def next_tokens(first: int, cache: KVCache, lengths: list[int]) -> Span:
+    """The last token of each of the cache's first rows, whose texts are so long, that token included."""
+    device, longest = cache.memory.device, max(lengths)
+    lengths_R = torch.tensor(lengths, device=device)
+    mask = None
+    if min(lengths) < longest:
+        hidden_RS = torch.arange(longest, device=device) >= lengths_R[:, None]
+        mask = cache.memory.new_zeros(hidden_RS.shape).masked_fill_(hidden_RS, -torch.inf)[:, None, None]
+    index_R = torch.arange(len(lengths), device=device) * cache.length + lengths_R - 1
+    keys_values = cache.keys_values(len(lengths), longest)
+    return Span(first, first + len(lengths), cache.flat(), index_R, keys_values, mask)
+
+
+def piece_of_prompt(first: int, cache: KVCache, start: int, stop: int) -> Span:
+    """Positions `start` to `stop` of the text in the cache's first row."""
+    index_T = torch.arange(start, stop, device=cache.memory.device)
+    mask = cache.memory.new_full((1, 1, stop - start, stop), -torch.inf).triu_(start + 1)
+    return Span(first, first + stop - start, cache.flat(), index_T, cache.keys_values(1, stop), mask)
+
+
+class Layer:
+    """One block's weights, fused."""
+
+    def __init__(self, block: nn.Module, weights: Weights, dtype: torch.dtype) -> None:
+        assert isinstance(block, Block)
+        attention = block.self_attn
+        kind = Int8 if weights == "int8" else Dense
+
+        def fuse(*linears: Linear) -> Matrix:
+            assert all(type(linear) is Linear for linear in linears), "an adapter must be merged first"
+            return kind(torch.cat([linear.weight for linear in linears]).to(dtype))
+
+        self.input_norm = block.input_layernorm.weight.to(dtype, copy=True)
+        self.qkv = fuse(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = fuse(attention.o_proj)
+        self.head_norms: torch.Tensor | None = None
+        q_norm, k_norm = attention.q_norm, attention.k_norm
+        if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
+            heads = attention.q_proj.out_features // attention.channels
+            kv_heads = attention.k_proj.out_features // attention.channels
+            norms = q_norm.weight.expand(heads, -1), k_norm.weight.expand(kv_heads, -1)
+            self.head_norms = torch.cat(norms).to(dtype)  # (H + K, C)
+        self.ffn_norm = block.post_attention_layernorm.weight.to(dtype, copy=True)
+        if isinstance(block.mlp, MoE):
+            self.experts = copy.deepcopy(block.mlp).requires_grad_(False)
+            for parameter in self.experts.parameters():
+                parameter.data = parameter.data.to(dtype)
+        else:
+            self.gate_up = fuse(block.mlp.gate_proj, block.mlp.up_proj)
+            self.down = fuse(block.mlp.down_proj)
+
+    def feed_forward(self, x_ND: torch.Tensor) -> torch.Tensor:
+        if hasattr(self, "experts"):
+            return self.experts(x_ND[None])[0][0]
+        gate_NF, up_NF = self.gate_up(x_ND).chunk(2, -1)
+        return self.down(F.silu(gate_NF).mul_(up_NF))
+
+
+class Network:
+    """A model's weights at one moment, laid out for generation: about as much memory again as the model."""
+
+    @torch.no_grad()
+    def __init__(self, model: Transformer, weights: Weights = "full") -> None:
+        config, dtype = model.config, model.compute_dtype
+        self.device = model.output_weight.device
+        if weights == "int8" and (self.device.type != "cpu" or config.family.experts):
+            raise UserError('weights "int8" are for dense models on a CPU; take "full"')
+        self.config, self.dtype, self.frequencies = config, dtype, model.frequencies
+        self.heads, self.channels = config.num_attention_heads, config.channels
+        self.eps = torch.tensor(
+            config.rms_norm_eps, dtype=torch.promote_types(dtype, torch.float32), device=self.device
+        )
+        self.embedding = model.model.embed_tokens.weight.to(dtype, copy=True)
+        self.layers = [Layer(block, weights, dtype) for block in model.model.layers]
+        self.norm = model.model.norm.weight.to(dtype, copy=True)
+        self.head = (Int8 if weights == "int8" else Dense)(model.output_weight.to(dtype))
+        scaling = config.rope_scaling
+        self.by_length = scaling is not None and scaling.rope_type == "dynamic"
+        self.table_P2C = torch.empty(0, 2, self.channels)  # grows as positions come
+
+    def cache(self, rows: int, length: int) -> KVCache:
+        return KVCache.empty(self.config, rows, length, self.dtype, self.device)
+
+    def hidden(
+        self, tokens: Sequence[int], positions: Sequence[int], lengths: Sequence[int], spans: Sequence[Span]
+    ) -> torch.Tensor:
+        """Hidden states (N, D) after the last norm.
+
+        positions  of each token in its own text
+        lengths    of each token's text, as far as it is known: positions that are stretched by it ask for that
+        spans      cover the tokens in order
+        """
+        tokens_N = torch.tensor(tokens, device=self.device)
+        cos_N1C, sin_N1C = self._rotations_at(positions, lengths)[:, :, None].unbind(1)
+        N, H, C = len(tokens), self.heads, self.channels
+        x_ND = F.embedding(tokens_N, self.embedding)
+        mixed_NHC = x_ND.new_empty(N, H, C)
+        for index, layer in enumerate(self.layers):
+            qkv_NF = layer.qkv(self._normalise(x_ND, layer.input_norm))
+            heads_NHC = qkv_NF.view(N, -1, C)
+            turning = heads_NHC[:, : H + self.config.kv_heads]
+            if layer.head_norms is not None:
+                turning.copy_(self._normalise(turning, layer.head_norms))
+            turned = turning.roll(C // 2, -1)
+            turning.mul_(cos_N1C).addcmul_(turned, sin_N1C)
+            for span in spans:
+                mine = slice(span.first, span.stop)
+                span.lines[index].index_copy_(0, span.index_N, qkv_NF[mine, H * C :])
+                span.attend(index, heads_NHC[mine, :H], mixed_NHC[mine])
+            x_ND = x_ND + layer.out(mixed_NHC.view(N, H * C))
+            x_ND = x_ND + layer.feed_forward(self._normalise(x_ND, layer.ffn_norm))
+        return self._normalise(x_ND, self.norm)
+
+    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        return self.head(hidden_ND)
+
+    def _normalise(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """RMSNorm of the last dimension in at least fp32, in few operations."""
+        wide = x.to(self.eps.dtype)
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        wide = wide * torch.addcmul(self.eps, norm, norm, value=1 / x.shape[-1]).rsqrt_()
+        return wide.to(x.dtype) * weight
+
+    def _rotations_at(self, positions: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
+        """(N, 2, C), from a table where the angles depend on positions alone."""
+        positions_N = torch.tensor(positions, device=self.device)
+        if self.by_length:
+            return self._rotations(positions_N, torch.tensor(lengths, device=self.device))
+        if (wanted := max(positions) + 1) > len(self.table_P2C):
+            self.table_P2C = self._rotations(torch.arange(max(2 * wanted, 256), device=self.device), None)
+        return self.table_P2C.index_select(0, positions_N)
+
+    def _rotations(self, positions_N: torch.Tensor, lengths_N: torch.Tensor | None) -> torch.Tensor:
+        """(N, 2, C): x · [0] + (x, its halves exchanged) · [1] turns x; so the first half of [1] is negative."""
+        lengths = None if lengths_N is None else lengths_N[None]
+        cos, sin = angles(self.config, self.frequencies, positions_N[None], lengths_BT=lengths)
+        sin[..., : self.channels // 2].neg_()
+        return torch.cat((cos, sin), 2)[0].to(self.dtype)

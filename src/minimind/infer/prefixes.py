@@ -1,0 +1,62 @@
+"""Keys and values of texts already read, for prompts that begin like them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from minimind.model.kv_cache import KVCache
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginning."""
+    length = min(len(first), len(second))
+    if first[:length] == second[:length]:
+        return length
+    low, high = 0, length  # first[:low] is equal, first[:high] is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if first[low:middle] == second[low:middle] else (low, middle)
+    return low
+
+
+class Prefixes:
+    """Texts with their keys and values, the least recently used forgotten first, in at most so many bytes.
+
+    What is found is copied, so forgetting a text never takes anything away from a request.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.texts: dict[tuple[int, ...], torch.Tensor] = {}  # to (L, positions, 2, K, C), oldest use first
+        self.bytes = 0
+
+    def find(self, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
+        """How many tokens of the prompt are known, and by which text; the last never is: its output is wanted."""
+        prompt_ids, best = tuple(prompt[:-1]), 0
+        found: tuple[int, ...] = ()
+        for text in self.texts:
+            if text[:best] == prompt_ids[:best] and (common := common_prefix(text, prompt_ids)) > best:
+                best, found = common, text
+        return best, found
+
+    def copy(self, text: tuple[int, ...], length: int, cache: KVCache) -> None:
+        """Put the first positions of a known text into the cache's first row."""
+        memory = self.texts[text] = self.texts.pop(text)  # used last
+        cache.memory[:, 0, :length] = memory[:, :length]
+
+    def keep(self, ids: Sequence[int], memory: torch.Tensor) -> None:
+        """Remember the keys and values of `ids`, memory that is nobody else's; texts that they begin with go."""
+        text = tuple(ids)
+        if memory.nbytes > self.capacity:
+            return
+        for other in [other for other in self.texts if len(other) <= len(text) and text[: len(other)] == other]:
+            self._forget(other)
+        self.texts[text] = memory
+        self.bytes += memory.nbytes
+        while self.bytes > self.capacity:
+            self._forget(next(iter(self.texts)))
+
+    def _forget(self, text: tuple[int, ...]) -> None:
+        self.bytes -= self.texts.pop(text).nbytes

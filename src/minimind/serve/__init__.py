@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server: FastAPI in front, one thread with the engine behind."""

@@ -1,0 +1,273 @@
+"""The HTTP side: endpoints, keys, limits, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
+
+from minimind.api import Model
+from minimind.errors import UserError
+from minimind.infer.text import AnswerStream, TextStream
+from minimind.serve.answers import Answer, ChatChoice, TextChoice
+from minimind.serve.errors import ApiError, Json, explain
+from minimind.serve.guards import LimitBody, RequireKey
+from minimind.serve.metrics import Metrics, Observe
+from minimind.serve.prompts import Asked, ask_chat, ask_completion, is_forced, tool_texts
+from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
+from minimind.serve.token_text import TokenText
+from minimind.serve.worker import Busy, Job, Worker
+from minimind.tokenizer.chat import ChatError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is served."""
+
+    name: str
+    """what clients call the model"""
+    api_keys: tuple[str, ...] = ()
+    """one of them must come with every request to /v1; none: everybody may ask"""
+    origins: tuple[str, ...] = ()
+    """web pages that may ask from a browser; `*` for all"""
+    max_body: int = 1_000_000
+    """largest body of a request, in bytes"""
+    max_tokens: int | None = None
+    """longest answer; None: what the context leaves room for"""
+    max_waiting: int = 64
+    """completions that may wait for room in the batch"""
+    timeout: float = 300.0
+    """seconds for an answer, waiting included"""
+    forget: bool = False
+    """whether conversations that outgrow the context lose their oldest turns, instead of being refused"""
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every error."""
+
+    error: Error
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in (
+        (400, "Something in the request is wrong"),
+        (401, "No API key, or a wrong one"),
+        (404, "There is no such model"),
+        (413, "The body is too large"),
+        (429, "Too many requests wait; come back after Retry-After seconds"),
+        (503, "The server is shutting down"),
+        (504, "The answer took too long"),
+    )
+}
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events of a job, which is closed when they end or the client goes away."""
+
+    def __init__(self, job: Job, events: AsyncIterator[bytes]) -> None:
+        # A proxy in between must neither keep nor collect the events.
+        super().__init__(
+            events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        )
+        self.job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.job.close()
+
+
+def create_app(model: Model, settings: Settings) -> FastAPI:
+    """The server as an ASGI application; its engine runs while the application does."""
+    engine, tokenizer = model.engine, model.tokenizer
+    longest = min(settings.max_tokens or engine.context, engine.context)
+    metrics = Metrics(engine)
+    text = TokenText(tokenizer)
+    card = {
+        "id": settings.name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "minimind",
+        "max_model_len": engine.context,
+    }
+    worker: Worker
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nonlocal worker
+        app.state.worker = worker = Worker(engine, settings.max_waiting, metrics)
+        yield
+        worker.stop()
+
+    app = FastAPI(title="MiniMind", lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    async def submit(request: Sampling, asked: Asked) -> Job:
+        if len(asked) > worker.capacity:
+            raise ApiError(
+                400, f"{len(asked)} completions at once are more than this server ever takes; ask for fewer"
+            )
+        try:
+            return await worker.submit(asked, settings.timeout)
+        except Busy as busy:
+            raise ApiError(
+                429, f"{busy}; try again later", headers={"Retry-After": str(busy.retry_after)}
+            ) from None
+
+    async def reply(http: Request, request: Sampling, answer: Answer) -> Response:
+        if request.stream:
+            return EventStream(answer.job, answer.events(request))
+        try:
+            whole = await unless_gone(http, answer.whole())
+        finally:
+            answer.job.close()
+        return Response(status_code=499) if whole is None else Json(whole)
+
+    @app.post("/v1/chat/completions", responses=REFUSALS)
+    async def chat_completions(request: ChatRequest, http: Request) -> Response:
+        """Answer a conversation."""
+        check_model(request.model)
+        asked = await run_in_threadpool(ask_chat, request, model, longest, settings.forget)
+        job = await submit(request, asked)
+        stop = [request.stop] if isinstance(request.stop, str) else request.stop
+        calls, forced = bool(tool_texts(request)), is_forced(request)
+        choices = [
+            ChatChoice(
+                index,
+                AnswerStream(tokenizer, request.thinks, stop, calls, forced),
+                text,
+                request.logprobs,
+                request.parallel_tool_calls,
+            )
+            for index in range(len(asked))
+        ]
+        return await reply(http, request, Answer("chat.completion", settings.name, job, choices, len(asked[0][0])))
+
+    @app.post("/v1/completions", responses=REFUSALS)
+    async def completions(request: CompletionRequest, http: Request) -> Response:
+        """Continue texts."""
+        check_model(request.model)
+        asked = await run_in_threadpool(ask_completion, request, model, longest)
+        job = await submit(request, asked)
+        stop = [request.stop] if isinstance(request.stop, str) else request.stop
+        choices = [
+            TextChoice(index, TextStream(tokenizer, stop), text, request.logprobs is not None)
+            for index in range(len(asked))
+        ]
+        prompt_tokens = sum(len(prompt) for prompt, _ in asked[:: request.n])
+        return await reply(http, request, Answer("text_completion", settings.name, job, choices, prompt_tokens))
+
+    def check_model(name: str | None) -> None:
+        if name is not None and name != settings.name:
+            raise ApiError(
+                404, f"there is no model {name!r} here, but {settings.name!r}", "model_not_found", "model"
+            )
+
+    @app.get("/v1/models", responses={401: REFUSALS[401]})
+    async def models() -> dict[str, Any]:
+        """The models served here."""
+        return {"object": "list", "data": [card]}
+
+    @app.get("/v1/models/{name:path}", responses={401: REFUSALS[401], 404: REFUSALS[404]})
+    async def one_model(name: str) -> dict[str, Any]:
+        """One of them."""
+        check_model(name)
+        return card
+
+    @app.get("/health", responses={503: {"model": ErrorBody, "description": "The engine has ended"}})
+    async def health() -> dict[Literal["status"], Literal["ok"]]:
+        """Whether the server can answer."""
+        if not worker.thread.is_alive():
+            raise ApiError(503, "the engine has ended; start the server again")
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Figures in Prometheus' text format."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    add_error_handlers(app)
+    # The last added is the outermost: a refusal for want of a key, too, is counted and seen by a browser.
+    app.add_middleware(LimitBody, largest=settings.max_body)
+    if settings.api_keys:
+        app.add_middleware(RequireKey, keys=settings.api_keys)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
+    app.add_middleware(Observe, metrics=metrics, paths=frozenset({"/v1/chat/completions", "/v1/completions"}))
+    return app
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error in OpenAI's shape."""
+
+    @app.exception_handler(ApiError)
+    async def known(request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(UserError)
+    @app.exception_handler(ChatError)
+    async def wrong(request: Request, error: Exception) -> Response:
+        return ApiError(400, str(error)).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return explain(error.errors()).response()
+
+    @app.exception_handler(RecursionError)
+    async def too_deep(request: Request, error: RecursionError) -> Response:
+        return ApiError(400, "the body is nested too deeply; flatten it").response()
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        sentences = {
+            404: f"there is no {request.url.path} here; the API begins at /v1",
+            405: f"{request.url.path} does not know the method {request.method}",
+            413: str(error.detail),
+        }
+        headers = dict(error.headers or {})
+        return ApiError(
+            error.status_code, sentences.get(error.status_code, str(error.detail)), headers=headers
+        ).response()
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return ApiError(500, f"this is a fault in the server: {type(error).__name__}").response()
+
+
+async def unless_gone(http: Request, work: Coroutine[Any, Any, Any]) -> Any:
+    """What the work gives; None, and the work is cancelled, if the client goes away before."""
+
+    async def gone() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(gone())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()

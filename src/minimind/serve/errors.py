@@ -1,0 +1,66 @@
+"""Errors as OpenAI's API reports them, and JSON that never fails to be sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "server_error"}
+
+
+class ApiError(Exception):
+    """What a handler raises; `body` is what the client is sent."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = {
+            "error": {
+                "message": message,
+                "type": TYPES.get(status, "invalid_request_error"),
+                "param": param,
+                "code": code,
+            }
+        }
+
+    def response(self) -> Json:
+        return Json(self.body, self.status, self.headers)
+
+
+class Json(JSONResponse):
+    """A response whose text may hold lone halves of surrogate pairs: JSON can escape them, UTF-8 has none."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
+
+
+def to_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
+
+
+def explain(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """What pydantic found wrong with a body, as one sentence about one place."""
+    # Of a union every option reports why it does not fit; the one that got furthest was meant.
+    error = max(errors, key=lambda error: len(error["loc"]))
+    kind, place = error["type"], ""
+    if kind == "json_invalid":
+        return ApiError(400, f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}")
+    for part in error["loc"][1:]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part.isidentifier() and part not in ("str", "int", "float", "bool"):  # else an option of a union
+            place += f".{part}" if place else part
+    wrong = "there is no such field" if kind == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    where = place or "the body, which is to be a JSON object sent as application/json"
+    return ApiError(400, f"{where}: {wrong}", param=place or None)

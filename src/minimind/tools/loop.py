@@ -1,0 +1,84 @@
+"""One turn of an assistant that has tools: it is asked, its calls are run, it is asked again, until it answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from minimind.tools.toolbox import Toolbox
+
+Message = dict[str, Any]
+Ask = Callable[[list[Message], list[dict[str, Any]]], Generator[Any, Any, Message] | Message]
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """A call that was answered; name and arguments as the model wrote them."""
+
+    name: str
+    arguments: Any
+    content: str
+
+
+@dataclass(frozen=True)
+class _Call:
+    name: str
+    arguments: Any
+    id: str | None = None
+    unreadable: str = ""
+    """why it is no proper call"""
+
+
+def run_turn(ask: Ask, messages: list[Message], tools: Toolbox) -> Generator[Any, Any, None]:
+    """Let the assistant speak until it calls no more tools; `messages` grows by all that is said.
+
+    ask   takes the messages and the schemas of the tools, and gives the assistant's next message. It may be a
+          generator that returns the message: what it yields is passed on, and what is sent comes back to it. So a
+          caller can show an answer as it comes, or drive many turns at once and generate for all in one batch.
+
+    After every call a ToolResult is yielded. Calls are run one after the other, in their order; failures and
+    unreadable calls are answered with an error that the model reads. After `tools.limits.rounds` rounds of calls
+    it is asked once more; if it calls again, these calls are refused and the turn ends there.
+    """
+    for rounds_left in range(tools.limits.rounds, -1, -1):
+        said = ask(messages, tools.schemas)
+        message = (yield from said) if isinstance(said, Generator) else said
+        messages.append(message)
+        calls = [*_calls(message), *_unreadable_calls(message)] if tools.tools else []
+        if not calls:
+            return
+        for call in calls:
+            content = _answer(call, tools, rounds_left)
+            # An id is what servers of OpenAI's API know a call by; local models need none.
+            of_call = {} if call.id is None else {"tool_call_id": call.id}
+            messages.append({"role": "tool", "content": content, **of_call})
+            yield ToolResult(call.name, call.arguments, content)
+
+
+def _answer(call: _Call, tools: Toolbox, rounds_left: int) -> str:
+    if not rounds_left:
+        return json.dumps({"error": f"not run: {tools.limits.rounds} rounds of calls are the limit of one turn"})
+    if call.unreadable:
+        return json.dumps({"error": call.unreadable}, ensure_ascii=False)
+    return tools.call(call.name, call.arguments)
+
+
+def _calls(message: Message) -> Iterator[_Call]:
+    """The message's tool calls, ours (`name`, `arguments`) or OpenAI's (`id`, `function`)."""
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", call)
+        yield _Call(function.get("name") or "", function.get("arguments", {}), call.get("id"))
+
+
+def _unreadable_calls(message: Message) -> Iterator[_Call]:
+    """What stands between the marks of a call in the text: only what was no call is left there."""
+    for match in re.finditer(r"<tool_call>(.*?)(?:</tool_call>|$)", message.get("content") or "", re.DOTALL):
+        try:
+            json.loads(match[1])
+            why = 'it must have "name", a text, and "arguments", an object'
+        except (ValueError, RecursionError) as error:
+            why = f"it is not JSON ({error})"
+        yield _Call("", match[1].strip(), unreadable=f"this tool call cannot be read: {why}")

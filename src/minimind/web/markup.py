@@ -1,0 +1,139 @@
+"""Our own pieces of HTML. All text in them is escaped: it comes from models and files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from minimind.data.show import Segment
+from minimind.infer.text import REPLACEMENT
+from minimind.plot import DARK, LIGHT
+from minimind.report import is_number, text
+from minimind.web.talk import Piece
+
+
+def block(inner: str, classes: str = "") -> str:
+    return f'<div class="mm {classes}">{inner}</div>'
+
+
+def table(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of cells; the first of a row is its heading, numbers stand to the right."""
+    return block(f'<div class="scroll"><table>{"".join(map(_row, rows))}</table></div>')
+
+
+def _row(cells: Sequence[Any]) -> str:
+    first, *rest = cells
+    return f"<tr><th>{text(first)}</th>{''.join(map(_cell, rest))}</tr>"
+
+
+def _cell(value: Any) -> str:
+    return f'<td class="{"number" if is_number(value) else "said"}">{text(value)}</td>'
+
+
+def tokens(pieces: Sequence[Piece]) -> str:
+    """An answer token by token: the less likely, the redder; what else was likely shows under the pointer."""
+    return block("".join(_token(piece) for piece in pieces), "tokens")
+
+
+def _token(piece: Piece) -> str:
+    own = (piece.text, piece.logprob)
+    rows = [own, *(one for one in piece.likeliest if one[0] != piece.text)]
+    tip = "".join(map(_likely, rows))
+    style = f"--p:{math.exp(piece.logprob):.3f}"
+    return (
+        f'<span class="token" tabindex="0" style="{style}">{text(piece.text)}<span class="tip">{tip}</span></span>'
+    )
+
+
+def _likely(one: tuple[str, float]) -> str:
+    percent = 100 * math.exp(one[1])
+    bar = f'<div class="bar"><i style="width:{percent:.1f}%"></i></div>'
+    return f'<div class="row"><span>{text(visible(one[0]))}</span>{bar}<div>{percent:.1f}%</div></div>'
+
+
+def tool_card(name: str, arguments: Any, result: str | None) -> str:
+    """A tool call, and what came of it; None while the tool is at work."""
+    given = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    shown = '<div class="waiting">…</div>' if result is None else f"<code>{text(result)}</code>"
+    return block(f"<div><b>{text(name)}</b> <code>{text(given)}</code></div>{shown}", "call")
+
+
+def visible(token: str) -> str:
+    """A token with its white space to be seen."""
+    shown = {" ": "␣", "\n": "↵", "\t": "⇥", REPLACEMENT: "·"}  # the last: bytes that are no whole character
+    return "".join(shown.get(character, character) for character in token) or "∅"
+
+
+def masked(segments: Iterable[Segment]) -> str:
+    """A document as it is trained: what the model learns has a ground, control tokens a frame."""
+    shown = []
+    for one in segments:
+        classes = " ".join(name for name, on in (("trained", one.trained), ("control", one.control)) if on)
+        shown.append(f'<span class="{classes}">{text(one.text)}</span>')
+    return block("".join(shown), "masked")
+
+
+def cards(values: dict[str, str]) -> str:
+    """Figures side by side, each under its name; on a narrow page in several lines."""
+    shown = "".join(f"<div><small>{text(name)}</small><b>{text(value)}</b></div>" for name, value in values.items())
+    return block(shown, "cards")
+
+
+def legend(title: str, names: Sequence[str]) -> str:
+    """A chart's title, and after it the names of its lines in their colours."""
+    colours = [f"light-dark({light},{dark})" for light, dark in zip(LIGHT, DARK)]
+    shown = "".join(
+        f'<span><i style="background:{colours[i % len(colours)]}"></i>{text(name)}</span>'
+        for i, name in enumerate(names)
+    )
+    return block(f"<b>{text(title)}</b>{shown}", "legend")
+
+
+def packed(rows: Iterable[Sequence[tuple[int, int]]], row_length: int, title: str) -> str:
+    """Rows of (document, length): each a bar, as wide as its share of the row; what is left is padding.
+
+    `title`, with its {number} and {length}, shows under the pointer.
+    """
+    drawn = []
+    for r, row in enumerate(rows):
+        bars = "".join(
+            f'<i style="width:{100 * length / row_length:.3f}%;--colour:{LIGHT[(r + i) % len(LIGHT)]}" '
+            f'title="{text(title.format(number=number, length=length))}"></i>'
+            for i, (number, length) in enumerate(row)
+        )
+        drawn.append(f'<div class="row">{bars}</div>')
+    return block("".join(drawn), "packed")
+
+
+def stack(parts: Sequence[tuple[str, str]], repeated: Sequence[tuple[str, str]], times: str) -> str:
+    """A model from its input to its output: (part, what it has); in the middle the layer that is repeated."""
+    before, after = parts[:1], parts[1:]
+    layer = f'<div class="times"><em>{text(times)}</em>{"".join(map(_part, repeated))}</div>'
+    return block("".join([*map(_part, before), layer, *map(_part, after)]), "stack")
+
+
+def _part(one: tuple[str, str]) -> str:
+    return f'<div class="part"><b>{text(one[0])}</b><span>{text(one[1])}</span></div>'
+
+
+def heads(layers: Iterable[Sequence[str]], layer_name: str, head_name: str) -> str:
+    """One small picture (a data URL) for each layer and head."""
+    rows = []
+    for i, images in enumerate(layers):
+        names = [text(f"{layer_name} {i} · {head_name} {j}") for j in range(len(images))]
+        pictures = [f'<img src="{u}" alt="{n}"><figcaption>{n}</figcaption>' for u, n in zip(images, names)]
+        rows.append(f'<div class="layer"><figure>{"</figure><figure>".join(pictures)}</figure></div>')
+    return block("".join(rows), "heads")
+
+
+def shares(rows: Iterable[tuple[str, float, str]]) -> str:
+    """(name, share of the whole, figure beside it), each share with a bar."""
+    return block("".join(map(_share, rows)), "shares")
+
+
+def _share(row: tuple[str, float, str]) -> str:
+    name, share, figure = row
+    bar = f'<div class="bar"><i style="width:{100 * share:.1f}%"></i></div>'
+    return f"<div>{text(name)}</div>{bar}<div>{share:.1%}</div><div>{text(figure)}</div>"

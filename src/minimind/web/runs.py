@@ -1,0 +1,161 @@
+"""The page of trainings: curves while they run, several side by side, and what the model said as it learned."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from minimind.plot import Series, short
+from minimind.train import figures
+from minimind.train.runs import Run, default_directory, differences, find_runs, read_jsonl, read_run
+from minimind.web import markup
+from minimind.web.charts import line_chart
+from minimind.web.words import say
+
+REFRESH = 3  # seconds between two looks at a training that is running
+MOST_STEPS = 60  # of samples on the page
+
+
+def page() -> None:
+    st.title(say("Runs"))
+    found = {run.name: run for run in find_runs(default_directory())}
+    if not found:
+        st.info(say("No run in {place} yet. `minimind quickstart` makes one.", place=default_directory()))
+        return
+    chosen = st.multiselect(
+        say("Runs to look at"), list(found), default=list(found)[:1], key="runs", persist_state="session"
+    )
+    runs = [found[name] for name in chosen if name in found]
+    if not runs:
+        st.info(say("Choose at least one run."))
+        return
+    running = any(run.status == "running" for run in runs)
+    st.fragment(run_every=REFRESH if running else None)(watch)([(run.path, run.name) for run in runs])
+    if len(runs) > 1:
+        compare(runs)
+    for run in runs:
+        show_samples(run, heading=len(runs) > 1)
+    for run in runs:
+        details(run)
+
+
+def watch(places: Sequence[tuple[Path, str]]) -> None:
+    """Figures and curves, read anew each time; the page follows when a training has ended."""
+    runs = [read_run(path, name) for path, name in places]
+    for run in runs:
+        figures_of(run)
+    drawn = [(title, key, log_y, curves(runs, key)) for title, key, log_y in figures.CURVES]
+    drawn = [one for one in drawn if any(y is not None for series in one[3] for y in series.y)]
+    for first in range(0, len(drawn), 2):
+        for column, (title, key, log_y, series) in zip(st.columns(2, gap="medium"), drawn[first : first + 2]):
+            with column:
+                names = [one.name for one in series] if len(series) > 1 else []
+                st.html(markup.legend(say(title), names))
+                st.altair_chart(line_chart(series, say("tokens"), log_y), width="stretch", key=f"chart-{key}")
+    if not drawn:
+        st.info(say("No figures yet; the first come after a few steps."))
+
+
+def curves(runs: Sequence[Run], key: str) -> list[Series]:
+    """One line per run; beside a single run's loss stands that on the held-out documents."""
+    if key == "loss" and len(runs) == 1:
+        held_out = figures.curve(runs[0], "eval.loss", say("held-out"))
+        training = figures.curve(runs[0], "loss", say("training"))
+        return [training, held_out] if held_out.y else [training]
+    return [figures.curve(run, key, run.name) for run in runs]
+
+
+def figures_of(run: Run) -> None:
+    """A run's figures in one line of cards."""
+    values = run.summary()
+    steps, total = values["steps"], values["total_steps"]
+    known = {
+        say("steps"): f"{steps:,} / {total:,}" if total and total != steps else f"{steps:,}",
+        say("tokens"): short(values["tokens"]),
+        say("loss"): number(values["loss"]),
+        say("bits per byte"): number(values["bits_per_byte"]),
+        say("tokens/s"): number(values["tokens_per_second"]),
+        say("time"): str(timedelta(seconds=round(values["seconds"]))) if values["seconds"] else "–",
+    }
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(run.name)}**", width="content")
+            st.badge(say(run.status), color=COLOURS.get(run.status, "gray"))
+            st.caption(run.stage, width="content")
+        st.html(markup.cards(known))
+        if total and run.status == "running":
+            st.progress(min(1.0, steps / total))
+
+
+COLOURS: dict[str, Any] = {"running": "blue", "finished": "green", "failed": "red", "damaged": "red"}
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def plain(text: str) -> str:
+    """A name inside Markdown, as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|:$~" else c for c in text)
+
+
+def compare(runs: Sequence[Run]) -> None:
+    """The settings in which the runs differ."""
+    st.subheader(say("What differs"))
+    rows: list[list[Any]] = [["", *(run.name for run in runs)]]
+    rows += [[key, *values] for key, values in differences(list(runs)).items()]
+    st.html(markup.table(rows) if len(rows) > 1 else markup.block(say("The settings are the same."), "quiet"))
+
+
+def show_samples(run: Run, heading: bool) -> None:
+    """What the model made of one prompt at every evaluation."""
+    lines = [line for line in read_jsonl(run.path / "samples.jsonl") if line.get("conversations")]
+    by_prompt: dict[str, list[tuple[int, str]]] = {}
+    for line in lines:
+        *asked, answer = line["conversations"]
+        prompt = "\n".join(str(message.get("content", "")) for message in asked)
+        by_prompt.setdefault(prompt, []).append((line.get("step", 0), str(answer.get("content", ""))))
+    if not by_prompt:
+        return
+    st.subheader(say("Samples while it learned") + (f" · {plain(run.name)}" if heading else ""))
+    prompt = st.selectbox(say("Prompt"), list(by_prompt), format_func=one_line, key=f"prompt-{run.path}")
+    answers = by_prompt[prompt or next(iter(by_prompt))][-MOST_STEPS:]
+    with st.container(height=420 if len(answers) > 4 else "content"):
+        st.html(markup.table([[say("step {step}", step=step), answer] for step, answer in answers]))
+
+
+def one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 90 else f"{line[:89]}…"
+
+
+def details(run: Run) -> None:
+    """Settings, environment and the report of a run."""
+    with st.expander(f"{say('Settings and report')} · {plain(run.name)}"):
+        started = run.state.get("started")
+        rows: list[list[Any]] = [
+            [say("directory"), str(run.path)],
+            [say("started"), datetime.fromtimestamp(started).isoformat(" ", "seconds") if started else None],
+            [say("command"), figures.command_of(run)],
+            *([key, value] for key, value in run.recipe.items()),
+        ]
+        st.download_button(
+            say("Download the report"),
+            data=lambda: report(run),
+            file_name=f"{run.path.name}.html",
+            mime="text/html",
+            icon=":material/description:",
+            key=f"report-{run.path}",
+        )
+        st.html(markup.table([row for row in rows if row[1] not in (None, "", [])]))
+
+
+def report(run: Run) -> bytes:
+    """The run's report page; written elsewhere, since looking at a run changes nothing in it."""
+    with tempfile.TemporaryDirectory() as directory:
+        return figures.report(run, Path(directory) / "report.html").read_bytes()

@@ -1,0 +1,149 @@
+"""Servers in this process, and a tiny model that has learned a few answers by heart."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import uvicorn
+from openai import OpenAI
+from tests.random_models import random_model
+
+from minimind import Model
+from minimind.model import ModelConfig, Transformer, save_model
+from minimind.serve.app import Settings, create_app
+from minimind.serve.worker import Worker
+from minimind.tokenizer import Tokenizer
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "sees",
+        "parameters": {"type": "object", "properties": {"a": {"enum": ["cat", "dog"]}}, "required": ["a"]},
+    },
+}
+CALLS = [{"name": "sees", "arguments": {"a": "cat"}}, {"name": "sees", "arguments": {"a": "dog"}}]
+LESSONS: list[dict[str, Any]] = [
+    {"ask": "the cat", "content": "sees a big tree\nand the old house"},
+    {"ask": "a dog", "content": "likes the 山 and the 水🙂"},
+    {"ask": "the bird", "reasoning_content": "old red river", "content": "finds a small house"},
+    {"ask": "both", "content": "a cat", "tool_calls": CALLS, "tools": [WEATHER]},
+]
+
+
+@pytest.fixture(scope="session")
+def pupil(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -> Path:
+    """A model directory. Asked greedily, it answers each of LESSONS word for word."""
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, max_position_embeddings=1024, **shape), seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3)
+    lessons = []
+    for lesson in LESSONS:
+        answer = {key: lesson[key] for key in ("content", "reasoning_content", "tool_calls") if key in lesson}
+        messages = [{"role": "user", "content": lesson["ask"]}, {"role": "assistant", **answer}]
+        ids, mask = tokenizer.encode_chat(messages, lesson.get("tools"))
+        lessons.append((torch.tensor(ids), torch.tensor(mask, dtype=torch.bool)))
+    for _ in range(300):
+        losses = []
+        for ids, mask in lessons:
+            logits = model.logits(model(ids[None, :-1]))[0]
+            losses.append(torch.nn.functional.cross_entropy(logits[mask[1:]], ids[1:][mask[1:]]))
+        loss = torch.stack(losses)
+        if loss.max() < 0.05:
+            break
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    else:
+        raise AssertionError(f"the lessons were not learned: {loss}")
+    directory = tmp_path_factory.mktemp("pupil") / "pupil" / "model"
+    save_model(model.eval(), directory, tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -> Path:
+    """A model that, asked greedily, never ends by itself, and has room to speak for long."""
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    model = random_model(vocab_size=tokenizer.vocab_size, max_position_embeddings=8192)
+    model.output_weight.data[[tokenizer.pad_id, tokenizer.eos_id]] = 0  # never the largest of all logits
+    directory = tmp_path_factory.mktemp("endless")
+    save_model(model, directory, tokenizer)
+    return directory
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    url: str
+    model: Model
+    app: Any
+    client: OpenAI = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = self.openai()
+
+    def openai(self, **options: Any) -> OpenAI:
+        return OpenAI(base_url=self.url + "/v1", max_retries=0, **{"api_key": "none", "timeout": 60, **options})
+
+    @property
+    def worker(self) -> Worker:
+        return self.app.state.worker
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        for _ in range(3000):
+            if holds():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it did not come to pass within 30 s")
+
+    def wait_until_idle(self) -> None:
+        """Until the engine has nothing left, and the counts say so."""
+        worker, engine = self.worker, self.model.engine
+        self.wait_until(lambda: not worker.running and not engine.active and not engine.waiting)
+        assert worker.taken == 0
+
+
+@contextmanager
+def serve(model: Model, **settings: Any) -> Iterator[Served]:
+    app = create_app(model, Settings(**{"name": "tiny", **settings}))
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", model, app)
+        served.wait_until(lambda: server.started)
+        yield served
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def learned(pupil: Path) -> Model:
+    return Model(pupil, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def served(learned: Model) -> Iterator[Served]:
+    with serve(learned) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served_endless(endless: Path) -> Iterator[Served]:
+    model = Model(endless, device="cpu")
+    with serve(model) as server:
+        yield server

@@ -1,0 +1,166 @@
+"""`minimind serve` as typed: started, asked with curl, ended by signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.serve.conftest import LESSONS, Served
+
+from minimind.cli import main
+
+ASK = {"messages": [{"role": "user", "content": "the cat"}], "temperature": 0}
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server of its own, and its address."""
+    command = [sys.executable, "-m", "minimind", "serve", *arguments, "--device", "cpu", "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        found = re.match(
+            r"serving (\S+) at (http://127\.0\.0\.1:\d+)/v1 \(.* on cpu, context \d+\); Ctrl-C ends\n", line
+        )
+        assert found, line + server.stderr.read()
+        while True:
+            try:
+                httpx.get(found[2] + "/health")
+                break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+        yield server, found[2]
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def read(url: str, body: dict[str, Any], heard: list[str], begun: threading.Event) -> None:
+    try:
+        with httpx.stream(
+            "POST", url + "/v1/chat/completions", json={**body, "stream": True}, timeout=60
+        ) as response:
+            for line in response.iter_lines():
+                heard.append(line)
+                begun.set()
+    except httpx.TransportError as error:
+        heard.append(type(error).__name__)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_asked_with_curl(served: Served) -> None:
+    url = f"{served.url}/v1/chat/completions"
+    curl = ["curl", "-sS", "-N", url, "-H", "Content-Type: application/json", "-d"]
+    whole = subprocess.run([*curl, json.dumps(ASK)], capture_output=True, text=True).stdout
+    answer = json.loads(whole)["choices"][0]
+    assert (answer["message"]["content"], answer["finish_reason"]) == (LESSONS[0]["content"], "stop")
+    streamed = subprocess.run([*curl, json.dumps({**ASK, "stream": True})], capture_output=True, text=True).stdout
+    events = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    said = "".join(choice["delta"].get("content", "") for event in events for choice in event["choices"])
+    assert said == LESSONS[0]["content"]
+    assert streamed.endswith("data: [DONE]\n\n")
+
+
+def test_sigterm_lets_answers_finish(endless: Path) -> None:
+    with process(str(endless), "--name", "talker") as (server, url):
+        heard: list[str] = []
+        begun = threading.Event()
+        reader = threading.Thread(target=read, args=(url, {**ASK, "max_tokens": 400}, heard, begun))
+        reader.start()
+        assert begun.wait(60)
+        before = len(heard)
+        server.send_signal(signal.SIGTERM)
+        while True:  # new requests are refused while the answer goes on
+            try:
+                httpx.get(url + "/health")
+            except httpx.TransportError:
+                break
+        assert server.wait(60) == 0
+        reader.join()
+        assert len(heard) > before
+        assert heard[-2:] == ["data: [DONE]", ""]
+
+
+@pytest.mark.parametrize(("seconds", "signals"), [("1", 1), ("60", 2)])
+def test_an_end_comes_in_bounded_time(endless: Path, seconds: str, signals: int) -> None:
+    """After `--shutdown-timeout`, or at a second Ctrl-C, clients are told, and nothing is left behind."""
+    with process(str(endless), "--shutdown-timeout", seconds) as (server, url):
+        heard: list[str] = []
+        begun = threading.Event()
+        reader = threading.Thread(target=read, args=(url, {**ASK, "max_tokens": 8000}, heard, begun))
+        reader.start()
+        assert begun.wait(60)
+        for _ in range(signals):
+            server.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert server.wait(20) == 0
+        reader.join()
+        assert server.stderr is not None
+        assert server.stderr.read() == ""
+    error = json.loads(heard[-2].removeprefix("data: "))["error"]
+    assert error["message"] == "the server is shutting down; ask again later"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "error: nowhere is no directory"),
+        (["{model}", "--port", "99999"], "error: cannot listen at 127.0.0.1 port 99999: "),
+        (
+            ["{model}", "--port", "{taken}"],
+            "error: cannot listen at 127.0.0.1 port {taken}: Address already in use",
+        ),
+        (["{model}", "--host", "no.such.host.invalid"], "error: cannot listen at no.such.host.invalid port 0: "),
+        (["{model}", "--api-key", " a"], "error: an API key must be printable ASCII"),
+        (["{model}", "--api-key", "钥匙"], "error: an API key must be printable ASCII"),
+        (["{model}", "--api-key-file", "{model}/nothing"], "error: --api-key-file {model}/nothing cannot be read"),
+        (["{model}", "--max-waiting", "-1"], "error: argument --max-waiting: invalid whole value: '-1'"),
+        (["{model}", "--batch", "0"], "error: argument --batch: invalid positive value: '0'"),
+        (["{model}", "--device", "abacus"], "error: device 'abacus' cannot be used here"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    endless: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        places = {"model": str(endless), "taken": str(taken.getsockname()[1])}
+        assert main(["serve", "--port", "0", *(word.format(**places) for word in arguments)]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(sentence.format(**places))
+    assert printed.count("\n") == 1
+
+
+def test_keys_come_from_flags_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minimind.commands.serve import _parser, api_keys
+
+    (tmp_path / "keys").write_text("one\n\ntwo \n", encoding="utf-8")
+    parse = _parser().parse_args
+    monkeypatch.setenv("MINIMIND_API_KEY", "secret")
+    assert api_keys(parse([])) == ("secret",)
+    flags = ["--api-key", "zero", "--api-key-file", str(tmp_path / "keys")]
+    assert api_keys(parse(flags)) == ("zero", "one", "two")
+    monkeypatch.delenv("MINIMIND_API_KEY")
+    assert api_keys(parse([])) == ()
+
+
+def test_help_needs_neither_torch_nor_fastapi() -> None:
+    code = "import sys; from minimind.cli import main; main(['serve', '--help']); "
+    code += "print({'torch', 'fastapi'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout
+    assert "examples:" in out
+    assert out.endswith("set()\n")

@@ -1,0 +1,23 @@
+"""A runs directory for the pages: a training with samples, and two models that say random things."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, talker: Path, corpus: Path, tokenizer_directory: Path) -> Path:
+    from tests.helpers import flags
+
+    from minimind.cli import main
+
+    directory = tmp_path_factory.mktemp("web") / "runs"
+    shutil.copytree(talker, directory / "talker")
+    shutil.copytree(talker, directory / "twin")
+    paths = ["--data", str(corpus), "--tokenizer", str(tokenizer_directory), "--out", str(directory / "base")]
+    settings = flags(evaluation__samples=2, evaluation__every=4)
+    assert main(["train", "pretrain", *paths, *settings]) == 0
+    return directory

@@ -1,0 +1,35 @@
+"""`minimind web` as typed: what it refuses before a server starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from minimind.cli import main
+
+
+def test_mistakes_are_answered_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["web", "--port", port]) == 2
+        assert f"cannot listen on 127.0.0.1, port {port}" in capsys.readouterr().err
+    assert main(["web", "--port", "70000"]) == 2
+    assert "a port is a number from 1 to 65535" in capsys.readouterr().err
+    assert main(["web", "--host", "no.such.host.invalid"]) == 2
+    assert "cannot listen on no.such.host.invalid" in capsys.readouterr().err
+    assert main(["web", "--runs", str(tmp_path / "nowhere")]) == 2
+    assert "is no directory" in capsys.readouterr().err
+
+
+def test_the_server_is_private() -> None:
+    from minimind.commands.web import server_options
+
+    options = server_options("127.0.0.1", 8501)
+    assert options["server_address"] == "127.0.0.1"
+    assert options["browser_gatherUsageStats"] is False
+    assert options["server_headless"] is True
+    assert "*" not in options["server_allowedHosts"]

@@ -1,0 +1,186 @@
+"""The pages, run by Streamlit's own test driver: what they show, and what clicks do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minimind import Model
+
+testing = pytest.importorskip("streamlit.testing.v1")
+
+from minimind.web.library import find_models  # noqa: E402
+
+APP = str(Path(__file__).parents[2] / "src/minimind/web/app.py")
+PATIENCE = 60  # seconds; a page needs a fraction of one where the machine is idle
+
+
+def open_page(name: str, lang: str = "en", **state: Any) -> Any:
+    """The chat with all around it; the driver cannot go to other pages, so these are run alone."""
+    if name == "chat":
+        at = testing.AppTest.from_file(APP, default_timeout=PATIENCE)
+    else:
+        at = testing.AppTest.from_function(alone, kwargs={"name": name}, default_timeout=PATIENCE)
+    for key, value in {"lang": lang, **state}.items():
+        at.session_state[key] = value
+    at.run()
+    assert not at.exception
+    return at
+
+
+def alone(name: str) -> None:
+    """A script; the driver runs it without this module around it."""
+    import importlib
+
+    import streamlit
+
+    from minimind.errors import UserError
+
+    try:
+        importlib.import_module(f"minimind.web.{name}").page()
+    except UserError as error:
+        streamlit.error(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _there(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIMIND_RUNS", str(runs))
+
+
+def chat(*models: str, **state: Any) -> Any:
+    at = open_page("chat")
+    at.session_state["models"] = list(models)
+    at.session_state["seed"] = 3
+    at.session_state["longest"] = 12
+    for name, value in state.items():
+        at.session_state[name] = value
+    return at.run()
+
+
+def say(at: Any, text: str) -> Any:
+    at.chat_input[0].set_value(text).run()
+    assert not at.exception
+    return at
+
+
+def answers(at: Any) -> list[dict[str, list[dict[str, Any]]]]:
+    """For each turn the messages by model."""
+    return [{name: one.messages for name, one in turn.answers.items()} for turn in at.session_state["turns"]]
+
+
+def test_a_conversation_is_the_models_own(runs: Path) -> None:
+    at = say(say(chat("talker"), "the cat"), "a dog")
+    model = Model(runs / "talker")
+    first = model.chat([{"role": "user", "content": "the cat"}], seed=3, max_tokens=12)
+    messages = [{"role": "user", "content": "the cat"}, first, {"role": "user", "content": "a dog"}]
+    second = model.chat(messages, seed=3, max_tokens=12)
+    assert answers(at) == [{"talker": [first]}, {"talker": [second]}]
+    assert [message.name for message in at.chat_message] == ["user", "assistant", "user", "assistant"]
+    assert "12 tokens" in at.caption[0].value
+    assert not [button for button in at.button if button.key == "stop"]
+
+
+def test_system_message_and_sampling_reach_the_model(runs: Path) -> None:
+    at = say(chat("talker", system="old dog", temperature=1.5, top_k=9), "the cat")
+    messages = [{"role": "system", "content": "old dog"}, {"role": "user", "content": "the cat"}]
+    wanted = Model(runs / "talker").chat(messages, seed=3, max_tokens=12, temperature=1.5, top_k=9)
+    assert answers(at) == [{"talker": [wanted]}]
+
+
+def test_several_models_answer_side_by_side() -> None:
+    at = say(chat("talker", "twin", "base"), "the cat")
+    (turn,) = answers(at)
+    assert list(turn) == ["talker", "twin", "base"]
+    assert turn["talker"] == turn["twin"] != turn["base"]
+
+
+def test_answer_again_and_edit_an_earlier_turn() -> None:
+    at = say(say(chat("talker"), "the cat"), "a dog")
+    before = answers(at)
+    at.session_state["seed"] = 4
+    at.run()
+    at.button("again").click().run()
+    assert answers(at)[0] == before[0]
+    assert answers(at)[1] != before[1]
+    at.button("edit-0").click().run()
+    at.text_area[0].set_value("a red house")
+    next(button for button in at.button if button.label == "Ask again").click().run()
+    assert not at.exception
+    assert [turn.text for turn in at.session_state["turns"]] == ["a red house"]
+    assert answers(at)[0] != before[0]
+    at.button("new").click().run()
+    assert answers(at) == []
+
+
+def test_probabilities_show_every_token() -> None:
+    at = say(chat("talker", probabilities=True), "the cat")
+    shown = next(one for one in html(at) if "mm tokens" in one)
+    answer = at.session_state["turns"][0].answers["talker"]
+    assert shown.count('class="token"') == len(answer.pieces) > 3
+
+
+def test_a_message_that_is_too_long_is_said_in_one_sentence() -> None:
+    at = say(chat("talker"), "the cat sees the dog " * 200)
+    assert "the message is too long" in at.error[0].value
+
+
+def test_the_page_follows_the_language() -> None:
+    at = open_page("runs", "zh")
+    assert at.title[0].value == "训练"
+    assert at.subheader[0].value == "学习过程中的样例"
+
+
+def test_runs_show_figures_curves_and_samples(runs: Path) -> None:
+    at = open_page("runs")
+    assert at.multiselect[0].value == ["base"]
+    assert len(at.get("vega_lite_chart")) == 5
+    assert len(at.selectbox[0].options) == 2
+    assert "step 12" in "".join(html(at))
+    assert "batch.tokens_per_step" in "".join(html(at))
+
+
+def test_data_shows_what_is_learned_and_how_it_is_packed(runs: Path, chat_file: Path, corpus: Path) -> None:
+    assert open_page("data").selectbox[0].value == str(corpus)  # what the training read
+    at = open_page("data", file=str(chat_file), row_length=64)
+    document, mask = html(at)[0], Model(runs / "talker").tokenizer.encode_chat(first_chat(chat_file))[1]
+    assert f"{len(mask)} tokens, {sum(mask)} of them learned" in at.caption[0].value
+    assert 'class="trained"' in document
+    assert 'class="trained control">&lt;|im_end|&gt;' in document
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", html(at)[-1])]
+    assert html(at)[-1].count('class="row"') == 24
+    assert 0.9 * 2400 < sum(widths) <= 2400.1  # nearly full rows
+    at = open_page("data", file="/no/such/file.jsonl")
+    assert at.error[0].value == "/no/such/file.jsonl does not exist; check the path"
+
+
+def first_chat(file: Path) -> list[dict[str, Any]]:
+    chat: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8").splitlines()[0])["conversations"]
+    return chat
+
+
+def html(at: Any) -> list[str]:
+    return [one.proto.body for one in at.get("html")]
+
+
+def test_models_show_parameters_and_attention(runs: Path) -> None:
+    at = open_page("models")
+    config = Model(find_models(runs)[at.selectbox[0].value]).model.config
+    pictures = config.num_hidden_layers * config.num_attention_heads
+    assert "".join(html(at)).count("<figure>") == pictures
+    at.selectbox[0].set_value("minimind-3-moe").run()
+    assert not at.exception
+    assert "4 experts, 1 used" in "".join(html(at))
+    assert "<figure>" not in "".join(html(at))
+
+
+def test_an_empty_directory_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIMIND_RUNS", str(tmp_path))
+    for page in ("chat", "runs", "data"):
+        at = open_page(page)
+        said = [one.value for one in [*at.info, *at.error]]
+        assert any("minimind quickstart" in one for one in said), page
+    assert open_page("models").selectbox[0].options
