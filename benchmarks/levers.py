@@ -76,7 +76,7 @@ def patch(name: str) -> None:
         parallel.keep_freed_memory = lambda: None
     elif name == "all logits":
         plain = cross_entropy.reference
-        next_token.linear_cross_entropy = lambda hidden, weight, targets, weights, compiled: plain(
+        next_token.linear_cross_entropy = lambda hidden, weight, targets, weights: plain(
             hidden, weight, targets, weights
         )
     else:

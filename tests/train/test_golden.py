@@ -15,14 +15,16 @@ from minimind.tokenizer.train import train as train_tokenizer
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STEPS = 50
-RATES = {"muon": 0.02, "adamw": 0.005}
+RATES = {"muon": (0.02, 0.006), "adamw": (0.005, 0.005)}  # of the matrices, of the rest
 
 
 def curve(optimizer: str, directory: Path) -> list[float]:
     """The loss of every step of a tiny pretraining, all of it made here from seeds."""
     corpus = write_jsonl(directory / "texts.jsonl", ({"text": text} for text in texts(300, seed=1)))
     train_tokenizer(texts(300, seed=1), 350).save(directory / "tokenizer")
-    settings = {"optimizer.name": optimizer, "optimizer.learning_rate": RATES[optimizer], "budget.steps": STEPS}
+    rate, embedding_rate = RATES[optimizer]
+    settings = {"optimizer.name": optimizer, "optimizer.learning_rate": rate, "budget.steps": STEPS}
+    settings |= {"optimizer.embedding_learning_rate": embedding_rate}
     settings |= {"model.hidden_size": 32, "model.num_hidden_layers": 2, "model.num_attention_heads": 2}
     settings |= {"batch.row_length": 32, "batch.tokens_per_step": 256, "batch.micro_batch_tokens": 128}
     settings |= {"device": "cpu", "precision": "fp32", "compile": "false", "log_every": 1}

@@ -7,8 +7,6 @@ three matrix products as the plain way, in a fraction of the memory.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,19 +32,17 @@ def linear_cross_entropy(
     weight_VD: torch.Tensor,
     targets_N: torch.Tensor,
     weights_N: torch.Tensor | None = None,
-    compiled: bool = False,
 ) -> torch.Tensor:
     """The same sum in nats, as a scalar, by chunks; differentiable in `hidden_ND` and `weight_VD`.
 
     hidden_ND (N, D) in the compute type, weight_VD (V, D) master, targets_N (N,) int64, weights_N (N,) or None.
-    `compiled` fuses what is done to the logits, which is as long as the matrix products otherwise.
     """
     if weights_N is None:
         weights_N = (targets_N != IGNORE).float()
     else:
         weights_N = weights_N * (targets_N != IGNORE)
     differentiable = torch.is_grad_enabled()  # inside an autograd.Function it never is
-    arguments = (hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N, differentiable, compiled)
+    arguments = (hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N, differentiable)
     return _ChunkedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
 
 
@@ -59,10 +55,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets_N: torch.Tensor,
         weights_N: torch.Tensor,
         differentiable: bool,
-        compiled: bool,
     ) -> torch.Tensor:
         rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
-        of_chunk = _compiled_chunk() if compiled else _chunk
         weight = weight_VD.to(hidden_ND.dtype)
         wide = torch.promote_types(hidden_ND.dtype, torch.float32)
         loss = torch.zeros((), dtype=wide, device=hidden_ND.device)
@@ -72,7 +66,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for i in range(0, hidden_ND.shape[0], rows):
             hidden = hidden_ND[i : i + rows]
             logits = (hidden @ weight.T).to(wide)
-            chunk_loss, grad_logits = of_chunk(logits, targets_N[i : i + rows], weights_N[i : i + rows])
+            chunk_loss, grad_logits = _chunk(logits, targets_N[i : i + rows], weights_N[i : i + rows])
             loss += chunk_loss
             if grad_hidden is not None and grad_weight is not None:
                 grad_logits = grad_logits.to(hidden.dtype)
@@ -87,21 +81,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> Any:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight * grad_loss, None, None, None, None
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight * grad_loss, None, None, None
 
 
 def _chunk(
     logits_NV: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a chunk, and its gradient by the logits: (softmax − one-hot) · weight."""
-    log_normaliser = logits_NV.logsumexp(-1)
-    loss = ((log_normaliser - logits_NV.gather(1, targets_N[:, None])[:, 0]) * weights_N).sum()
-    tokens = torch.arange(logits_NV.shape[1], device=logits_NV.device)
-    gradient = (logits_NV - log_normaliser[:, None]).exp() - (tokens == targets_N[:, None]).to(logits_NV.dtype)
-    return loss, gradient * weights_N[:, None]
-
-
-@functools.cache
-def _compiled_chunk() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    # For all shapes at once: compiled anew for some, a run that is continued would differ in the last bits.
-    return torch.compile(_chunk, dynamic=True)
+    """Loss of a chunk, and its gradient by the logits: (softmax − one-hot) · weight. Few passes over the logits."""
+    log_probabilities = logits_NV.log_softmax(-1)
+    positions = torch.arange(len(targets_N), device=targets_N.device)
+    loss = -(log_probabilities[positions, targets_N] * weights_N).sum()
+    gradient = log_probabilities.exp_()
+    gradient[positions, targets_N] -= 1
+    return loss, gradient.mul_(weights_N[:, None])

@@ -18,4 +18,4 @@ def next_token_nats(model: Transformer, hidden_BTD: torch.Tensor, batch: Batch) 
     trained_N = trained_positions(batch)
     hidden_ND, targets_N = hidden_BTD.flatten(0, 1)[trained_N], batch.targets.flatten()[trained_N]
     weights_N = None if batch.weights is None else batch.weights.flatten()[trained_N]
-    return linear_cross_entropy(hidden_ND, model.output_weight, targets_N, weights_N, model.compiled)
+    return linear_cross_entropy(hidden_ND, model.output_weight, targets_N, weights_N)
