@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minimind.errors import UserError
-from minimind.infer.conversation import Conversation, assistant_message, chat_prompt
+from minimind.infer.conversation import LocalConversation, assistant_message, chat_prompt
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.model import load_model
@@ -43,7 +43,7 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def test_a_conversation_grows_by_question_and_answer(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, "<think>\nold\n</think>\n\nred"))
-    conversation = Conversation(engine, tokenizer, PARAMS, system="the cat")
+    conversation = LocalConversation(engine, tokenizer, params=PARAMS, system="the cat")
     texts = [(part.text, part.thinking) for part in conversation.say("blue")]
     assert "".join(text for text, thinking in texts if not thinking) == "red"
     assert "".join(text for text, thinking in texts if thinking) == "old"
@@ -58,7 +58,7 @@ def test_a_conversation_grows_by_question_and_answer(tokenizer: Tokenizer) -> No
 
 def test_thinking_is_opened_in_the_prompt(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, "old\n</think>\n\nred"))
-    conversation = Conversation(engine, tokenizer, PARAMS, think=True)
+    conversation = LocalConversation(engine, tokenizer, params=PARAMS, think=True)
     assert all(part.thinking == (part.text != "red") for part in conversation.say("blue"))
     assert tokenizer.decode(engine.prompts[0], skip_special=False).endswith("<think>\n")
     assert conversation.messages[-1] == {"role": "assistant", "content": "red", "reasoning_content": "old"}
@@ -66,7 +66,7 @@ def test_thinking_is_opened_in_the_prompt(tokenizer: Tokenizer) -> None:
 
 def test_an_answer_broken_off_is_kept_as_far_as_it_came(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, " red blue old"))
-    conversation = Conversation(engine, tokenizer, PARAMS)
+    conversation = LocalConversation(engine, tokenizer, params=PARAMS)
     answer = conversation.say("big")
     heard = next(answer).text
     answer.close()
@@ -100,7 +100,7 @@ def test_a_long_answer_may_take_at_most_half_of_the_context(tokenizer: Tokenizer
 
 
 def test_a_message_longer_than_the_context_is_refused_and_forgotten(tokenizer: Tokenizer) -> None:
-    conversation = Conversation(Scripted([], context=60), tokenizer, PARAMS)
+    conversation = LocalConversation(Scripted([], context=60), tokenizer, params=PARAMS)
     with pytest.raises(UserError, match="context is 60; shorten it"):
         list(conversation.say("red " * 100))
     assert conversation.messages == []
@@ -115,7 +115,7 @@ def test_tool_calls_are_taken_apart(tokenizer: Tokenizer) -> None:
 
 
 def test_with_a_real_engine(talker: Path, tokenizer: Tokenizer) -> None:
-    conversation = Conversation(Engine(load_model(talker / "model")), tokenizer, PARAMS)
+    conversation = LocalConversation(Engine(load_model(talker / "model")), tokenizer, params=PARAMS)
     for turn in range(12):  # longer than the context of 256
         list(conversation.say(f"{turn} the cat sees a tree"))
     assert len(conversation.messages) == 24

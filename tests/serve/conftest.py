@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import uvicorn
@@ -23,11 +27,16 @@ from minimind.serve.app import Settings, create_app
 from minimind.serve.worker import Worker
 from minimind.tokenizer import Tokenizer
 
-WEATHER = {
+SEES = {
     "type": "function",
     "function": {
         "name": "sees",
-        "parameters": {"type": "object", "properties": {"a": {"enum": ["cat", "dog"]}}, "required": ["a"]},
+        "description": "Look at it",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "string", "enum": ["cat", "dog"]}},
+            "required": ["a"],
+        },
     },
 }
 CALLS = [{"name": "sees", "arguments": {"a": "cat"}}, {"name": "sees", "arguments": {"a": "dog"}}]
@@ -35,7 +44,17 @@ LESSONS: list[dict[str, Any]] = [
     {"ask": "the cat", "content": "sees a big tree\nand the old house"},
     {"ask": "a dog", "content": "likes the 山 and the 水🙂"},
     {"ask": "the bird", "reasoning_content": "old red river", "content": "finds a small house"},
-    {"ask": "both", "content": "a cat", "tool_calls": CALLS, "tools": [WEATHER]},
+    {"ask": "both", "content": "a cat", "tool_calls": CALLS, "tools": [SEES]},
+    {
+        "ask": "both",
+        "before": [
+            {"role": "assistant", "content": "a cat", "tool_calls": CALLS},
+            {"role": "tool", "content": "red"},
+            {"role": "tool", "content": "big"},
+        ],
+        "content": "the red cat and the big dog",
+        "tools": [SEES],
+    },
 ]
 
 
@@ -49,8 +68,9 @@ def pupil(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) -
     lessons = []
     for lesson in LESSONS:
         answer = {key: lesson[key] for key in ("content", "reasoning_content", "tool_calls") if key in lesson}
-        messages = [{"role": "user", "content": lesson["ask"]}, {"role": "assistant", **answer}]
-        ids, mask = tokenizer.encode_chat(messages, lesson.get("tools"))
+        before = [{"role": "user", "content": lesson["ask"]}, *lesson.get("before", [])]
+        messages = [*before, {"role": "assistant", **answer}]
+        ids, mask = tokenizer.encode_chat(messages, lesson.get("tools"), train_on="last")
         lessons.append((torch.tensor(ids), torch.tensor(mask, dtype=torch.bool)))
     for _ in range(300):
         losses = []
@@ -129,6 +149,30 @@ def serve(model: Model, **settings: Any) -> Iterator[Served]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server of its own, and its address."""
+    command = [sys.executable, "-m", "minimind", "serve", *arguments, "--device", "cpu", "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        found = re.match(
+            r"serving (\S+) at (http://127\.0\.0\.1:\d+)/v1 \(.* on cpu, context \d+\); Ctrl-C ends\n", line
+        )
+        assert found, line + server.stderr.read()
+        while True:
+            try:
+                httpx.get(found[2] + "/health")
+                break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+        yield server, found[2]
+    finally:
+        server.kill()
+        server.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.serve.conftest import LESSONS, WEATHER, Served
+from tests.serve.conftest import LESSONS, SEES, Served
 
 GREEDY: dict[str, Any] = {"model": "tiny", "temperature": 0}
 COLOURS = {
@@ -92,7 +92,7 @@ def test_thinking_has_a_field_of_its_own(served: Served, asked: dict[str, Any]) 
 
 
 def test_tool_calls_whole_and_streamed(served: Served) -> None:
-    request = {**GREEDY, "messages": user("both"), "tools": [WEATHER]}
+    request = {**GREEDY, "messages": user("both"), "tools": [SEES]}
     choice = served.client.chat.completions.create(**request).choices[0]
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content == "a cat"
@@ -107,7 +107,7 @@ def test_tool_calls_whole_and_streamed(served: Served) -> None:
 
 
 def test_one_call_at_a_time(served: Served) -> None:
-    request = {**GREEDY, "messages": user("both"), "tools": [WEATHER], "parallel_tool_calls": False}
+    request = {**GREEDY, "messages": user("both"), "tools": [SEES], "parallel_tool_calls": False}
     choice = served.client.chat.completions.create(**request).choices[0]
     assert len(choice.message.tool_calls) == 1
     assert choice.finish_reason == "tool_calls"
@@ -116,7 +116,7 @@ def test_one_call_at_a_time(served: Served) -> None:
 
 def test_the_model_may_be_kept_from_calling(served: Served) -> None:
     """Then it does not even see the tools, and what looks like a call is text."""
-    request = {**GREEDY, "messages": user("both"), "tools": [WEATHER], "tool_choice": "none"}
+    request = {**GREEDY, "messages": user("both"), "tools": [SEES], "tool_choice": "none"}
     choice = served.client.chat.completions.create(**request).choices[0]
     assert choice.message.tool_calls is None
     without = served.client.chat.completions.create(**GREEDY, messages=user("both")).choices[0]
@@ -132,7 +132,7 @@ def test_a_forced_call_follows_the_parameters(served: Served, choice: Any) -> No
             "temperature": 1.5,
             "seed": seed,
             "messages": user("the cat"),
-            "tools": [other, WEATHER] if choice != "required" else [WEATHER],
+            "tools": [other, SEES] if choice != "required" else [SEES],
             "tool_choice": choice,
         }
         answer = served.client.chat.completions.create(**request).choices[0]
@@ -146,14 +146,14 @@ def test_a_forced_call_follows_the_parameters(served: Served, choice: Any) -> No
 def test_a_conversation_with_tool_results(served: Served) -> None:
     """What the client was given is accepted back as it is."""
     messages = user("both")
-    message = served.client.chat.completions.create(**GREEDY, messages=messages, tools=[WEATHER]).choices[0].message
+    message = served.client.chat.completions.create(**GREEDY, messages=messages, tools=[SEES]).choices[0].message
     messages += [message]
     messages += [{"role": "tool", "tool_call_id": call.id, "content": "a tree"} for call in message.tool_calls]
-    answer = served.client.chat.completions.create(**GREEDY, messages=messages, tools=[WEATHER], max_tokens=5)
+    answer = served.client.chat.completions.create(**GREEDY, messages=messages, tools=[SEES], max_tokens=5)
     plain = {"role": "assistant", "content": "a cat", "tool_calls": LESSONS[3]["tool_calls"]}
     results = [{"role": "tool", "content": "a tree"}] * 2
     prompt = served.model.tokenizer.encode_chat(
-        [*user("both"), plain, *results], [WEATHER], add_generation_prompt=True
+        [*user("both"), plain, *results], [SEES], add_generation_prompt=True
     )
     assert answer.usage.prompt_tokens == len(prompt[0])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -12,42 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.serve.conftest import LESSONS, Served
+from tests.serve.conftest import LESSONS, Served, process
 
 from minimind.cli import main
 
 ASK = {"messages": [{"role": "user", "content": "the cat"}], "temperature": 0}
-
-
-@contextmanager
-def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server of its own, and its address."""
-    command = [sys.executable, "-m", "minimind", "serve", *arguments, "--device", "cpu", "--port", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        line = server.stderr.readline()
-        found = re.match(
-            r"serving (\S+) at (http://127\.0\.0\.1:\d+)/v1 \(.* on cpu, context \d+\); Ctrl-C ends\n", line
-        )
-        assert found, line + server.stderr.read()
-        while True:
-            try:
-                httpx.get(found[2] + "/health")
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        yield server, found[2]
-    finally:
-        server.kill()
-        server.communicate()
 
 
 def read(url: str, body: dict[str, Any], heard: list[str], begun: threading.Event) -> None:
@@ -129,8 +102,8 @@ def test_an_end_comes_in_bounded_time(endless: Path, seconds: str, signals: int)
         (["{model}", "--api-key", " a"], "error: an API key must be printable ASCII"),
         (["{model}", "--api-key", "钥匙"], "error: an API key must be printable ASCII"),
         (["{model}", "--api-key-file", "{model}/nothing"], "error: --api-key-file {model}/nothing cannot be read"),
-        (["{model}", "--max-waiting", "-1"], "error: argument --max-waiting: invalid whole value: '-1'"),
-        (["{model}", "--batch", "0"], "error: argument --batch: invalid positive value: '0'"),
+        (["{model}", "--max-waiting", "-1"], "error: argument --max-waiting: '-1' is not a whole number"),
+        (["{model}", "--batch", "0"], "error: argument --batch: '0' is not a whole number above 0"),
         (["{model}", "--device", "abacus"], "error: device 'abacus' cannot be used here"),
     ],
 )

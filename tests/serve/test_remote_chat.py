@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.serve.conftest import CALLS, LESSONS, WEATHER, Served, serve
+from tests.serve.conftest import LESSONS, Served, process, serve
 
 from minimind import Model
 from minimind.cli import main
+from minimind.errors import UserError
 from minimind.infer.remote import RemoteConversation, Server
 from minimind.infer.sampler import SamplingParams
 
@@ -45,7 +47,7 @@ def test_a_conversation_goes_on(
 
 
 def test_an_answer_broken_off_is_kept_and_its_place_is_free(served: Served) -> None:
-    conversation = RemoteConversation(Server(served.url + "/v1"), "tiny", SamplingParams(temperature=0))
+    conversation = RemoteConversation(Server(served.url), "tiny", params=SamplingParams(temperature=0))
     answer = conversation.say("the cat")
     heard = next(answer).text
     answer.close()
@@ -53,19 +55,41 @@ def test_an_answer_broken_off_is_kept_and_its_place_is_free(served: Served) -> N
     served.wait_until_idle()
 
 
-def test_tool_calls(served: Served) -> None:
-    conversation = RemoteConversation(Server(served.url + "/v1"), "tiny", SamplingParams(temperature=0))
-    asked = conversation._ask([{"role": "user", "content": "both"}], [WEATHER])
-    parts = []
-    while True:
-        try:
-            parts.append(next(asked))
-        except StopIteration as stop:
-            message = stop.value
-            break
-    assert "".join(part.text for part in parts) == message["content"] == "a cat"
-    assert [part.call for part in parts if part.call] == CALLS
-    assert len({call["id"] for call in message["tool_calls"]}) == 2
+SEES_FILE = """
+from typing import Literal
+
+def sees(a: Literal["cat", "dog"]) -> str:
+    "Look at it"
+    return {"cat": "red", "dog": "big"}[a]
+"""
+
+
+def test_a_turn_with_tools(pupil: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The server's model calls twice, functions of a file are run here, and it goes on with what they gave."""
+    (tmp_path / "mine.py").write_text(SEES_FILE)
+    with process(str(pupil)) as (_, url):
+        command = ["chat", "--url", url + "/v1", *GREEDY, "--prompt", "both", "--tools", str(tmp_path / "mine.py")]
+        assert main(command) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a cat",
+        '→ sees(a="cat")',
+        '→ sees(a="dog")',
+        "← red",
+        "← big",
+        "the red cat and the big dog",
+    ]
+
+
+def test_a_server_that_dies_in_the_middle_of_an_answer(endless: Path) -> None:
+    with process(str(endless)) as (server, url):
+        params = SamplingParams(temperature=0, max_tokens=8000)
+        conversation = RemoteConversation(Server(url), endless.name, params=params)
+        answer = conversation.say("the cat")
+        next(answer)
+        server.kill()
+        with pytest.raises(UserError, match=f"{url}/v1 (broke off|ended in the middle)"):
+            list(answer)
+    assert conversation.messages == []
 
 
 def test_a_key(guarded: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,12 +106,14 @@ def test_a_key(guarded: Served, capsys: pytest.CaptureFixture[str], monkeypatch:
     [
         (["--url", "nowhere"], "error: nowhere is no address of a server; give one as http://127.0.0.1:8000/v1"),
         (["--url", "http://127.0.0.1:9/v1"], "error: http://127.0.0.1:9/v1 cannot be reached: "),
-        (["--url", "{url}"], "error: {url}/models answers with status 404: there is no /models here"),
+        (["--url", "{url}/v2"], "error: {url}/v2/models answers with status 404: there is no /v2/models here"),
         (
             ["--url", "{url}/v1", "--model", "huge"],
             "error: {url}/v1/chat/completions answers with status 404: there is",
         ),
         (["--url", "{url}/v1", "runs/chat"], "error: --url asks a server, not runs/chat"),
+        (["--url", "{url}/v1", "--device", "cpu"], "error: --url asks a server, which says itself how it computes"),
+        (["--model", "tiny"], "error: --model and --api-key are about a server: say with --url where it is"),
         (["--url", "{url}/v1", "--temperature", "-1"], "error: temperature must be 0 or more, not -1.0"),
     ],
 )

@@ -14,7 +14,7 @@ from minimind import Model
 from minimind.cli import main
 from minimind.commands import chat
 from minimind.errors import UserError
-from minimind.infer.conversation import Conversation, assistant_message
+from minimind.infer.conversation import LocalConversation, assistant_message
 from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import Part
 from minimind.model import save_model
@@ -197,7 +197,7 @@ def tokenizer(tokenizer_directory: Path) -> Tokenizer:
 
 def test_a_conversation_with_tools(tokenizer: Tokenizer, tools: Toolbox) -> None:
     engine = Speaker(tokenizer, f"<think>\nhm\n</think>\n\nSee:\n{CALL}", "It is 42.", "Bye.")
-    conversation = Conversation(engine, tokenizer, SamplingParams(), tools=tools)
+    conversation = LocalConversation(engine, tokenizer, params=SamplingParams(), tools=tools)
     parts = list(conversation.say("What is 6 * 7?"))
     at = [index for index, part in enumerate(parts) if isinstance(part, ToolResult)]
     assert at == [parts.index(Part("", call={"name": "calculate", "arguments": {"expression": "6 * 7"}})) + 1]
@@ -213,7 +213,7 @@ def test_a_conversation_with_tools(tokenizer: Tokenizer, tools: Toolbox) -> None
 
 def test_without_tools_a_call_is_shown_as_text(tokenizer: Tokenizer) -> None:
     engine = Speaker(tokenizer, CALL)
-    conversation = Conversation(engine, tokenizer, SamplingParams())
+    conversation = LocalConversation(engine, tokenizer, params=SamplingParams())
     assert "".join(part.text for part in conversation.say("What is 6 * 7?")) == CALL
     assert len(engine.prompts) == 1
     assert "# Tools" not in engine.prompts[0]
@@ -221,7 +221,7 @@ def test_without_tools_a_call_is_shown_as_text(tokenizer: Tokenizer) -> None:
 
 def test_a_turn_that_is_broken_off_is_kept_as_far_as_it_came(tokenizer: Tokenizer, tools: Toolbox) -> None:
     engine = Speaker(tokenizer, CALL, "It is 42.")
-    conversation = Conversation(engine, tokenizer, SamplingParams(), tools=tools)
+    conversation = LocalConversation(engine, tokenizer, params=SamplingParams(), tools=tools)
     stream = conversation.say("What is 6 * 7?")
     said = ""
     for part in stream:
@@ -236,10 +236,12 @@ def test_a_turn_that_is_broken_off_is_kept_as_far_as_it_came(tokenizer: Tokenize
 
 def test_a_result_that_fills_the_context_takes_the_turn_back(tokenizer: Tokenizer) -> None:
     tools = Toolbox([Tool("calculate", "", {}, lambda arguments: "x" * 3000)])
-    conversation = Conversation(Speaker(tokenizer, "Hello.", CALL), tokenizer, SamplingParams(), tools=tools)
+    conversation = LocalConversation(
+        Speaker(tokenizer, "Hello.", CALL), tokenizer, params=SamplingParams(), tools=tools
+    )
     list(conversation.say("Hi"))
     before = list(conversation.messages)
-    with pytest.raises(UserError, match="the message is too long"):
+    with pytest.raises(UserError, match="the message is too long: with the system message and the tools it takes"):
         list(conversation.say("What is 6 * 7?"))
     assert conversation.messages == before
 
@@ -251,7 +253,7 @@ def test_the_terminal_shows_calls_and_results(
     tools = Toolbox([*tools.tools.values(), ramble])
     second = '<tool_call>\n{"name": "ramble", "arguments": {"a": "é", "b": [1]}}\n</tool_call>'
     engine = Speaker(tokenizer, f"<think>\nhm\n</think>\n\nSee:\n{CALL}\n{second}", "<tool_call>\n{", "It is 42.")
-    chat.answer(Conversation(engine, tokenizer, SamplingParams(), tools=tools), "What is 6 * 7?")
+    chat.answer(LocalConversation(engine, tokenizer, params=SamplingParams(), tools=tools), "What is 6 * 7?")
     assert capsys.readouterr().out.splitlines() == [
         "hm",
         "See:",

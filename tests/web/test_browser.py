@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 PATIENCE = 60_000  # milliseconds; a fraction is enough on an idle machine
 TITLES = {"en": ["Chat", "Runs", "Data", "Models"], "zh": ["对话", "训练", "数据", "模型"]}
+# The talker's answer cannot be empty: no token that ends it is among those that its first is drawn from.
+QUESTION = "old dog"
 ASK = "[data-testid=stChatInputTextArea]"
 
 
@@ -35,7 +37,9 @@ ASK = "[data-testid=stChatInputTextArea]"
 def address(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "log"
-    command = [sys.executable, "-m", "minimind", "web", "--runs", str(runs), "--port", port]
+    (log.parent / "mine.py").write_text('def greet(name: str) -> str:\n    "Greet"\n    return name\n')
+    tools = ["--tools", str(log.parent / "mine.py")]
+    command = [sys.executable, "-m", "minimind", "web", "--runs", str(runs), "--port", port, *tools]
     with log.open("w") as output:
         server = subprocess.Popen(
             command, stdout=output, stderr=output, env={**os.environ, "HOME": str(log.parent)}
@@ -119,16 +123,16 @@ class Visit:
         self.page.wait_for_selector(f"h1:has-text('{title}')")
         self.settle()
 
-    def ask(self, text: str, turns: int) -> str:
-        """Say something, wait for the answer, and give its text."""
+    def ask(self, text: str, turns: int) -> None:
+        """Say something, and wait for the answer and what stands below it."""
         self.page.fill(ASK, text)
         self.page.keyboard.press("Enter")
         self.page.wait_for_selector(".st-key-again")
         answers = self.page.get_by_test_id("stChatMessage")
         playwright.expect(answers).to_have_count(2 * turns, timeout=PATIENCE)
         self.settle()
-        said: str = answers.last.get_by_test_id("stMarkdown").first.inner_text()
-        return said
+        below = answers.last.get_by_test_id("stCaptionContainer")
+        playwright.expect(below).to_contain_text("token", timeout=PATIENCE)
 
     def check(self) -> None:
         """No exception, nothing wider than the window, nothing asked of another server."""
@@ -147,7 +151,7 @@ def test_every_page(visit: Any, width: int, language: str, scheme: str) -> None:
     visit = visit(width, language, scheme)
     page = visit.page
     _, runs, data, models = TITLES[language]
-    assert visit.ask("the cat", 1)
+    visit.ask(QUESTION, 1)
     visit.check()
     ground = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == (scheme == "dark")
@@ -163,7 +167,7 @@ def test_every_page(visit: Any, width: int, language: str, scheme: str) -> None:
 
 def test_probabilities_and_another_language(visit: Any) -> None:
     visit = visit(1280, "en", "light")
-    visit.ask("the cat", 1)
+    visit.ask(QUESTION, 1)
     visit.page.get_by_text("Show probabilities").click()
     visit.page.locator(".tokens .token").nth(2).hover()
     playwright.expect(visit.page.locator(".tip:visible .row")).not_to_have_count(0, timeout=PATIENCE)
@@ -171,6 +175,17 @@ def test_probabilities_and_another_language(visit: Any) -> None:
     visit.page.wait_for_selector("text=新对话")
     visit.check()
     assert visit.page.locator(".tokens .token").count() > 2  # the conversation is still there
+
+
+def test_tools_named_at_the_start_can_be_chosen(visit: Any) -> None:
+    visit = visit(1280, "en", "light")
+    tools = visit.page.get_by_test_id("stMultiSelect").filter(has_text="Tools")
+    tools.locator("input").click()
+    visit.page.get_by_role("option", name="greet").click()
+    visit.page.keyboard.press("Escape")
+    visit.settle()
+    playwright.expect(tools).to_contain_text("greet")
+    visit.check()
 
 
 class Endless(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.helpers import free_port
 
 from minimind.cli import main
 
@@ -23,6 +24,12 @@ def test_mistakes_are_answered_in_one_sentence(tmp_path: Path, capsys: pytest.Ca
     assert "cannot listen on no.such.host.invalid" in capsys.readouterr().err
     assert main(["web", "--runs", str(tmp_path / "nowhere")]) == 2
     assert "is no directory" in capsys.readouterr().err
+
+
+def test_a_tool_that_is_not_there_is_told_before_a_server_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("streamlit")
+    assert main(["web", "--port", free_port(), "--tools", "dates.py"]) == 2
+    assert capsys.readouterr().err == "error: dates.py does not exist; name a Python file with functions\n"
 
 
 def test_the_server_is_private() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.stub_server import DONE, call, event, stub_server
 
 from minimind import Model
 
@@ -126,6 +127,34 @@ def test_probabilities_show_every_token() -> None:
 def test_a_message_that_is_too_long_is_said_in_one_sentence() -> None:
     at = say(chat("talker"), "the cat sees the dog " * 200)
     assert "the message is too long" in at.error[0].value
+
+
+def test_a_servers_model_calls_a_tool_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minimind.tools import Limits, open_tools
+    from minimind.web import chat as chat_page
+
+    (tmp_path / "mine.py").write_text(
+        'def greet(name: str) -> str:\n    "Greet"\n    return f"Hello {name}" * 99\n'
+    )
+    with stub_server() as stub, open_tools([str(tmp_path / "mine.py")], Limits(seconds=30)) as named:
+        monkeypatch.setattr(chat_page, "named_tools", named)
+        stub.answers = [[call(name="greet", arguments='{"name": "you"}'), DONE], [event(content="Done."), DONE]] * 2
+        name = f"small @ {stub.host}"
+        at = say(chat(name, server=stub.url, tools=["greet"]), "Greet me")
+        assert not at.error
+        (turn,) = answers(at)
+        assert [message["content"] for message in turn[name]] == ["", "Hello you" * 99, "Done."]
+        assert "greet" in "".join(html(at))
+        assert [tool["function"]["name"] for tool in stub.asked[0]["tools"]] == ["greet"]
+        # Beside a model with a context of 256 tokens, results are cut to leave it room.
+        at = say(chat(name, "talker", server=stub.url, tools=["greet"]), "Greet me")
+        assert "cut off after 128 characters" in answers(at)[0][name][1]["content"]
+
+
+def test_a_server_that_does_not_answer_is_said_in_its_place() -> None:
+    at = chat("talker", server="http://127.0.0.1:9")
+    assert "http://127.0.0.1:9/v1 cannot be reached" in at.error[0].value
+    assert answers(say(at, "the cat"))
 
 
 def test_the_page_follows_the_language() -> None:

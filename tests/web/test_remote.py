@@ -1,130 +1,88 @@
-"""A server's answers: what is asked of it, and what is made of its stream."""
+"""The words of a server's model on the page: probabilities, tools, what ended it, and mistakes."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from typing import Any
 
 import pytest
-
-from minimind.errors import UserError
+from tests.stub_server import DONE, StubServer, call, event, stub_server
 
 pytest.importorskip("streamlit")
 
-from minimind.web.remote import Server, offered_by, speak, to_openai
-from minimind.web.talk import Answer, Piece
+from minimind.infer.remote import Server
+from minimind.tools import Toolbox
+from minimind.tools.builtin import builtin_tools
+from minimind.web.remote import speak
+from minimind.web.talk import Answer, Piece, converse
 
-SAMPLING = {"temperature": 0.5, "top_p": 0.95, "top_k": 0, "min_p": 0.1, "max_tokens": 9, "seed": None}
-
-
-class Stub(BaseHTTPRequestHandler):
-    """Gives back the events that a test put here, and remembers what it was asked."""
-
-    events: list[Any] = []  # noqa: RUF012 (set by each test)
-    asked: dict[str, Any] = {}  # noqa: RUF012
-
-    def do_GET(self) -> None:
-        self.reply(200, json.dumps({"object": "list", "data": [{"id": "small"}, {"id": "large"}]}))
-
-    def do_POST(self) -> None:
-        Stub.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Stub.asked["key"] = self.headers["Authorization"]
-        if not Stub.events:
-            return self.reply(400, json.dumps({"error": {"message": "top_k is too large"}}))
-        lines = [event if isinstance(event, str) else f"data: {json.dumps(event)}" for event in Stub.events]
-        return self.reply(200, "\n\n".join([*lines, "data: [DONE]", ""]))
-
-    def reply(self, code: int, body: str) -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body.encode())))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+HELLO = [{"role": "user", "content": "hello"}]
+LOGPROBS = {"content": [{"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Ho", "logprob": -0.25}]}]}
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    with stub_server() as server:
+        yield server
 
 
-def delta(finish_reason: str | None = None, logprobs: Any = None, **values: Any) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": values, "finish_reason": finish_reason, "logprobs": logprobs}]}
-
-
-def hear(server: Server, tools: Any = (), think: bool = False) -> tuple[Answer, list[dict[str, Any]]]:
+def begin(stub: StubServer, *tools: str, think: bool = False, **sampling: Any) -> Answer:
     answer = Answer()
-    messages = [{"role": "user", "content": "hello"}]
-    return answer, list(speak(answer, server, SAMPLING, think, messages, list(tools)))
+    ask = partial(speak, Server(stub.url), "small", answer, sampling, think)
+    answer.steps = converse(answer, ask, HELLO, Toolbox([builtin_tools()[name] for name in tools]))
+    return answer
 
 
-def test_its_models_are_listed(address: str) -> None:
-    servers = offered_by(address + "/", "key")
-    assert [server.name for server in servers] == [f"{model} @ {address[7:]}" for model in ("small", "large")]
-    assert servers[0].address == address + "/v1"
+def finish(answer: Answer) -> list[list[dict[str, Any]]]:
+    """The messages after every step."""
+    grown = []
+    while answer.steps:
+        answer.advance()
+        grown.append([dict(message) for message in answer.messages])
+    return grown
 
 
-def test_text_thinking_and_probabilities_come_in_pieces(address: str) -> None:
-    logprobs = {"content": [{"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Ho", "logprob": -0.25}]}]}
-    Stub.events = [
-        ": a comment",
-        delta(role="assistant", content=""),
-        delta(reasoning_content="hm"),
-        delta(content="Hi", logprobs=logprobs),
-        "data: {cut off",
-        delta("length", content=" there"),
-    ]
-    answer, grown = hear(Server(address + "/v1", "small", "secret"), think=True)
-    assert grown[-1] == {"role": "assistant", "content": "Hi there", "reasoning_content": "hm"}
-    assert grown[1]["content"] == ""
+def test_text_thinking_and_probabilities_come_in_pieces(stub: StubServer) -> None:
+    pieces = [event(reasoning_content="hm"), event(content="Hi", logprobs=LOGPROBS), event("length", content="!")]
+    stub.answers = [[*pieces, DONE]]
+    answer = begin(stub, think=True, temperature=0.5, seed=None)
+    grown = finish(answer)
+    assert grown[0] == [{"role": "assistant", "content": "", "reasoning_content": "hm"}]
+    assert grown[-1] == [{"role": "assistant", "content": "Hi!", "reasoning_content": "hm"}]
     assert answer.pieces == [Piece("Hi", -0.5, (("Ho", -0.25),))]
     assert (answer.tokens, answer.note) == (3, "length")
-    assert Stub.asked["key"] == "Bearer secret"
-    assert Stub.asked["chat_template_kwargs"]["enable_thinking"] is True
-    given = {name: Stub.asked[name] for name in SAMPLING if name in Stub.asked}
-    assert given == {"temperature": 0.5, "top_p": 0.95, "min_p": 0.1, "max_tokens": 9}
+    (asked,) = stub.asked
+    assert (asked["temperature"], asked["logprobs"], asked["top_logprobs"]) == (0.5, True, 5)
+    assert asked["chat_template_kwargs"]["enable_thinking"]
+    assert "seed" not in asked
 
 
-def test_a_tool_call_may_come_in_parts(address: str) -> None:
-    part = lambda **function: delta(tool_calls=[{"index": 0, "function": function}])  # noqa: E731
-    Stub.events = [part(name="calculate", arguments='{"expr'), part(arguments='ession": "6*7"}')]
-    _, grown = hear(Server(address + "/v1", "small"), tools=[{"type": "function"}])
-    assert grown[0]["tool_calls"] == [{"name": "calculate", "arguments": '{"expr'}]
-    assert grown[1]["tool_calls"] == [{"name": "calculate", "arguments": {"expression": "6*7"}}]
-    assert Stub.asked["tools"] == [{"type": "function"}]
+def test_tools_run_between_its_words(stub: StubServer) -> None:
+    called = call(name="calculate", arguments='{"expression": "6 * 7"}')
+    stub.answers = [[called, DONE], [event(content="It is 42."), DONE]]
+    answer = begin(stub, "calculate")
+    finish(answer)
+    assert [one["role"] for one in answer.messages] == ["assistant", "tool", "assistant"]
+    assert answer.messages[0]["tool_calls"][0]["arguments"] == {"expression": "6 * 7"}
+    assert answer.messages[1]["content"] == '{"result": 42}'
+    assert answer.tokens == 2
+    assert stub.asked[1]["messages"][-1]["tool_call_id"] == "abc"
 
 
-def test_results_are_tied_to_their_calls() -> None:
-    calls = [{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"x": 1}}]
-    messages = [
-        {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": calls},
-        {"role": "tool", "content": "1"},
-        {"role": "tool", "content": "2"},
-    ]
-    said, first, second = to_openai(messages)
-    assert [call["function"] for call in said["tool_calls"]] == [
-        {"name": "a", "arguments": "{}"},
-        {"name": "b", "arguments": '{"x": 1}'},
-    ]
-    assert [call["id"] for call in said["tool_calls"]] == [first["tool_call_id"], second["tool_call_id"]]
-    assert "reasoning_content" not in said
+def test_a_stopped_answer_is_kept_as_far_as_it_came(stub: StubServer) -> None:
+    stub.answers = [[event(content="Hi"), event(content=" there"), DONE]]
+    answer = begin(stub)
+    answer.advance()
+    answer.stop()
+    answer.advance()
+    assert answer.messages == [{"role": "assistant", "content": "Hi"}]
 
 
-def test_what_goes_wrong_is_said_in_one_sentence(address: str) -> None:
-    Stub.events = []
-    with pytest.raises(UserError, match="refuses with 400: top_k is too large"):
-        hear(Server(address + "/v1", "small"))
-    Stub.events = [{"error": {"message": "the engine failed"}}]
-    with pytest.raises(UserError, match="the engine failed"):
-        hear(Server(address + "/v1", "small"))
-    with pytest.raises(UserError, match="is the server running"):
-        offered_by("http://127.0.0.1:9", "")
-    with pytest.raises(UserError, match="is no server's address"):
-        offered_by("file:///etc/passwd", "")
+def test_a_mistake_ends_the_answer_and_is_said(stub: StubServer) -> None:
+    answer = begin(stub)
+    finish(answer)
+    assert answer.note == f"{stub.url}/chat/completions answers with status 400: top_k is too large"
+    answer = begin(stub, temperature=-1.0)
+    finish(answer)
+    assert answer.note == "temperature must be 0 or more, not -1.0"

@@ -28,7 +28,7 @@ def begin(path: Path, **changes: Any) -> Answer:
     sampling = SAMPLING | changes
 
     def ask(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Generator[Any, None, dict[str, Any]]:
-        return speak(answer, path, sampling, False, messages, tools)
+        return speak(path, answer, sampling, False, messages, tools)
 
     answer.steps = converse(answer, ask, CAT, NO_TOOLS)
     return answer

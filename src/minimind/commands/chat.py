@@ -10,10 +10,11 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from minimind.commands.options import add_model, add_tools, command_parser
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(argv: list[str]) -> None:
 
     begin, limits, where = _remote(options) if options.url else _local(options)
     with open_tools(options.tools, limits, options.seed) as tools:
-        conversation = begin(options.system, options.think, tools)
+        conversation = begin(system=options.system, think=options.think, tools=tools)
         if options.prompt is not None:
             answer(conversation, options.prompt)
         elif sys.stdin.isatty():
@@ -64,18 +65,16 @@ def run(argv: list[str]) -> None:
 def _local(options: argparse.Namespace) -> tuple[Callable[..., Conversation], Limits, str]:
     """How a conversation with a model of this machine begins, limits for its tools, and where it is."""
     from minimind.api import Model
-    from minimind.infer.conversation import Conversation
+    from minimind.infer.conversation import LocalConversation
     from minimind.tools import Limits
 
+    if options.served_model or options.api_key:
+        raise UserError("--model and --api-key are about a server: say with --url where it is, or leave them out")
     model = Model(options.model, device=options.device, weights=options.weights)
     params = model.sampling_params(**_given(options))
-    # A result goes into the model's context, and must leave room for the rest.
-    limits = Limits(seconds=options.tool_seconds, characters=min(Limits.characters, model.engine.context // 2))
-    return (
-        partial(Conversation, model.engine, model.tokenizer, params),
-        limits,
-        f"{model.directory} on {model.device}",
-    )
+    limits = Limits(seconds=options.tool_seconds).for_context(model.engine.context)
+    begin = partial(LocalConversation, model.engine, model.tokenizer, params=params)
+    return begin, limits, f"{model.directory} on {model.device}"
 
 
 def _remote(options: argparse.Namespace) -> tuple[Callable[..., Conversation], Limits, str]:
@@ -86,52 +85,34 @@ def _remote(options: argparse.Namespace) -> tuple[Callable[..., Conversation], L
 
     if options.model is not None:
         raise UserError(f"--url asks a server, not {options.model}; name a model of the server with --model")
+    if (options.device, options.weights) != ("auto", "full"):
+        raise UserError("--url asks a server, which says itself how it computes; leave out --device and --weights")
     server = Server(options.url, options.api_key or os.environ.get("MINIMIND_API_KEY"))
     if not (names := [options.served_model] if options.served_model else server.models()):
         raise UserError(f"{server.url} serves no model")
-    params = SamplingParams(**_given(options))
-    limits = Limits(seconds=options.tool_seconds)
-    return partial(RemoteConversation, server, names[0], params), limits, f"{names[0]} at {server.url}"
+    begin = partial(RemoteConversation, server, names[0], params=SamplingParams(**_given(options)))
+    return begin, Limits(seconds=options.tool_seconds), f"{names[0]} at {server.url}"
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in settings() if getattr(options, name) is not None}
+    from minimind.infer.sampler import SETTINGS
+
+    return {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "minimind chat",
-        description="Talk with a model in the terminal.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or run directory (default: the newest)")
+    parser = command_parser("chat", "Talk with a model in the terminal.", EPILOG)
+    add_model(parser)
     parser.add_argument("--prompt", metavar="TEXT", help="answer this once instead of a conversation")
     parser.add_argument("--system", metavar="TEXT", default="", help="the system message")
     parser.add_argument("--think", action="store_true", help="let the model think before it answers")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    parser.add_argument(
-        "--weights",
-        choices=["full", "int8"],
-        default="full",
-        help="int8 is about twice as fast on a CPU (default: full)",
-    )
     remote = parser.add_argument_group("a model behind a server")
     remote.add_argument("--url", help="an OpenAI-compatible server, as http://127.0.0.1:8000/v1")
     remote.add_argument(
         "--model", dest="served_model", metavar="NAME", help="which of its models (default: the first)"
     )
     remote.add_argument("--api-key", metavar="KEY", help="what the server asks for (default: $MINIMIND_API_KEY)")
-    tools = parser.add_argument_group("tools")
-    tools.add_argument(
-        "--tools",
-        nargs="+",
-        default=[],
-        metavar="TOOL",
-        help="what the model may call: calculate, get_time, unit_converter, random_number, roll_dice, …; functions "
-        "in a FILE.py; an OpenAPI document (file or address); mcp:COMMAND or mcp:http://…",
-    )
-    tools.add_argument("--tool-seconds", type=float, default=10.0, help="longest call of a tool (default: 10)")
+    add_tools(parser)
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--temperature", type=float, help="0 always takes the likeliest token (default: 0.7)")
     sampling.add_argument("--top-p", type=float, help="only the likeliest tokens up to this sum (default: 0.95)")
@@ -174,6 +155,8 @@ def turn(conversation: Conversation, line: str) -> bool:
 
 def command(conversation: Conversation, line: str) -> bool:
     """Obey one /command; False for /quit."""
+    from minimind.infer.sampler import SETTINGS
+
     name, _, rest = line.partition(" ")
     match name:
         case "/think":
@@ -189,7 +172,7 @@ def command(conversation: Conversation, line: str) -> bool:
             conversation.messages.clear()
             print("a new conversation")
         case "/help":
-            print(HELP.format(names=", ".join(settings())))
+            print(HELP.format(names=", ".join(SETTINGS)))
         case "/quit":
             return False
         case _:
@@ -197,24 +180,17 @@ def command(conversation: Conversation, line: str) -> bool:
     return True
 
 
-def settings() -> list[str]:
-    """The sampling parameters that a person may set; the others are made by programs."""
-    from minimind.infer.sampler import SamplingParams
-
-    hidden = ("stop_ids", "logit_bias", "top_logprobs", "json_schema")
-    return [field.name for field in fields(SamplingParams) if field.name not in hidden]
-
-
 def with_setting(params: SamplingParams, text: str) -> SamplingParams:
     """`temperature 0.5` entered into the sampling parameters."""
     from typing import get_type_hints
 
+    from minimind.infer.sampler import SETTINGS
     from minimind.typed import convert, expected, from_words
 
     name, _, value = text.strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()
-    if name not in settings():
-        raise UserError(f"/set {name or 'NAME VALUE'}: name one of {', '.join(settings())}, then its value")
+    if name not in SETTINGS:
+        raise UserError(f"/set {name or 'NAME VALUE'}: name one of {', '.join(SETTINGS)}, then its value")
     hint = get_type_hints(type(params))[name]
     try:
         return replace(params, **{name: convert(from_words([value], hint), hint)})
@@ -258,8 +234,10 @@ def answer(conversation: Conversation, text: str) -> None:
 
 def spelled(call: dict[str, Any]) -> str:
     """A tool call as a person reads it: `roll_dice(sides=6)`."""
-    arguments = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call["arguments"].items())
-    return f"{call['name']}({', '.join(arguments)})"
+    given = call["arguments"]
+    if isinstance(given, dict):
+        given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items())
+    return f"{call['name']}({given})"
 
 
 def write(console: Console, text: str, style: str | None = None) -> None:

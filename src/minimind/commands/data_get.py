@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from minimind.commands.options import command_parser
 from minimind.data import sources
 from minimind.errors import UserError
 
@@ -18,12 +18,7 @@ that the same command gives the same file next year. HF_ENDPOINT and MODELSCOPE_
 
 
 def run(argv: list[str]) -> int | None:
-    parser = argparse.ArgumentParser(
-        prog="minimind data get",
-        description="Download MiniMind's published data sets.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("data get", "Download MiniMind's published data sets.", EPILOG)
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to download (see --list)")
     parser.add_argument("--list", action="store_true", help="show the published data sets and stop")
     parser.add_argument(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from minimind.commands.options import command_parser
 
 EPILOG = """examples:
   minimind import full_sft_768.pth --to models/minimind-3 --tokenizer minimind/model
@@ -16,11 +17,8 @@ from --config, or else are that generation's published defaults."""
 
 
 def run(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        "minimind import",
-        description="Turn published MiniMind weights of any generation into a model directory.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "import", "Turn published MiniMind weights of any generation into a model directory.", EPILOG
     )
     parser.add_argument("weights", metavar="WEIGHTS", help="file or folder with the published weights")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="model directory to write")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+
+from minimind.commands.options import command_parser
 
 EPILOG = """examples:
   minimind quickstart                  25 minutes on two busy cores in fp32
@@ -14,11 +15,10 @@ Ctrl-C stops and saves; the same command again goes on."""
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="minimind quickstart",
-        description="Generate a corpus, train a tokenizer and a small model on it, teach it to chat, examine it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "quickstart",
+        "Generate a corpus, train a tokenizer and a small model on it, teach it to chat, examine it.",
+        EPILOG,
     )
     parser.add_argument("--smoke", action="store_true", help="a tiny version that only shows that all works")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: runs/quickstart)")

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minimind.commands.options import add_model, command_parser
+from minimind.commands.verbs import positive
 from minimind.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
@@ -51,25 +53,13 @@ def run(argv: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "minimind serve",
-        description="Serve a model over HTTP, with OpenAI's API.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or run directory (default: the newest)")
+    parser = command_parser("serve", "Serve a model over HTTP, with OpenAI's API.", EPILOG)
+    add_model(parser)
     parser.add_argument("--name", help="what clients call the model (default: the directory's name)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)"
     )
     parser.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default: 8000)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    parser.add_argument(
-        "--weights",
-        choices=["full", "int8"],
-        default="full",
-        help="int8 is about twice as fast on a CPU (default: full)",
-    )
     access = parser.add_argument_group("access")
     access.add_argument(
         "--api-key",
@@ -103,14 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def positive(text: str) -> int:
-    return whole(text, least=1)
-
-
-def whole(text: str, least: int = 0) -> int:
-    if (number := int(text)) < least:
-        raise ValueError
-    return number
+def whole(text: str) -> int:
+    """The type of an option that counts something and may be 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def name_of(directory: Path) -> str:

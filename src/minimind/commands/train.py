@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from importlib import resources
 from pathlib import Path
 
 from minimind import config
+from minimind.commands.options import command_parser
 from minimind.errors import UserError
 
 EPILOG = """examples:
@@ -23,11 +23,10 @@ Several devices: torchrun --nproc-per-node 2 -m minimind train …"""
 def run(argv: list[str]) -> int:
     from minimind.stages import STAGES
 
-    parser = argparse.ArgumentParser(
-        prog="minimind train",
-        description="Train a model: begin a run, or continue the one in --out.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "train",
+        "Train a model: begin a run, or continue the one in --out.",
+        EPILOG,
         allow_abbrev=False,
         add_help=False,
     )

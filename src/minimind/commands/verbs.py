@@ -6,17 +6,14 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from minimind.commands.options import command_parser
+
 
 class Verbs:
     """`minimind COMMAND VERB …`: add the verbs, then call."""
 
     def __init__(self, command: str, description: str, epilog: str) -> None:
-        self.parser = argparse.ArgumentParser(
-            f"minimind {command}",
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        self.parser = command_parser(command, description, epilog)
         self._verbs = self.parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(

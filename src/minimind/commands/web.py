@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 from pathlib import Path
 from typing import Any
 
+from minimind.commands.options import add_tools, command_parser
 from minimind.errors import UserError, missing_extra
 
 EPILOG = """examples:
   minimind web                          then open the address it prints
   minimind web --runs /data/runs --port 9000
+  minimind web --tools my_tools.py      these tools can be chosen, too
 
 Only this machine can reach it, unless --host says otherwise: whoever can may read data files and models here."""
 
@@ -21,15 +22,13 @@ FONT = 'system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft YaHei", 
 
 
 def run(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        "minimind web",
-        description="Talk with models, watch trainings, look into data and models, in the browser.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "web", "Talk with models, watch trainings, look into data and models, in the browser.", EPILOG
     )
     parser.add_argument("--port", type=int, default=8501, metavar="N", help="the port (default: 8501)")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="the address (default: 127.0.0.1)")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs and models lie (default: runs)")
+    add_tools(parser)
     options = parser.parse_args(argv)
     if options.runs:
         if not options.runs.is_dir():
@@ -44,11 +43,13 @@ def run(argv: list[str]) -> None:
 
     # For a page opened under a strange name, the server would ask a service outside for this machine's address.
     net_util._external_ip = "127.0.0.1"
+    from minimind.tools import Limits, open_tools
     from minimind.web import chat, data, models, runs  # noqa: F401  (before the first visitor waits for it)
 
     flags = server_options(options.host, options.port)
     bootstrap.load_config_options(flags)
-    bootstrap.run(str(Path(__file__).parents[1] / "web" / "app.py"), False, [], flags)
+    with open_tools(options.tools, Limits(seconds=options.tool_seconds)) as chat.named_tools:
+        bootstrap.run(str(Path(__file__).parents[1] / "web" / "app.py"), False, [], flags)
 
 
 def check_address(host: str, port: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from minimind.errors import UserError
+from minimind.errors import UserError, missing_extra
 from minimind.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Vocabulary:
         try:
             import llguidance
         except ImportError:
-            raise UserError('answers in JSON need the package llguidance: pip install "minimind[json]"') from None
+            raise missing_extra("llguidance", "json") from None
         self.tokens = llguidance.LLTokenizer(tokenizer.backend.to_str(), n_vocab=size, eos_token=tokenizer.eos_id)
         self.size = size
         self.compiled = lru_cache(maxsize=32)(self._compile)

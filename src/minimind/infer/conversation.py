@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 from minimind.errors import UserError
@@ -12,6 +14,7 @@ from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import AnswerStream, Part
 from minimind.tokenizer import Tokenizer, parse_assistant
 from minimind.tools import Toolbox, ToolResult, run_turn
+from minimind.tools.loop import Message
 
 
 class TooLong(UserError):
@@ -44,7 +47,7 @@ def chat_prompt(
     if len(ids) > limit and len(starts) > 1:
         ids = encode(bisect_left(range(1, len(starts) - 1), True, key=lambda n: len(encode(n)) <= limit) + 1)
     if len(ids) >= context:
-        rest = "system message" if forget else "conversation before it"
+        rest = ("system message" if forget else "conversation before it") + (" and the tools" if tools else "")
         raise TooLong(
             f"the message is too long: with the {rest} it takes {len(ids)} tokens, and the model's context is "
             f"{context}; shorten it"
@@ -59,32 +62,20 @@ def assistant_message(ids: Sequence[int], tokenizer: Tokenizer, open_thinking: b
     return {"role": "assistant", "content": parsed["content"], **extras}
 
 
+@dataclass(kw_only=True)
 class Conversation:
-    """Turns of one user with one model, which may call tools."""
+    """Turns of one user with one model, which may call tools. Subclasses say which model."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: Tokenizer,
-        params: SamplingParams,
-        system: str = "",
-        think: bool = False,
-        tools: Toolbox | None = None,
-    ) -> None:
-        self.engine = engine
-        self.tokenizer = tokenizer
-        self.start(params, system, think, tools)
-
-    def start(self, params: SamplingParams, system: str, think: bool, tools: Toolbox | None) -> None:
-        self.params = params
-        self.system = system
-        self.think = think
-        """whether the model thinks before it answers"""
-        self.tools = tools or Toolbox()
-        self.messages: list[dict[str, Any]] = []
-        """user, assistant and tool messages so far"""
-        self.answer_tokens = 0
-        """tokens of the last answer, its tool calls included"""
+    params: SamplingParams
+    system: str = ""
+    """the system message; "" for none"""
+    think: bool = False
+    """whether the model thinks before it answers"""
+    tools: Toolbox = field(default_factory=Toolbox)
+    messages: list[Message] = field(default_factory=list)
+    """user, assistant and tool messages so far"""
+    answer_tokens: int = field(default=0, init=False)
+    """tokens of the last answer, its tool calls included"""
 
     def say(self, text: str) -> Generator[Part | ToolResult, None, None]:
         """Answer one user turn piece by piece; an answer that is broken off is kept as far as it came."""
@@ -97,25 +88,44 @@ class Conversation:
             self.messages = before
             raise
 
-    def _ask(
-        self, messages: list[dict[str, Any]], schemas: list[dict[str, Any]]
-    ) -> Generator[Part, None, dict[str, Any]]:
+    def _ask(self, messages: list[Message], schemas: list[dict[str, Any]]) -> Generator[Part, None, Message]:
         """The assistant's next message, in pieces."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        limits = (self.engine.context, self.params.max_tokens)
-        prompt = chat_prompt(self.tokenizer, [*system, *messages], *limits, schemas, self.think)
-        answer = AnswerStream(self.tokenizer, self.think, calls=bool(schemas))
-        think, ids = self.think, []
-        stream = self.engine.stream(prompt, self.params)
+        message: Message = {"role": "assistant", "content": ""}
         try:
-            for token in stream:
-                ids.append(token)
-                self.answer_tokens += 1
-                yield from answer.push(token)
-            yield from answer.flush()
-        except BaseException:
-            messages.append(assistant_message(ids, self.tokenizer, think))
+            yield from self._speak(message, [*system, *messages], schemas)
+        except BaseException:  # broken off by the user or by an error, which `say` takes back
+            messages.append(message)
             raise
-        finally:
-            stream.close()
-        return assistant_message(ids, self.tokenizer, think)
+        return message
+
+    def _speak(
+        self, message: Message, messages: list[Message], schemas: list[dict[str, Any]]
+    ) -> Generator[Part, None, None]:
+        """Fill the assistant's next message, also when the generator is closed early; count `answer_tokens`."""
+        raise NotImplementedError
+
+
+@dataclass
+class LocalConversation(Conversation):
+    """Turns of one user with a model in this process."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+
+    def _speak(
+        self, message: Message, messages: list[Message], schemas: list[dict[str, Any]]
+    ) -> Generator[Part, None, None]:
+        limits = (self.engine.context, self.params.max_tokens)
+        think, ids = self.think, []
+        prompt = chat_prompt(self.tokenizer, messages, *limits, schemas, think)
+        answer = AnswerStream(self.tokenizer, think, calls=bool(schemas))
+        with closing(self.engine.stream(prompt, self.params)) as stream:
+            try:
+                for token in stream:
+                    ids.append(token)
+                    self.answer_tokens += 1
+                    yield from answer.push(token)
+                yield from answer.flush()
+            finally:
+                message.update(assistant_message(ids, self.tokenizer, think))

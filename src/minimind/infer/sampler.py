@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -63,6 +63,11 @@ class SamplingParams:
         for name, (is_allowed, wanted) in checks.items():
             if not is_allowed:
                 raise UserError(f"{name} must be {wanted}, not {getattr(self, name)}")
+
+
+FOR_PROGRAMS = ("stop_ids", "logit_bias", "top_logprobs", "json_schema")
+SETTINGS = tuple(field.name for field in fields(SamplingParams) if field.name not in FOR_PROGRAMS)
+"""the parameters that a person sets"""
 
 
 def sample(

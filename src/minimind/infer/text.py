@@ -109,7 +109,7 @@ class Part:
     text: str
     thinking: bool = False
     call: dict[str, Any] | None = None
-    """`{"name": str, "arguments": dict}`; then there is no text"""
+    """`{"name": str, "arguments": dict}`, of a server perhaps with text as arguments; then there is no text"""
 
 
 def stream_parts(ids: Iterable[int], tokenizer: Tokenizer, open_thinking: bool = False) -> Iterator[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -23,6 +23,10 @@ class Limits:
     """bytes of address space for the process of one call of a Python function"""
     rounds: int = 8
     """how often in one turn the model may call tools and see their results"""
+
+    def for_context(self, context: int) -> Limits:
+        """For a model with so many tokens of context: a result goes into it, and must leave room for the rest."""
+        return replace(self, characters=min(self.characters, context // 2))
 
 
 @dataclass(frozen=True)

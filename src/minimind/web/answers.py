@@ -7,8 +7,9 @@ import itertools
 import streamlit as st
 
 from minimind.infer.text import REPLACEMENT
+from minimind.tools.loop import Message
 from minimind.web import markup
-from minimind.web.talk import Answer, Message
+from minimind.web.talk import Answer
 from minimind.web.words import say
 
 # why an engine ended an answer that had not ended by itself

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from minimind.errors import UserError
+from minimind.infer.remote import Server
 from minimind.infer.sampler import SamplingParams
+from minimind.model.hf_config import read_config
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
+from minimind.tools.loop import Message
 from minimind.train.runs import default_directory
 from minimind.web import remote, talk
 from minimind.web.answers import show_answer
 from minimind.web.library import find_models
 from minimind.web.markup import block, text
-from minimind.web.remote import Server, offered_by
-from minimind.web.talk import Answer, Message
+from minimind.web.talk import Answer
 from minimind.web.words import say
 
 PAINTS = 15  # times a second at most that a growing answer is drawn
+
+Speak = Callable[..., Generator[Message, None, Message]]
+"""`talk.speak` of one model, or `remote.speak` of one of a server's"""
+
+named_tools = Toolbox()
+"""What `minimind web --tools` opened, for all visitors."""
 
 
 @dataclass
@@ -38,7 +46,7 @@ class Turn:
 class Settings:
     """What the side bar says."""
 
-    models: dict[str, Path | Server]
+    models: dict[str, Speak]
     system: str
     think: bool
     tools: Toolbox
@@ -56,7 +64,7 @@ def page() -> None:
     if said := st.chat_input(say("Say something"), key="said"):
         stop(turns)
         turns.append(Turn(said))
-        ask(turns, settings)
+        begin(turns, settings)
     if not turns:
         welcome(settings)
     for number in range(len(turns)):
@@ -76,15 +84,14 @@ def welcome(settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------ asking
 
 
-def ask(turns: list[Turn], settings: Settings) -> None:
+def begin(turns: list[Turn], settings: Settings) -> None:
     """Let every chosen model begin its answer to the last turn; `write` goes on with them."""
     turns[-1].answers = {}
-    for name, model in settings.models.items():
+    for name, speak in settings.models.items():
         answer = turns[-1].answers[name] = Answer()
         before = conversation(turns, name, settings)
-        module = remote if isinstance(model, Server) else talk
-        speak = partial(module.speak, answer, model, settings.sampling, settings.think)
-        answer.steps = talk.converse(answer, speak, before, settings.tools)
+        ask = partial(speak, answer, settings.sampling, settings.think)
+        answer.steps = talk.converse(answer, ask, before, settings.tools)
 
 
 def conversation(turns: list[Turn], name: str, settings: Settings) -> list[Message]:
@@ -123,7 +130,7 @@ def change(turns: list[Turn], number: int, said: str, settings: Settings) -> Non
     del turns[number + 1 :]
     turns[number].text = said
     st.session_state.pop("editing", None)
-    ask(turns, settings)
+    begin(turns, settings)
 
 
 # --------------------------------------------------------------------------------------------- showing
@@ -187,8 +194,9 @@ def edit(turns: list[Turn], number: int, settings: Settings) -> None:
 def choose_settings(turns: list[Turn]) -> Settings | None:
     """The side bar; None where there is no model to talk with."""
     upper, lower = st.sidebar.container(), st.sidebar.container()
+    here = find_models(default_directory())
     with lower:
-        found: dict[str, Path | Server] = {**find_models(default_directory()), **server_models()}
+        found: dict[str, Speak] = {name: partial(talk.speak, path) for name, path in here.items()} | server_models()
     if not found:
         st.title(say("Chat"))
         st.info(say("No model in {place} yet. `minimind quickstart` makes one.", place=default_directory()))
@@ -200,8 +208,8 @@ def choose_settings(turns: list[Turn]) -> Settings | None:
         system = st.text_area(say("System message"), key="system", height=80, persist_state="session")
         think = st.toggle(say("Think first"), key="think", persist_state="session")
         probabilities = st.toggle(say("Show probabilities"), key="probabilities", persist_state="session")
-        offered = builtin_tools()
-        tools = st.multiselect(say("Tools"), list(offered), key="tools", persist_state="session")
+        offered = builtin_tools() | named_tools.tools
+        wanted = st.multiselect(say("Tools"), list(offered), key="tools", persist_state="session")
         with st.expander(say("Sampling")):
             sampling = choose_sampling()
         st.button(
@@ -216,12 +224,14 @@ def choose_settings(turns: list[Turn]) -> Settings | None:
         st.info(say("Choose at least one model in the side bar."))
         return None
     models = {name: found[name] for name in chosen if name in found}
-    return Settings(
-        models, system.strip(), think, Toolbox([offered[name] for name in tools]), probabilities, sampling
-    )
+    limits = named_tools.limits
+    for name in models.keys() & here.keys():
+        limits = limits.for_context(read_config(here[name]).context_length)
+    tools = Toolbox([offered[name] for name in wanted], limits)
+    return Settings(models, system.strip(), think, tools, probabilities, sampling)
 
 
-def server_models() -> dict[str, Server]:
+def server_models() -> dict[str, Speak]:
     """The models of the server that the visitor named; what is wrong with it is said in its place."""
     with st.expander(say("A server's models")):
         kept: dict[str, Any] = {"persist_state": "session"}
@@ -230,15 +240,17 @@ def server_models() -> dict[str, Server]:
         if not address:
             return {}
         try:
-            return {server.name: server for server in ask_server(address, key)}
+            server, names = ask_server(address, key)
         except UserError as error:
             st.error(str(error))
             return {}
+        return {f"{name} @ {server.host}": partial(remote.speak, server, name) for name in names}
 
 
 @st.cache_resource(ttl=60, show_spinner=False)
-def ask_server(address: str, key: str) -> list[Server]:
-    return offered_by(address, key)
+def ask_server(address: str, key: str) -> tuple[Server, list[str]]:
+    server = Server(address, key)
+    return server, server.models()
 
 
 def new_conversation(turns: list[Turn]) -> None:

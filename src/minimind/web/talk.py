@@ -16,10 +16,9 @@ from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import StreamDecoder
 from minimind.tokenizer import ChatError, Tokenizer
 from minimind.tools import Toolbox, ToolResult, run_turn
-from minimind.tools.loop import Ask
+from minimind.tools.loop import Ask, Message
 from minimind.web.library import Loaded, load
 
-Message = dict[str, Any]
 LIKELIEST = 5  # tokens that are kept beside each token of an answer
 
 
@@ -90,8 +89,8 @@ def converse(answer: Answer, ask: Ask, before: Sequence[Message], tools: Toolbox
 
 
 def speak(
-    answer: Answer,
     path: Path,
+    answer: Answer,
     sampling: dict[str, Any],
     think: bool,
     messages: Sequence[Message],

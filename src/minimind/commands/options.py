@@ -1,0 +1,43 @@
+"""What several commands have in common: how their parsers begin, and options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def command_parser(command: str, description: str, epilog: str, **more: Any) -> argparse.ArgumentParser:
+    """The parser of `minimind COMMAND`; the epilog of its help keeps its lines."""
+    return argparse.ArgumentParser(
+        f"minimind {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **more,
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model of this machine, and where and how it computes."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or run directory (default: the newest)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    parser.add_argument(
+        "--weights",
+        choices=["full", "int8"],
+        default="full",
+        help="int8 is about twice as fast on a CPU (default: full)",
+    )
+
+
+def add_tools(parser: argparse.ArgumentParser) -> None:
+    """What `minimind.tools.open_tools` is told."""
+    tools = parser.add_argument_group("tools")
+    tools.add_argument(
+        "--tools",
+        nargs="+",
+        default=[],
+        metavar="TOOL",
+        help="what the model may call: calculate, get_time, unit_converter, random_number, roll_dice, …; functions "
+        "in a FILE.py; an OpenAPI document (file or address); mcp:COMMAND or mcp:http://…",
+    )
+    tools.add_argument("--tool-seconds", type=float, default=10.0, help="longest call of a tool (default: 10)")

@@ -1,0 +1,201 @@
+"""What a server is asked, and what is made of its answers; the server is one that says what the test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.stub_server import DONE, StubServer, call, event, stub_server
+
+from minimind.commands.chat import answer
+from minimind.errors import UserError
+from minimind.infer.remote import RemoteConversation, Reply, Server, to_openai
+from minimind.infer.sampler import SamplingParams
+from minimind.infer.text import Part
+from minimind.tokenizer import Tokenizer
+from minimind.tools import Toolbox
+from minimind.tools.builtin import builtin_tools
+
+HELLO = [{"role": "user", "content": "hello"}]
+CALLS = [{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"x": "山"}, "id": "abc"}]
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    with stub_server() as server:
+        yield server
+
+
+def ask(stub: StubServer, *events: Any, tools: Any = (), think: bool = False, **sampling: Any) -> list[list[Part]]:
+    """What each event brought."""
+    stub.answers.append([*events, DONE])
+    replies = Server(stub.url, "secret").answer("small", HELLO, list(tools), SamplingParams(**sampling), think)
+    return [list(reply.parts) for reply in replies]
+
+
+def test_addresses(stub: StubServer) -> None:
+    for address in (stub.url, f" {stub.url}/ ", f"http://{stub.host}"):
+        server = Server(address)
+        assert (server.url, server.host) == (stub.url, stub.host)
+        assert server.models() == ["small", "large"]
+    assert Server("http://user@example.org/api").host == "example.org"
+
+
+@pytest.mark.parametrize(
+    "address", ["nowhere", "file:///etc/passwd", "http://", "http://[::1", "http://localhost:99999/v1"]
+)
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UserError, match="is no address of a server; give one as"):
+        Server(address)
+
+
+def test_parameters_that_only_some_servers_know_are_sent_where_they_are_set(stub: StubServer) -> None:
+    ask(stub)
+    usual = {"model": "small", "messages": HELLO, "stream": True}
+    assert stub.asked[0] == {**usual, "temperature": 0.7, "top_p": 0.95, "max_tokens": 512}
+    sampling = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 9, "min_p": 0.1, "seed": 3}
+    tool = builtin_tools()["calculate"].schema
+    ask(stub, **sampling, top_logprobs=5, tools=[tool], think=True)
+    flags = {"enable_thinking": True, "open_thinking": True}
+    extras = {"logprobs": True, "top_logprobs": 5, "tools": [tool], "chat_template_kwargs": flags}
+    assert stub.asked[1] == {**usual, **sampling, **extras}
+    assert stub.keys == ["Bearer secret"] * 2
+
+
+def test_an_answer_in_pieces(stub: StubServer) -> None:
+    parts = ask(
+        stub,
+        ": a comment",
+        event(role="assistant", content=""),
+        event(reasoning_content="hm", reasoning="hm"),
+        event(reasoning=" ok"),
+        event(content="Hi"),
+        event("stop"),
+        {"choices": [], "usage": {"total_tokens": 9}},
+    )
+    thought, on, said = Part("hm", thinking=True), Part(" ok", thinking=True), Part("Hi")
+    assert parts == [[], [thought], [on], [said], [], []]
+
+
+def test_a_reply_gathers_the_message_and_tells_the_tokens_apart() -> None:
+    reply = Reply()
+    reply.receive(event(reasoning_content="hm")["choices"][0])
+    likeliest = [{"token": "Ho", "logprob": -0.25}, {"token": "Hi", "logprob": -0.5}]
+    tokens = [{"token": "Hi", "logprob": -0.5, "top_logprobs": likeliest}, {"token": " there", "logprob": -1}]
+    reply.receive(event("length", {"content": tokens}, content="Hi there")["choices"][0])
+    assert reply.tokens == 2
+    assert reply.logprobs == [("Hi", -0.5, (("Ho", -0.25), ("Hi", -0.5))), (" there", -1.0, ())]
+    reply.finish()
+    assert reply.message == {"role": "assistant", "content": "Hi there", "reasoning_content": "hm"}
+    assert (reply.finish_reason, reply.tokens, reply.parts) == ("length", 0, [])
+
+
+def test_tool_calls_may_come_in_parts_or_at_once() -> None:
+    reply = Reply()
+    for part in (call(name="calculate", arguments='{"expr'), call(arguments='ession": "6*7"}')):
+        reply.receive(part["choices"][0])
+        assert reply.message == {"role": "assistant", "content": ""}  # nothing that is not whole
+    whole = [{"function": {"name": name, "arguments": text}} for name, text in (("now", ""), ("odd", "{cut"))]
+    reply.receive(event(tool_calls=whole)["choices"][0])
+    reply.finish()
+    first = {"name": "calculate", "arguments": {"expression": "6*7"}}
+    others = [{"name": "now", "arguments": {}}, {"name": "odd", "arguments": "{cut"}]
+    assert reply.message["tool_calls"] == [{"id": "abc", **first}, *others]
+    assert [part.call for part in reply.parts] == [first, *others]
+
+
+def test_results_are_tied_to_their_calls() -> None:
+    messages = [
+        {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": CALLS},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2", "tool_call_id": "abc"},
+        {"role": "tool", "content": "of a call that cannot be read"},
+    ]
+    said, *results = to_openai(messages)
+    functions = [{"name": "a", "arguments": "{}"}, {"name": "b", "arguments": '{"x": "山"}'}]
+    assert [one["function"] for one in said.pop("tool_calls")] == functions
+    assert said == {"role": "assistant", "content": ""}
+    assert [one.get("tool_call_id") for one in results] == ["call_0_0", "abc", None]
+
+
+def test_a_call_that_was_stopped_is_left_out() -> None:
+    message = {"role": "assistant", "content": "Let me see.", "tool_calls": CALLS}
+    first, result, _ = to_openai([message, {"role": "tool", "content": "1"}, *HELLO])
+    assert [one["id"] for one in first["tool_calls"]] == [result["tool_call_id"]]
+    assert to_openai([message, *HELLO]) == [{"role": "assistant", "content": "Let me see."}, *HELLO]
+
+
+def test_messages_of_a_server_can_be_read_by_a_model_of_ours(tokenizer_directory: Path) -> None:
+    """In the web pages models here and there take part in one conversation."""
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    plain = [{name: one[name] for name in ("name", "arguments")} for one in CALLS]
+    ids = []
+    for calls, tied in ((CALLS, {"tool_call_id": "abc"}), (plain, {})):
+        answer = {"role": "assistant", "content": "", "tool_calls": calls}
+        messages = [*HELLO, answer, *({"role": "tool", "content": "1", **tied} for _ in calls)]
+        ids.append(tokenizer.encode_chat(messages, add_generation_prompt=True)[0])
+    assert ids[0] == ids[1]
+
+
+def test_a_turn_with_tools(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    tools = Toolbox([builtin_tools()["calculate"]])
+    server = Server(stub.url)
+    conversation = RemoteConversation(server, "small", params=SamplingParams(), system="Be brief.", tools=tools)
+    stub.answers = [
+        [event(content="See:"), call(name="calculate", arguments='{"expression": "6 * 7"}'), DONE],
+        [call(name="calculate", arguments="6 * 7"), DONE],
+        [event(content="It is 42."), event("stop"), DONE],
+    ]
+    answer(conversation, "What is 6 * 7?")
+    assert capsys.readouterr().out.splitlines() == [
+        "See:",
+        '→ calculate(expression="6 * 7")',
+        '← {"result": 42}',
+        "→ calculate(6 * 7)",
+        '← {"error": "the arguments are not JSON: Extra data: line 1 column 3 (char 2)"}',
+        "It is 42.",
+    ]
+    assert conversation.answer_tokens == 4
+    assert [one["role"] for one in conversation.messages] == ["user", *["assistant", "tool"] * 2, "assistant"]
+    asked = stub.asked[2]["messages"]
+    assert asked[0] == {"role": "system", "content": "Be brief."}
+    assert asked[2]["tool_calls"][0] == {
+        "id": "abc",
+        "type": "function",
+        "function": {"name": "calculate", "arguments": '{"expression": "6 * 7"}'},
+    }
+    assert asked[3] == {"role": "tool", "content": '{"result": 42}', "tool_call_id": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ([], "{url}/chat/completions answers with status 400: top_k is too large"),
+        ([{"error": {"message": "the engine failed"}}], "{url} answers: the engine failed"),
+        ([{"error": "no luck"}], "{url} answers: no luck"),
+        (["data: {cut off"], "{url} sends no stream of completions; is it OpenAI-compatible?"),
+        (["data: []"], "{url} sends no stream of completions; is it OpenAI-compatible?"),
+        ([event(content=["Hi"])], "{url} sends no stream of completions; is it OpenAI-compatible?"),
+        ([event(content="Hi")], "{url} ended in the middle of an answer; is the server running?"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_sentence(stub: StubServer, lines: list[Any], sentence: str) -> None:
+    stub.answers = [lines] if lines else []
+    conversation = RemoteConversation(Server(stub.url), "small", params=SamplingParams())
+    with pytest.raises(UserError) as error:
+        list(conversation.say("hello"))
+    assert str(error.value) == sentence.format(url=stub.url)
+    assert conversation.messages == []
+
+
+def test_a_stream_may_end_without_a_last_line(stub: StubServer) -> None:
+    stub.answers = [[event("stop", content="Hi")]]
+    replies = list(Server(stub.url).answer("small", HELLO, [], SamplingParams(), think=False))
+    assert replies[-1].message["content"] == "Hi"
+
+
+def test_nobody_answers() -> None:
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1 cannot be reached: .*is the server running"):
+        Server("http://127.0.0.1:9").models()
