@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("base", type=Path, help="run directory of the pretraining")
     parser.add_argument("chat", type=Path, help="run directory of the fine-tuning")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="directory to write to")
+    parser.add_argument("--note", default="", help="a sentence about the machine, for the page")
     options = parser.parse_args()
     runs = [read_run(options.base), read_run(options.chat)]
     write_whole(options.out / "real-zh-en.svg", grid([plot for run in runs for plot in plots([run])[:2]]))
@@ -83,7 +84,7 @@ def main() -> None:
     parts = [
         f"{time.strftime('%Y-%m-%d')}, {began['processor']} with {began['threads']} threads "
         f"({began['cpu_capability']}, fp32), Python {began['python']}, torch {began['torch']}. Recipes "
-        f"`zh-en-pretrain` and `zh-en-sft`; this page was made by `{command()}`.",
+        f"`zh-en-pretrain` and `zh-en-sft`; this page was made by `{command()}`. " + options.note,
         f"![curves](real-zh-en.svg)\n\n{sum(p.numel() for p in load_model(options.base / 'model').parameters()):,} "
         "parameters.",
         table(["stage", "steps", "tokens", "minutes", "tokens/s (median)", "held-out bits/byte"], stages),

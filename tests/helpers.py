@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "batch.tokens_per_step": 256,
     "batch.micro_batch_tokens": 128,
     "optimizer.learning_rate": 0.02,
-    "optimizer.embedding_learning_rate": 0.006,
+    "optimizer.embedding_learning_rate": "null",  # not derived, but in proportion to the other
     "evaluation.holdout": 0.1,
     "evaluation.every": 1000,
     "evaluation.samples": 0,

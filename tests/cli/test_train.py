@@ -71,12 +71,12 @@ def test_dry_run_of_a_fine_tuning_counts_the_start_models_parameters(sft, base_m
 
 def test_a_recipe_file_and_flags_over_it(pretrain, tmp_path, capsys):
     file = tmp_path / "my.yaml"
-    file.write_text("budget:\n  steps: 3\noptimizer:\n  name: adamw\n  learning_rate: 0.002\n")
+    file.write_text("budget:\n  steps: 3\noptimizer:\n  name: adamw\n  weight_decay: 0.2\n")
     argv = without(pretrain(tmp_path / "run"), "--budget.steps")
-    assert main([*argv, "--recipe", str(file), "--optimizer.learning_rate", "0.001"]) == 0
+    assert main([*argv, "--recipe", str(file), "--optimizer.weight_decay", "0.1"]) == 0
     written = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
     assert written["budget"]["steps"] == 3
-    assert (written["optimizer"]["name"], written["optimizer"]["learning_rate"]) == ("adamw", 0.001)
+    assert (written["optimizer"]["name"], written["optimizer"]["weight_decay"]) == ("adamw", 0.1)
     # A run's own recipe makes the same run again.
     again = ["train", "pretrain", "--recipe", str(tmp_path / "run/recipe.yaml"), "--out", str(tmp_path / "again")]
     assert main(again) == 0

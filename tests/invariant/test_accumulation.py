@@ -129,4 +129,4 @@ def test_weighted_losses_are_divided_by_the_sum_of_their_weights(pretrain, tmp_p
     scores = trainer.model.logits(hidden).log_softmax(-1)
     surprise = -scores.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0]
     weight = batch.weights * (batch.targets >= 0)
-    assert relative(trainer._gradients(batch), (surprise * weight).sum() / weight.sum()) <= 1e-5
+    assert relative(trainer.gradients(batch), (surprise * weight).sum() / weight.sum()) <= 1e-5
