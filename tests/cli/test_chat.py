@@ -172,21 +172,21 @@ class Terminal:
 def endless(tmp_path: Path, tokenizer_directory: Path) -> Path:
     """A model that, asked for the likeliest tokens, never ends by itself, and has room to speak for seconds."""
     tokenizer = Tokenizer.load(tokenizer_directory)
-    model = random_model(vocab_size=tokenizer.vocab_size, max_position_embeddings=8192)
+    model = random_model(vocab_size=tokenizer.vocab_size, max_position_embeddings=32768)
     model.output_weight.data[[tokenizer.pad_id, tokenizer.eos_id]] = 0  # never the largest of all logits
     save_model(model, tmp_path / "endless", tokenizer)
     return tmp_path / "endless"
 
 
 def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_ends(endless: Path) -> None:
-    terminal = Terminal("chat", str(endless), "--device", "cpu", "--max-tokens", "8000", "--temperature", "0")
+    terminal = Terminal("chat", str(endless), "--device", "cpu", "--max-tokens", "30000", "--temperature", "0")
     try:
         terminal.read_until("> ")
         terminal.type("/set max_tokens 5\n")
         terminal.read_until("> ")
         terminal.type("the cat\n")
         assert "tokens/s" in terminal.read_until("> ")
-        for command in ("/set max_tokens 8000", "/reset"):
+        for command in ("/set max_tokens 30000", "/reset"):
             terminal.type(command + "\n")
             terminal.read_until("> ")
         terminal.type("a dog\n")
@@ -195,7 +195,7 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_ends(endless: Path) -> 
             terminal.read_more()
         os.kill(terminal.pid, signal.SIGINT)
         said = terminal.read_until(" tokens, ").split("\x1b[2m")[-1]
-        assert int(said.replace(",", "")) < 7900
+        assert int(said.replace(",", "")) < 29_900
         terminal.read_until("> ")
         terminal.type("\x04")
         assert terminal.wait() == 0
