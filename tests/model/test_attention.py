@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.model.attention import attend, dense, document_mask, make_mask
+from minimind.model.attention import SHORT_ROW, Mask, attend, dense, document_mask, make_mask
 
 
 def inputs(dtype: torch.dtype, T: int = 24, S: int = 24) -> list[torch.Tensor]:
@@ -62,7 +62,7 @@ def test_documents_equal_a_dense_mask(rows: list[list[int]], padding: int) -> No
         torch.randn(shape, generator=generator, dtype=torch.float64).transpose(1, 2) for shape in shapes
     ]
     query, key, value = (tensor.requires_grad_() for tensor in tensors)
-    found = attend(query, key, value, make_mask(documents, compiled=False))
+    found = attend(query, key, value, Mask(documents_BT=documents))
     wanted = dense(query, key, value, document_mask(documents))
     assert (found - wanted).abs().max() <= 1e-12
     for ours, reference in zip(*(torch.autograd.grad(mixed, tensors, gradient) for mixed in (found, wanted))):
@@ -74,5 +74,12 @@ def test_document_attention_is_one_operator_to_a_compiler() -> None:
     query, key, value = (torch.randn(1, 8, heads, 8).transpose(1, 2).requires_grad_() for heads in (4, 2, 2))
     torch.library.opcheck(torch.ops.minimind.document_attention.default, (query, key, value, documents))
     compiled = torch.compile(attend, dynamic=False, fullgraph=True)
-    mask = make_mask(documents, compiled=True)
+    mask = Mask(documents_BT=documents)
     assert torch.equal(compiled(query, key, value, mask), attend(query, key, value, mask))
+
+
+@pytest.mark.parametrize(("length", "by_document"), [(SHORT_ROW, False), (SHORT_ROW + 1, True)])
+def test_only_long_rows_attend_document_by_document(length: int, by_document: bool) -> None:
+    mask = make_mask(torch.zeros(1, length, dtype=torch.int64), compiled=False)
+    assert (mask.documents_BT is not None) is by_document
+    assert (mask.allowed_BTS is None) is by_document

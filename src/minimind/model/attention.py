@@ -14,6 +14,10 @@ import torch.nn.functional as F
 
 from minimind.model.document_attention import document_attention
 
+# Rows up to this length attend in one masked call on a CPU: what it computes in vain is less than what a call for
+# each document costs.
+SHORT_ROW = 128
+
 
 @dataclass
 class Mask:
@@ -48,7 +52,7 @@ def make_mask(documents_BT: torch.Tensor, compiled: bool) -> Mask:
     flex_attention skips what other documents hide, but only compiled code on CUDA gains by it (run plainly it
     holds all scores), and its backward adds in no fixed order.
     """
-    if documents_BT.device.type == "cpu":
+    if documents_BT.device.type == "cpu" and documents_BT.shape[1] > SHORT_ROW:
         return Mask(documents_BT=documents_BT)
     if compiled and documents_BT.is_cuda and not torch.are_deterministic_algorithms_enabled():
         from torch.nn.attention.flex_attention import create_block_mask
