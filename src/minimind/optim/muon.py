@@ -107,17 +107,16 @@ class Muon(torch.optim.Optimizer):
         updates = list(update.view(-1, *parameters[0].shape).unbind())
         if self.row_decay:
             updates = self._normalise_rows(parameters, updates, bad)
-        scale: float | torch.Tensor = lr * max(1.0, rows / columns) ** 0.5
         kept: float | torch.Tensor = 1 - lr * weight_decay
         if bad is not None:
-            scale, kept = torch.where(bad, 0.0, scale), torch.where(bad, 1.0, kept)
+            kept = torch.where(bad, 1.0, kept)
             updates = [torch.where(bad, 0.0, update) for update in updates]
         if self.cautious_decay:
             for parameter, update in zip(parameters, updates):
                 parameter.copy_(torch.where(update * parameter > 0, parameter * kept, parameter))
         else:
             torch._foreach_mul_(parameters, kept)
-        torch._foreach_sub_(parameters, torch._foreach_mul(updates, scale))
+        torch._foreach_sub_(parameters, torch._foreach_mul(updates, lr * max(1.0, rows / columns) ** 0.5))
 
     def _normalise_rows(
         self, parameters: list[torch.Tensor], updates: list[torch.Tensor], bad: torch.Tensor | None
