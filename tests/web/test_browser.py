@@ -180,11 +180,11 @@ def test_probabilities_and_another_language(visit: Any) -> None:
 def test_tools_named_at_the_start_can_be_chosen(visit: Any) -> None:
     visit = visit(1280, "en", "light")
     tools = visit.page.get_by_test_id("stMultiSelect").filter(has_text="Tools")
-    tools.locator("input").click()
-    visit.page.get_by_role("option", name="greet").click()
-    visit.page.keyboard.press("Escape")
+    tools.locator("input").fill("greet")
+    playwright.expect(visit.page.get_by_role("option", name="greet")).to_be_visible(timeout=PATIENCE)
+    tools.locator("input").press("Enter")
+    playwright.expect(tools).to_contain_text("greet", timeout=PATIENCE)
     visit.settle()
-    playwright.expect(tools).to_contain_text("greet")
     visit.check()
 
 
