@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -27,18 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
-from benchmarks.train_speed import seconds
+from benchmarks.trainings import in_a_process, seconds, trainer_of
 
 from minimind.data.loader import sequential_batches
 from minimind.eval.perplexity import measure
-from minimind.stages.launch import Loaded, load_data, make_trainer
+from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
-from minimind.tokenizer import Tokenizer
-from minimind.train.console import TrainingConsole
-from minimind.train.parallel import Strategy, pick_device
+from minimind.train.parallel import pick_device
 from minimind.train.recipe import Recipe
 from minimind.train.trainer import Trainer
 
@@ -70,13 +66,6 @@ def recipe_of(options: argparse.Namespace, steps: int, seed: int = 0) -> Recipe:
     return resolve("pretrain", flags, [], {"data": options.texts, "tokenizer": options.tokenizer})
 
 
-def trainer_of(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
-    tokenizer = Tokenizer.load(recipe.tokenizer)
-    loaded = load_data(recipe, tokenizer)
-    strategy, console = Strategy(pick_device(recipe.device)), TrainingConsole(quiet=True)
-    return make_trainer(recipe, directory, tokenizer, loaded, strategy, console), loaded
-
-
 def held_out_bits(trainer: Trainer, loaded: Loaded) -> float:
     """Bits per byte on the first held-out documents, whatever model the trainer holds."""
     data, _, held_out = loaded
@@ -87,7 +76,6 @@ def held_out_bits(trainer: Trainer, loaded: Loaded) -> float:
 def step_seconds(options: argparse.Namespace) -> dict[str, float]:
     """Of our steps, plain and compiled, of compiling, and of the plain recipe's micro-batch and update."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # nothing compiled before counts
-    torch.set_num_threads(options.threads)
     ours, loaded = trainer_of(recipe_of(options, 10**6), Path("unused"))
     ours.recipe = replace(ours.recipe, compile=False)
     ours.prepare()
@@ -108,7 +96,6 @@ def step_seconds(options: argparse.Namespace) -> dict[str, float]:
 
 def train_plainly(options: argparse.Namespace, recipe: PlainRecipe, steps: int, seed: int) -> float:
     """Held-out bits per byte at the end of a training by the plain recipe."""
-    torch.set_num_threads(options.threads)
     trainer, loaded = trainer_of(recipe_of(options, 1, seed), Path("unused"))
     plain = Plain(recipe, trainer.model.config, loaded[0], loaded[1], steps, seed, trainer.device)
     for _ in range(steps):
@@ -119,7 +106,6 @@ def train_plainly(options: argparse.Namespace, recipe: PlainRecipe, steps: int, 
 
 def train_ours(options: argparse.Namespace, steps: int, seed: int) -> float:
     """Held-out bits per byte at the end of a training of ours."""
-    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as directory:
         trainer, loaded = trainer_of(recipe_of(options, steps, seed), Path(directory))
         trainer.fit()
@@ -135,8 +121,7 @@ class Kept:
 
     def get(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if name not in self.values:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                self.values[name] = pool.apply(function, arguments)
+            self.values[name] = in_a_process(function, *arguments)
             self.path.write_text(json.dumps(self.values, indent=1))
             print(name, self.values[name], flush=True)
         return self.values[name]
@@ -156,7 +141,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="directory of results so far")
     parser.add_argument("--out", type=Path, help="page to write; printed by default")
     options = parser.parse_args()
-    options.threads = torch.get_num_threads()
     options.work.mkdir(parents=True, exist_ok=True)
     kept = Kept(options.work / "results.json")
     clock = kept.get("seconds", step_seconds, options)

@@ -17,26 +17,20 @@ process of its own for each, at as many positions at once.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
+from benchmarks.trainings import in_a_process, ready_for_steps, seconds
 
 from minimind.model import save_model
-from minimind.stages.launch import load_data, make_trainer
 from minimind.stages.resolve import resolve
-from minimind.tokenizer import Tokenizer
-from minimind.train.console import TrainingConsole
-from minimind.train.metrics import flops_per_token, matmul_rate, peak_memory_gb, synchronise
-from minimind.train.parallel import Strategy, pick_device
+from minimind.train.metrics import flops_per_token, matmul_rate, peak_memory_gb
+from minimind.train.parallel import pick_device
 from minimind.train.trainer import Trainer
 
 TASKS = {"pretrain": PlainRecipe(length=340, rows=32), "sft": PlainRecipe(length=768, rows=16)}
@@ -52,29 +46,15 @@ def our_trainer(task: str, preset: str, options: argparse.Namespace, directory: 
     else:
         flags.append(f"--preset={preset}")
         given["tokenizer"] = options.tokenizer
-    recipe = resolve(task, [*flags, "--budget.tokens=1e10"], [], given)
-    tokenizer = Tokenizer.load(recipe.tokenizer)
-    strategy, console = Strategy(pick_device(recipe.device)), TrainingConsole(quiet=True)
-    loaded = load_data(recipe, tokenizer)
-    trainer = make_trainer(recipe, directory, tokenizer, loaded, strategy, console)
-    trainer.prepare()
-    trainer.progress.total_steps = 10**6
+    trainer, loaded = ready_for_steps(resolve(task, [*flags, "--budget.tokens=1e10"], [], given), directory)
     if task == "pretrain":
-        save_model(trainer.model, directory / preset, tokenizer)  # for sft to start from
+        save_model(trainer.model, directory / preset, trainer.tokenizer)  # for sft to start from
     return trainer, loaded[1]
 
 
 def plain_training(task: str, trainer: Trainer, documents: np.ndarray) -> Plain:
     """The plain recipe on the same documents, from a model of the same shape."""
     return Plain(TASKS[task], trainer.model.config, trainer.data, documents, 10**6, 0, trainer.device)
-
-
-def seconds(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    synchronise(device)
-    start = time.perf_counter()
-    result = function(*arguments)
-    synchronise(device)
-    return time.perf_counter() - start, result
 
 
 def compare(task: str, preset: str, options: argparse.Namespace, directory: Path) -> list[str]:
@@ -97,7 +77,7 @@ def compare(task: str, preset: str, options: argparse.Namespace, directory: Path
             rounds.append((ours, plainly, share, update / (forward + update), peak))
     ours, plainly, share, update, peak = (statistics.median(column) for column in zip(*rounds))
     low, _, high = statistics.quantiles([one[0] / one[1] for one in rounds], n=4)
-    memory = [peak_of(who, task, preset, options, directory) for who in ("ours", "plain")]
+    memory = [in_a_process(peak_of, who, task, preset, options, directory) for who in ("ours", "plain")]
     return [
         f"{preset}, {task}",
         f"{plainly:,.0f}",
@@ -109,14 +89,8 @@ def compare(task: str, preset: str, options: argparse.Namespace, directory: Path
     ]
 
 
-def peak_of(who: str, *arguments: Any) -> float:
-    """Peak memory in GB of one step, in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (who, *arguments))
-
-
-def _peak(who: str, task: str, preset: str, options: argparse.Namespace, directory: Path) -> float:
-    torch.set_num_threads(options.threads)
+def peak_of(who: str, task: str, preset: str, options: argparse.Namespace, directory: Path) -> float:
+    """Peak memory in GB of this process after one micro-batch of that training."""
     trainer, documents = our_trainer(task, preset, options, directory)
     if who == "ours":
         trainer.gradients(trainer.loader.step(0))
@@ -143,7 +117,6 @@ def main() -> None:
     parser.add_argument("--ours", nargs="+", default=[], metavar="--FIELD=VALUE", help="more settings of ours")
     parser.add_argument("--out", type=Path, help="page to write; printed by default")
     options = parser.parse_args()
-    options.threads = torch.get_num_threads()
     rows = []
     with tempfile.TemporaryDirectory() as directory:
         for preset in options.presets:

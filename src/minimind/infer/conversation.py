@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -63,7 +64,7 @@ def assistant_message(ids: Sequence[int], tokenizer: Tokenizer, open_thinking: b
 
 
 @dataclass(kw_only=True)
-class Conversation:
+class Conversation(ABC):
     """Turns of one user with one model, which may call tools. Subclasses say which model."""
 
     params: SamplingParams
@@ -99,11 +100,11 @@ class Conversation:
             raise
         return message
 
+    @abstractmethod
     def _speak(
         self, message: Message, messages: list[Message], schemas: list[dict[str, Any]]
     ) -> Generator[Part, None, None]:
         """Fill the assistant's next message, also when the generator is closed early; count `answer_tokens`."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -1,0 +1,50 @@
+"""What the benchmarks of training share: a trainer as `minimind train` makes it, a clock, a new process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimind.stages.launch import Loaded, load_data, make_trainer
+from minimind.tokenizer import Tokenizer
+from minimind.train.console import TrainingConsole
+from minimind.train.metrics import synchronise
+from minimind.train.parallel import Strategy, pick_device
+from minimind.train.recipe import Recipe
+from minimind.train.trainer import Trainer
+
+
+def trainer_of(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
+    """The trainer of a recipe, silent, and its data; nothing is written before it is told to `fit`."""
+    tokenizer = Tokenizer.load(recipe.tokenizer)
+    loaded = load_data(recipe, tokenizer)
+    strategy, console = Strategy(pick_device(recipe.device)), TrainingConsole(quiet=True)
+    return make_trainer(recipe, directory, tokenizer, loaded, strategy, console), loaded
+
+
+def ready_for_steps(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
+    """The same, in the middle of a long run."""
+    trainer, loaded = trainer_of(recipe, directory)
+    trainer.prepare()
+    trainer.progress.total_steps = 10**6
+    return trainer, loaded
+
+
+def seconds(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """How long a call takes on the device, and what it returns."""
+    synchronise(device)
+    start = time.perf_counter()
+    result = function(*arguments)
+    synchronise(device)
+    return time.perf_counter() - start, result
+
+
+def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns in a new process, on as many threads as here."""
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
+        return pool.apply(function, arguments)
