@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,5 +47,7 @@ def seconds(device: torch.device, function: Callable[..., Any], *arguments: Any)
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """What the function returns in a new process, on as many threads as here."""
-    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
-        return pool.apply(function, arguments)
+    spawn, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    # Not a Pool, whose processes may have none of their own: preparing the data starts some.
+    with ProcessPoolExecutor(1, spawn, torch.set_num_threads, (threads,)) as pool:
+        return pool.submit(function, *arguments).result()
