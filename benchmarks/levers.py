@@ -16,47 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from benchmarks import other_ways
 from benchmarks.results import command, machine, table, write_page
 from benchmarks.time_to_loss import held_out_bits
 from benchmarks.trainings import in_a_process, ready_for_steps, seconds, trainer_of
 
-from minimind.losses import cross_entropy, next_token
-from minimind.model import Transformer, attention, transformer
+from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
-from minimind.train import parallel
 from minimind.train.recipe import Recipe
 
 Settings = dict[str, str]
 Change = Settings | Callable[[], None]  # settings that differ, or what puts other code in the place of ours
-
-
-def one_masked_call() -> None:
-    transformer.make_mask = lambda documents, compiled: attention.Mask(attention.document_mask(documents))
-
-
-def plain_products() -> None:
-    one_masked_call()
-    transformer.attend = lambda q, k, v, mask: attention.dense(q, k, v, mask.allowed_BTS)
-
-
-def memory_given_back() -> None:
-    parallel.keep_freed_memory = lambda: None
-
-
-def all_logits_at_once() -> None:
-    next_token.linear_cross_entropy = cross_entropy.reference
-
-
-def projections_not_zero() -> None:
-    ours = transformer.initialise
-
-    def initialise(model: Transformer, seed: int) -> None:
-        ours(model, seed)
-        for name, parameter in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(seed))
-
-    transformer.initialise = initialise
 
 
 SPEED_OF: Settings = {
@@ -69,10 +39,11 @@ SPEED_OF: Settings = {
 SPEED: dict[str, Change] = {
     "all as it is": {},
     "blocks not compiled": {"compile": "false"},
-    "attention: one masked call": one_masked_call,
-    "attention: plain products with a mask": plain_products,
-    "freed memory given back": memory_given_back,
-    "all logits at once": all_logits_at_once,
+    "attention: one masked call": other_ways.one_masked_call,
+    "attention: plain products with a mask": other_ways.plain_products,
+    "freed memory given back": other_ways.memory_given_back,
+    "query, key, value in one product, gate and up too": other_ways.fused_products,
+    "all logits at once": other_ways.all_logits_at_once,
     "fp32": {"precision": "fp32"},
     "bf16": {"precision": "bf16"},
     "1,024 positions at once": {"batch.micro_batch_tokens": "1024"},
@@ -103,9 +74,15 @@ QUALITY: dict[str, Change] = {
     "no warm-up": {"schedule.warmup": "0"},
     "steps of 4,080": {"batch.tokens_per_step": "4080"},
     "steps of 8,160": {"batch.tokens_per_step": "8160"},
-    "output projections not zero at first": projections_not_zero,
+    "output projections not zero at first": other_ways.projections_not_zero,
+    "two tokens ahead as well": other_ways.two_tokens_ahead,
     "rate of the matrices 0.015": {"optimizer.learning_rate": "0.015"},
     "rate of the embedding 0.01": {"optimizer.embedding_learning_rate": "0.01"},
+}
+
+LOADERS: dict[str, Callable[[Recipe, Loaded, int], other_ways.Growing]] = {
+    "rows of a quarter of the length at first": other_ways.short_rows_first,
+    "few rows a step at first, more later": other_ways.few_rows_first,
 }
 
 
@@ -127,11 +104,15 @@ def speed(preset: str, change: Change, options: argparse.Namespace) -> float:
     return trainer.recipe.batch.tokens_per_step / min(times[1:])
 
 
-def quality(preset: str, change: Change, options: argparse.Namespace, seed: int) -> float:
+def quality(preset: str, name: str, options: argparse.Namespace, seed: int) -> float:
     """Held-out bits per byte at the end."""
     base = QUALITY_OF | {"budget.tokens": str(options.tokens), "seed": str(seed)}
+    recipe = changed(base, QUALITY.get(name, {}), preset, options)
     with tempfile.TemporaryDirectory() as directory:
-        trainer, loaded = trainer_of(changed(base, change, preset, options), Path(directory))
+        trainer, loaded = trainer_of(recipe, Path(directory))
+        if name in LOADERS:
+            steps = round(options.tokens / recipe.batch.tokens_per_step)
+            trainer.loader = LOADERS[name](recipe, loaded, steps)  # type: ignore[assignment]
         trainer.fit()
         return held_out_bits(trainer, loaded)
 
@@ -160,8 +141,8 @@ def main() -> None:
         parts += [f"## Speed: {preset}", table(["changed", "positions/s", "of all as it is"], rows)]
     for preset in options.quality:
         rows = []
-        for name, change in QUALITY.items():
-            found = [in_a_process(quality, preset, change, options, seed) for seed in options.seeds]
+        for name in [*QUALITY, *LOADERS]:
+            found = [in_a_process(quality, preset, name, options, seed) for seed in options.seeds]
             rows.append([name, f"{statistics.mean(found):.4f}", f"{min(found):.4f} to {max(found):.4f}"])
             print(preset, *rows[-1], flush=True)
         parts += [f"## Quality: {preset} after {options.tokens:,.0f} tokens"]
