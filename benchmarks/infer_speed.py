@@ -6,8 +6,9 @@
 
 Greedy answers of equal length to prompts of equal length, no token of which ends an answer; the time is that of the
 whole request, the reading of the prompt included. All take turns, so that what else happens on the machine falls on
-all; figures are medians of the rounds, ratios those of medians. llama.cpp runs in this process on as many
-threads as we, with its own choice of cache and attention; one request over HTTP asks for one answer.
+all; figures are medians of the rounds, ratios those of medians. Each has a process of its own and as many threads:
+beside llama.cpp in one process PyTorch reaches a third of its speed. llama.cpp has its own choice of cache and
+attention; one request over HTTP asks for one answer.
 
 Time to the first token: requests arrive at random (Poisson) at half the rate that the engine can serve, against the
 same requests to an idle engine.
@@ -16,18 +17,20 @@ same requests to an idle engine.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 import xllamacpp
 from benchmarks.results import command, machine, table, write_page
+from benchmarks.trainings import in_a_process
 from tests.llama_cpp import LlamaCpp
 from transformers import AutoModelForCausalLM
 
@@ -41,17 +44,7 @@ from minimind.presets import PRESETS, get
 from minimind.tokenizer.train import train
 
 Prompts = list[list[int]]
-
-
-@dataclass
-class Contender:
-    """Somebody who answers prompts."""
-
-    name: str
-    answer: Callable[[Prompts, int], None]
-    """give every prompt an answer of so many tokens"""
-    at_once: int
-    """prompts that it is given at once"""
+Answer = Callable[[Prompts, int], None]  # gives every prompt an answer of so many tokens
 
 
 def model_files(name: str, directory: Path) -> Path:
@@ -67,7 +60,7 @@ def model_files(name: str, directory: Path) -> Path:
     return directory / name
 
 
-def ours(source: Path, weights: str, rows: int) -> Callable[[Prompts, int], None]:
+def ours(source: Path, rows: int, context: int, weights: str) -> Answer:
     engine = Engine(load_model(source), rows, weights=weights, prefix_bytes=0)  # type: ignore[arg-type]
 
     def answer(prompts: Prompts, count: int) -> None:
@@ -76,7 +69,7 @@ def ours(source: Path, weights: str, rows: int) -> Callable[[Prompts, int], None
     return answer
 
 
-def transformers(source: Path) -> Callable[[Prompts, int], None]:
+def transformers(source: Path, rows: int, context: int) -> Answer:
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None
 
@@ -88,7 +81,7 @@ def transformers(source: Path) -> Callable[[Prompts, int], None]:
     return answer
 
 
-def llama_cpp(source: Path, path: Path, rows: int, context: int) -> Callable[[Prompts, int], None]:
+def llama_cpp(source: Path, rows: int, context: int, path: Path) -> Answer:
     """`path`: the file to write, named after its type."""
     export_gguf(source, path, path.stem)
     llama = LlamaCpp(path, context, rows, torch.get_num_threads(), exact=False)
@@ -106,18 +99,42 @@ def llama_cpp(source: Path, path: Path, rows: int, context: int) -> Callable[[Pr
     return answer
 
 
-def rates(contenders: list[Contender], prompts: Prompts, count: int, rounds: int) -> dict[str, float]:
-    """Tokens of answers a second, the median of the rounds; the first round is not counted."""
-    found: dict[str, list[float]] = {one.name: [] for one in contenders}
-    for number in range(rounds + 1):
-        for one in contenders:
-            some = prompts[: one.at_once]
-            tokens = count if number else 4
-            start = time.perf_counter()
-            one.answer(some, tokens)
-            if number:
-                found[one.name].append(len(some) * tokens / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in found.items()}
+class Contender:
+    """Somebody who answers prompts, made in a process of its own, which sleeps while others have their turn."""
+
+    def __init__(self, make: Callable[..., Answer], *arguments: Any) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.process = ProcessPoolExecutor(1, spawn, _begin, (torch.get_num_threads(), make, arguments))
+
+    def rate(self, prompts: Prompts, count: int) -> float:
+        """Tokens of answers a second."""
+        return len(prompts) * count / self.process.submit(_seconds, prompts, count).result()
+
+
+def _begin(threads: int, make: Callable[..., Answer], arguments: tuple[Any, ...]) -> None:
+    global _answer
+    torch.set_num_threads(threads)
+    _answer = make(*arguments)
+
+
+def _seconds(prompts: Prompts, count: int) -> float:
+    start = time.perf_counter()
+    _answer(prompts, count)
+    return time.perf_counter() - start
+
+
+def rates(
+    source: Path, makers: dict[str, tuple[Any, ...]], prompts: Prompts, options: argparse.Namespace
+) -> dict[str, float]:
+    """The median of the rounds; a few tokens before them are not counted."""
+    context = options.prompt + options.tokens + 1
+    who = {name: Contender(make, source, len(prompts), context, *more) for name, (make, *more) in makers.items()}
+    for one in who.values():
+        one.rate(prompts, 4)
+    found = [{name: one.rate(prompts, options.tokens) for name, one in who.items()} for _ in range(options.rounds)]
+    for one in who.values():
+        one.process.shutdown()
+    return {name: statistics.median(one[name] for one in found) for name in who}
 
 
 def first_tokens(engine: Engine, prompts: Prompts, counts: list[int], arrivals: list[float]) -> list[float]:
@@ -173,24 +190,19 @@ def compare(name: str, options: argparse.Namespace) -> tuple[str, list[list[str]
         prompts = [
             [luck.randrange(config.vocab_size) for _ in range(options.prompt)] for _ in range(options.streams)
         ]
-        context = options.prompt + options.tokens + 1
-        answers = {"ours": ours(source, "full", options.streams), "transformers": transformers(source)}
-        if not config.family.experts:
-            answers["ours, int8"] = ours(source, "int8", options.streams)
-        for kind in options.gguf:
-            answers[f"llama.cpp, {kind}"] = llama_cpp(
-                source, Path(directory) / f"{kind}.gguf", options.streams, context
-            )
+        makers: dict[str, tuple[Any, ...]] = {
+            "ours": (ours, "full"),
+            "transformers": (transformers,),
+            **({} if config.family.experts else {"ours, int8": (ours, "int8")}),
+            **{f"llama.cpp, {kind}": (llama_cpp, Path(directory) / f"{kind}.gguf") for kind in options.gguf},
+        }
+        one, many = (rates(source, makers, prompts[:n], options) for n in (1, options.streams))
         rows = []
-        found = []
-        for at_once in (1, options.streams):
-            contenders = [Contender(one, answer, at_once) for one, answer in answers.items()]
-            found.append(rates(contenders, prompts, options.tokens, options.rounds))
-        for who in answers:
-            cells = [cell for one in found for cell in (f"{one[who]:,.0f}", f"{one['ours'] / one[who]:.2f}")]
-            rows.append([who, *cells, f"{found[1][who] / found[0]['transformers']:.1f}"])
+        for name in makers:
+            cells = [cell for at in (one, many) for cell in (f"{at[name]:,.0f}", f"{at['ours'] / at[name]:.2f}")]
+            rows.append([name, *cells, f"{many[name] / one['transformers']:.1f}"])
         about = f"{count_parameters(config)['total']:,} parameters ({config.model_type})"
-        return about, rows, under_load(source, options.streams, options.requests)
+        return about, rows, in_a_process(under_load, source, options.streams, options.requests)
 
 
 def main() -> None:

@@ -55,12 +55,12 @@ class Int8:
     def __init__(self, weight: torch.Tensor) -> None:
         scale = weight.float().abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
         self.weight = (weight.float() / scale).round_().to(torch.int8).t()
-        self.scale = scale.t() / 127
+        self.scale = scale.t()
 
     def __call__(self, x_ND: torch.Tensor) -> torch.Tensor:
-        largest_N1 = x_ND.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
-        rounded_ND = (x_ND * (127 / largest_N1)).round_().to(torch.int8)
-        return (torch._int_mm(rounded_ND, self.weight) * largest_N1 * self.scale).to(x_ND.dtype)
+        scale_N1 = x_ND.abs().amax(-1, keepdim=True).mul_(1 / 127).clamp_min_(1e-30)
+        rounded_ND = (x_ND / scale_N1).round_().to(torch.int8)
+        return (torch._int_mm(rounded_ND, self.weight) * scale_N1).mul_(self.scale).to(x_ND.dtype)
 
 
 @dataclass
