@@ -1,6 +1,7 @@
 """What each lever of the trainer is worth on its own: everything as it is, and again with one thing changed.
 
-    python -m benchmarks.levers --tokenizer tokenizer --texts zh.jsonl --speed minimind2-small --quality tiny
+    python -m benchmarks.levers --tokenizer tokenizer --texts zh.jsonl --quality tiny --work levers.json
+    python -m benchmarks.levers --tokenizer tokenizer --texts zh.jsonl --speed nano --work levers.json
 
 Speed is positions a second of a whole step of 16,384, every change in a new process; the list is gone through
 --rounds times, and the best counts. Quality is held-out bits per byte after --tokens, so time is left out: what
@@ -19,7 +20,7 @@ import torch
 from benchmarks import other_ways
 from benchmarks.results import command, machine, table, write_page
 from benchmarks.time_to_loss import held_out_bits
-from benchmarks.trainings import in_a_process, ready_for_steps, seconds, trainer_of
+from benchmarks.trainings import Kept, in_a_process, ready_for_steps, seconds, trainer_of
 
 from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="timed in each round")
     parser.add_argument("--tokens", type=float, default=5e5)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--work", type=Path, required=True, help="file of the trainings so far, to go on from")
     parser.add_argument("--out", type=Path, help="page to write; printed by default")
     options = parser.parse_args()
     parts = [f"{machine(torch.device('cpu'))}\nMade by `{command()}`."]
@@ -139,12 +141,13 @@ def main() -> None:
         full = max(rates["all as it is"])
         rows = [[name, f"{max(found):,.0f}", f"{max(found) / full:.2f}"] for name, found in rates.items()]
         parts += [f"## Speed: {preset}", table(["changed", "positions/s", "of all as it is"], rows)]
+    kept = Kept(options.work)
     for preset in options.quality:
         rows = []
         for name in [*QUALITY, *LOADERS]:
-            found = [in_a_process(quality, preset, name, options, seed) for seed in options.seeds]
+            prefix = f"{preset}, {options.tokens:.0f} tokens, {name}, seed "
+            found = [kept.get(f"{prefix}{s}", quality, preset, name, options, s) for s in options.seeds]
             rows.append([name, f"{statistics.mean(found):.4f}", f"{min(found):.4f} to {max(found):.4f}"])
-            print(preset, *rows[-1], flush=True)
         parts += [f"## Quality: {preset} after {options.tokens:,.0f} tokens"]
         parts += [table(["changed", "held-out bits per byte", "seeds"], rows)]
     write_page(options.out, "The levers of the trainer, one by one", *parts)

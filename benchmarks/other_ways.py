@@ -102,7 +102,8 @@ def two_tokens_ahead() -> None:
         TwoAhead.head = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
         rate = 0.002
         group = {"params": list(TwoAhead.head.parameters()), "lr": rate, "initial_lr": rate}
-        return [*ours(model, options, dtype), torch.optim.AdamW([group], betas=(0.9, 0.95), weight_decay=0.0)]
+        second = torch.optim.AdamW([group], betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        return [*ours(model, options, dtype), second]
 
     trainer.build_optimizers = with_head
 

@@ -16,19 +16,16 @@ with an empty cache is added. What is done is kept in --work: the same command a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
-from benchmarks.trainings import in_a_process, seconds, trainer_of
+from benchmarks.trainings import Kept, seconds, trainer_of
 
 from minimind.data.loader import sequential_batches
 from minimind.eval.perplexity import measure
@@ -110,21 +107,6 @@ def train_ours(options: argparse.Namespace, steps: int, seed: int) -> float:
         trainer, loaded = trainer_of(recipe_of(options, steps, seed), Path(directory))
         trainer.fit()
         return held_out_bits(trainer, loaded)
-
-
-class Kept:
-    """Results in a file, each computed once, in a process of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        if name not in self.values:
-            self.values[name] = in_a_process(function, *arguments)
-            self.path.write_text(json.dumps(self.values, indent=1))
-            print(name, self.values[name], flush=True)
-        return self.values[name]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -51,3 +52,18 @@ def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
     # Not a Pool, whose processes may have none of their own: preparing the data starts some.
     with ProcessPoolExecutor(1, spawn, torch.set_num_threads, (threads,)) as pool:
         return pool.submit(function, *arguments).result()
+
+
+class Kept:
+    """Results in a file, each computed once, in a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if name not in self.values:
+            self.values[name] = in_a_process(function, *arguments)
+            self.path.write_text(json.dumps(self.values, indent=1))
+            print(name, self.values[name], flush=True)
+        return self.values[name]
