@@ -1,13 +1,14 @@
 """Settings that follow from the size of a model and its budget, where nobody named them.
 
 One place, step by step, so that a preset and a budget are enough for a good pretraining. Each rule passes near what
-was found with models of 2M to 6M parameters (docs/LOG.md) and continues it by an exponent that is usual; for larger
+was found with models of 1M to 6M parameters (docs/LOG.md) and continues it by an exponent that is usual; for larger
 ones nothing was tuned.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from minimind.model.count import active_parameters
@@ -17,23 +18,26 @@ from minimind.train.recipe import Recipe
 TOKENS_PER_PARAMETER = 20
 
 
-def derive(recipe: Recipe) -> dict[str, Any]:
-    """By key: positions of a step and peak rates for a pretraining by this recipe."""
+def derive(recipe: Recipe, named: Collection[str] = ()) -> dict[str, Any]:
+    """By key: positions of a step and peak rates for a pretraining by this recipe, without the keys `named` in it."""
     tokens = recipe.budget.tokens or TOKENS_PER_PARAMETER * active_parameters(recipe.model)
-    width = recipe.model.hidden_size
-    # For 3M tokens 2,048 positions were best: half of them learned no more per token, twice as many less. A longer
-    # training has steps enough to make them larger. A power of two, of at least eight rows.
-    wanted = 2048 * math.sqrt(tokens / 3e6)
-    power = 2 ** round(math.log2(min(max(wanted, 2048), 2**19)))
-    rows = max(8, round(power / recipe.batch.row_length))
-    derived: dict[str, Any] = {"batch.tokens_per_step": rows * recipe.batch.row_length}
+    width, positions = recipe.model.hidden_size, recipe.batch.tokens_per_step
+    derived: dict[str, Any] = {}
+    if "batch.tokens_per_step" not in named:
+        # For 3M tokens 2,048 positions were best: half of them learned no more per token, twice as many less. A
+        # longer training has steps enough to make them larger. A power of two, of at least eight rows.
+        wanted = 2048 * math.sqrt(tokens / 3e6)
+        power = 2 ** round(math.log2(min(max(wanted, 2048), 2**19)))
+        positions = max(8, round(power / recipe.batch.row_length)) * recipe.batch.row_length
+        derived["batch.tokens_per_step"] = positions
     if recipe.optimizer.name == "muon":
-        # Muon's update has the same size in every direction, so its best rate hardly depends on the width.
-        derived["optimizer.learning_rate"] = _rounded(0.02 * (768 / width) ** 0.25)
+        # Muon's update has the same size in every direction, so its best rate hardly depends on the width. But the
+        # fewer positions a step has, the more of the update is chance: 0.008 was best at 2,048; 0.02 is usual.
+        derived["optimizer.learning_rate"] = _rounded(min(0.02, 0.008 * math.sqrt(positions / 2048)))
         derived["optimizer.embedding_learning_rate"] = _rounded(0.02 * math.sqrt(256 / width))
     elif recipe.optimizer.name == "adamw":
         derived["optimizer.learning_rate"] = _rounded(0.002 * math.sqrt(512 / width))
-    return derived
+    return {key: value for key, value in derived.items() if key not in named}
 
 
 def _rounded(rate: float) -> float:

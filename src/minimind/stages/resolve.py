@@ -78,7 +78,7 @@ def resolve(
 
 def _with_derived(recipe: Recipe, named: set[str], run: Path | None) -> Recipe:
     """The recipe with what follows from model and budget in the place of what nobody named."""
-    derived = {key: value for key, value in derive(recipe).items() if key not in named}
+    derived = derive(recipe, named)
     if run is not None and (run / "recipe.yaml").exists():
         begun = config.flatten(config.to_dict(config.load(Recipe, files=[run / "recipe.yaml"])))
         derived = {key: begun[key] for key in derived}
