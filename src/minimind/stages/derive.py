@@ -19,7 +19,7 @@ TOKENS_PER_PARAMETER = 20
 
 
 def derive(recipe: Recipe, named: Collection[str] = ()) -> dict[str, Any]:
-    """By key: positions of a step and peak rates for a pretraining by this recipe, without the keys `named` in it."""
+    """By key, without those `named`: positions of a step and peak rates for a pretraining by this recipe."""
     tokens = recipe.budget.tokens or TOKENS_PER_PARAMETER * active_parameters(recipe.model)
     width, positions = recipe.model.hidden_size, recipe.batch.tokens_per_step
     derived: dict[str, Any] = {}
