@@ -77,8 +77,10 @@ QUALITY: dict[str, Change] = {
     "steps of 8,160": {"batch.tokens_per_step": "8160"},
     "output projections not zero at first": other_ways.projections_not_zero,
     "two tokens ahead as well": other_ways.two_tokens_ahead,
-    "rate of the matrices 0.015": {"optimizer.learning_rate": "0.015"},
-    "rate of the embedding 0.01": {"optimizer.embedding_learning_rate": "0.01"},
+    "rate of the matrices 0.004": {"optimizer.learning_rate": "0.004"},
+    "rate of the matrices 0.016": {"optimizer.learning_rate": "0.016"},
+    "rate of the embedding 0.016": {"optimizer.embedding_learning_rate": "0.016"},
+    "rate of the embedding 0.06": {"optimizer.embedding_learning_rate": "0.06"},
 }
 
 LOADERS: dict[str, Callable[[Recipe, Loaded, int], other_ways.Growing]] = {
