@@ -40,7 +40,7 @@ SWEEP = [
     replace(PUBLISHED, accumulation=accumulation, learning_rate=rate)
     for accumulation, rate in ((1, 1e-3), (1, 2e-3), (1, 4e-3), (1, 8e-3))
 ]
-PARTS = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)  # of the plain recipe's time, for ours
+PARTS = (1 / 48, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)  # of the plain recipe's time, for ours
 OUR_STEP = 6 * 340  # about what is derived for such budgets
 HELD_OUT_TOKENS = 100_000
 
