@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.results import command, machine, table, write_page
@@ -33,27 +34,30 @@ MICRO_ROWS = 8
 
 
 def recipe_of(options: argparse.Namespace, flags: list[str], rows: int, scaled: bool, seed: int) -> Recipe:
-    """The training of one batch size, as `minimind train pretrain` would have it."""
+    """The training of one batch size, as `minimind train pretrain` would have it but for the rates."""
     largest = max(options.rows) * options.row_length
-    settings = {
-        "preset": options.preset,
-        "batch.row_length": options.row_length,
-        "batch.tokens_per_step": rows * options.row_length,
-        "batch.micro_batch_tokens": MICRO_ROWS * options.row_length,
-        "budget.tokens": max(1, round(options.tokens / largest)) * largest,  # whole steps of every size
-        "evaluation.every": 10**9,  # at the end
-        "log_every": 1,
+
+    def in_steps_of(rows: int) -> Recipe:
+        settings = {
+            "preset": options.preset,
+            "batch.row_length": options.row_length,
+            "batch.tokens_per_step": rows * options.row_length,
+            "batch.micro_batch_tokens": MICRO_ROWS * options.row_length,
+            "budget.tokens": max(1, round(options.tokens / largest)) * largest,  # whole steps of every size
+            "evaluation.every": 10**9,  # at the end
+            "log_every": 1,
+        }
+        named = [*(f"--{name}={value}" for name, value in settings.items()), *flags]
+        return resolve("pretrain", named, [], {"data": options.data, "tokenizer": options.tokenizer, "seed": seed})
+
+    factor = (rows / middle(options.rows)) ** 0.5 if scaled else 1.0
+    optimizer = in_steps_of(middle(options.rows)).optimizer  # whose rates would else follow from the batch size
+    rates = {
+        name: factor * rate
+        for name in ("learning_rate", "embedding_learning_rate")
+        if (rate := getattr(optimizer, name)) is not None
     }
-    flags = [*(f"--{name}={value}" for name, value in settings.items()), *flags]
-    given = {"data": options.data, "tokenizer": options.tokenizer, "seed": seed}
-    recipe = resolve("pretrain", flags, [], given)
-    if not scaled:
-        return recipe
-    factor = (rows / middle(options.rows)) ** 0.5
-    rates = {"learning_rate": factor * recipe.optimizer.learning_rate}
-    if recipe.optimizer.embedding_learning_rate:
-        rates["embedding_learning_rate"] = factor * recipe.optimizer.embedding_learning_rate
-    return resolve("pretrain", [*flags, *(f"--optimizer.{name}={rate}" for name, rate in rates.items())], [], given)
+    return replace(in_steps_of(rows), optimizer=replace(optimizer, **rates))
 
 
 def middle(rows: list[int]) -> int:
