@@ -1,7 +1,7 @@
 """What a mixture of experts costs beside a dense model of as many active parameters.
 
-    python benchmarks/moe_speed.py                       the table, a few minutes on two cores
-    python benchmarks/moe_speed.py --device cuda --rounds 20
+    python -m benchmarks.moe_speed                       the table, a few minutes on two cores
+    python -m benchmarks.moe_speed --device cuda --rounds 20
 
 Forward and backward of a packed batch through loss and routers as the trainer computes them, the optimizer left
 out. The models of a pair are timed in turn, so that what else happens on the machine falls on both; the ratio is
