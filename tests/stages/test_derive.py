@@ -21,7 +21,7 @@ def recipe(preset="nano", tokens=3e6, row_length=256, **optimizer):
 
 
 def test_the_anchors_of_the_rules():
-    """The first and the third as found (docs/LOG.md), the second as they continue."""
+    """Found at 3M tokens and 2,048 positions of `nano` (docs/LOG.md); the others are as the rules continue."""
     assert derive(recipe())["batch.tokens_per_step"] == 2048
     assert derive(recipe(tokens=10e6))["batch.tokens_per_step"] == 4096
     assert derive(recipe())["optimizer.learning_rate"] == 0.008
