@@ -7,8 +7,8 @@
 Greedy answers of equal length to prompts of equal length, no token of which ends an answer; the time is that of the
 whole request, the reading of the prompt included. All take turns, so that what else happens on the machine falls on
 all; figures are medians of the rounds, ratios those of medians. Each has a process of its own and as many threads:
-beside llama.cpp in one process PyTorch reaches a third to a half of its speed. llama.cpp has its own choice of cache
-and attention; one request over HTTP asks for one answer.
+beside llama.cpp in one process PyTorch reaches a third to a half of its speed. llama.cpp has its own choice of
+cache and attention; one request over HTTP asks for one answer.
 
 Time to the first token: requests arrive at random (Poisson) at half the rate that the engine can serve, against the
 same requests to an idle engine.
