@@ -20,15 +20,15 @@ from pathlib import Path
 
 from benchmarks.results import command, machine, table, write_page
 
-from minimind.data.formats import read_texts
-from minimind.data.world import write_world
+from minimind.data.sources.documents import read_texts
+from minimind.hardware import pick_device
+from minimind.recipe import Recipe
+from minimind.runs.read import Run, read_run
 from minimind.stages.launch import launch
 from minimind.stages.resolve import resolve
 from minimind.tokenizer.train import train as train_tokenizer
 from minimind.train.console import TrainingConsole
-from minimind.train.parallel import pick_device
-from minimind.train.recipe import Recipe
-from minimind.train.runs import Run, read_run
+from minimind.world import write_world
 
 MICRO_ROWS = 8
 

@@ -24,15 +24,15 @@ from benchmarks.results import command, machine, table, write_page
 from tests.llama_cpp import LlamaCpp
 
 from minimind import config
-from minimind.data.batch import IGNORE, Batch
-from minimind.data.loader import sequential_batches
+from minimind.data.batches.batch import IGNORE, Batch
+from minimind.data.batches.loader import sequential_batches
 from minimind.eval.perplexity import measure
 from minimind.interop.gguf import export_gguf
 from minimind.interop.gguf_read import read_gguf
 from minimind.model import Transformer, load_model
+from minimind.recipe import Recipe
 from minimind.stages.launch import load_data
 from minimind.tokenizer import Tokenizer
-from minimind.train.recipe import Recipe
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 ROWS = 8

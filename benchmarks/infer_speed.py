@@ -39,7 +39,7 @@ from minimind.infer.sampler import SamplingParams
 from minimind.interop.gguf import export_gguf
 from minimind.model import Transformer, load_model, save_model
 from minimind.model.count import count_parameters
-from minimind.model.io import model_directory
+from minimind.model.hf.weights import model_directory
 from minimind.presets import PRESETS, get
 from minimind.tokenizer.train import train
 

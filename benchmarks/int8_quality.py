@@ -17,7 +17,7 @@ import torch
 from benchmarks.gguf_quants import held_out
 from benchmarks.results import command, machine, table, write_page
 
-from minimind.data.batch import IGNORE, Batch
+from minimind.data.batches.batch import IGNORE, Batch
 from minimind.infer.network import Network, piece_of_prompt
 from minimind.model import load_model
 from minimind.tokenizer import Tokenizer

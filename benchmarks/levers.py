@@ -22,9 +22,9 @@ from benchmarks.results import command, machine, table, write_page
 from benchmarks.time_to_loss import held_out_bits
 from benchmarks.trainings import Kept, in_a_process, ready_for_steps, seconds, trainer_of
 
+from minimind.recipe import Recipe
 from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
-from minimind.train.recipe import Recipe
 
 Settings = dict[str, str]
 Change = Settings | Callable[[], None]  # settings that differ, or what puts other code in the place of ours

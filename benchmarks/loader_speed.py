@@ -22,8 +22,8 @@ import torch
 
 from minimind.bench.data import POSITIONS_PER_STEP, loader_rate, packing_rate
 from minimind.bench.synthetic import write_shards
-from minimind.data.loader import Loader
-from minimind.data.packing import Long
+from minimind.data.batches.loader import Loader
+from minimind.data.batches.packing import Long
 
 KINDS: dict[str, tuple[str, float, float, Long]] = {  # kind of shards, median, sigma, long
     "texts": ("pretrain", 500, 0.6, "split"),

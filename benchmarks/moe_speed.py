@@ -19,11 +19,11 @@ import torch
 
 from minimind.bench.step import TimedStep
 from minimind.bench.synthetic import packed_batch
-from minimind.data.batch import Batch
+from minimind.data.batches.batch import Batch
+from minimind.hardware import pick_device, pick_dtype
 from minimind.model import ModelConfig
 from minimind.model.count import active_parameters
-from minimind.train.parallel import pick_device, pick_dtype
-from minimind.train.recipe import Recipe
+from minimind.recipe import Recipe
 
 SHAPE = {"hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2}
 DENSE = ModelConfig("qwen3", intermediate_size=1408, **SHAPE)

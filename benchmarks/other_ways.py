@@ -6,17 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minimind.data.batch import IGNORE, Batch
-from minimind.data.loader import Loader
+from minimind.data.batches.batch import IGNORE, Batch
+from minimind.data.batches.loader import Loader
 from minimind.losses import cross_entropy, next_token
 from minimind.model import Transformer, attention, transformer
-from minimind.model.layers import MLP, Linear
 from minimind.model.moe import Routing
+from minimind.model.transformer import MLP, Linear
+from minimind.optim.options import OptimizerOptions
+from minimind.recipe import Recipe
 from minimind.stages import pretrain
 from minimind.stages.launch import Loaded
 from minimind.train import parallel, trainer
 from minimind.train.objective import NextToken
-from minimind.train.recipe import OptimizerOptions, Recipe
 
 
 def one_masked_call() -> None:

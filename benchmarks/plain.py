@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from minimind.data.batch import IGNORE
-from minimind.data.shards import ShardSet
+from minimind.data.batches.batch import IGNORE
+from minimind.data.shards.shard_set import ShardSet
 from minimind.model import ModelConfig, Transformer
 
 

@@ -21,9 +21,9 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from minimind.data.world import conversations, pretrain_texts
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train
+from minimind.world import conversations, pretrain_texts
 
 DOCUMENTS = 6000  # different ones
 

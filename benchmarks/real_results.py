@@ -17,17 +17,17 @@ from benchmarks.results import command, table, write_page
 
 from minimind import config
 from minimind.api import Model
-from minimind.data.loader import sequential_batches
+from minimind.data.batches.loader import sequential_batches
 from minimind.eval.perplexity import measure
+from minimind.hardware import pick_device
 from minimind.model import load_model
-from minimind.plot import grid
-from minimind.report import write_whole
+from minimind.recipe import Recipe
+from minimind.runs.plots import plots
+from minimind.runs.read import read_run
+from minimind.runs.svg import grid
 from minimind.stages.launch import load_data
 from minimind.tokenizer import Tokenizer
-from minimind.train.figures import plots
-from minimind.train.parallel import pick_device
-from minimind.train.recipe import Recipe
-from minimind.train.runs import read_run
+from minimind.util.files import write_text
 
 # Fixed before any model was trained.
 QUESTIONS = (
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="a sentence about the machine, for the page")
     options = parser.parse_args()
     runs = [read_run(options.base), read_run(options.chat)]
-    write_whole(options.out / "real-zh-en.svg", grid([plot for run in runs for plot in plots([run])[:2]]))
+    write_text(options.out / "real-zh-en.svg", grid([plot for run in runs for plot in plots([run])[:2]]))
     stages = []
     for run in runs:
         s = run.summary()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from minimind.report import write_whole
-from minimind.system import processor
+from minimind.hardware import processor
+from minimind.util.files import write_text
 
 
 def machine(device: torch.device, *packages: str) -> str:
@@ -45,4 +45,4 @@ def write_page(path: Path | None, title: str, *parts: str) -> None:
     if path is None:
         print(text)
     else:
-        write_whole(path, text)
+        write_text(path, text)

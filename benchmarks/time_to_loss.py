@@ -27,12 +27,12 @@ from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
 from benchmarks.trainings import Kept, seconds, trainer_of
 
-from minimind.data.loader import sequential_batches
+from minimind.data.batches.loader import sequential_batches
 from minimind.eval.perplexity import measure
+from minimind.hardware import pick_device
+from minimind.recipe import Recipe
 from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
-from minimind.train.parallel import pick_device
-from minimind.train.recipe import Recipe
 from minimind.train.trainer import Trainer
 
 PUBLISHED = PlainRecipe()

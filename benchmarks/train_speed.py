@@ -27,10 +27,10 @@ from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
 from benchmarks.trainings import in_a_process, ready_for_steps, seconds
 
+from minimind.hardware import matmul_rate, peak_memory_gb, pick_device
 from minimind.model import save_model
+from minimind.plan.flops import flops_per_token
 from minimind.stages.resolve import resolve
-from minimind.train.metrics import flops_per_token, matmul_rate, peak_memory_gb
-from minimind.train.parallel import pick_device
 from minimind.train.trainer import Trainer
 
 TASKS = {"pretrain": PlainRecipe(length=340, rows=32), "sft": PlainRecipe(length=768, rows=16)}

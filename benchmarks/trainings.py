@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from minimind.hardware import pick_device, synchronise
+from minimind.recipe import Recipe
 from minimind.stages.launch import Loaded, load_data, make_trainer
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
-from minimind.train.metrics import synchronise
-from minimind.train.parallel import Strategy, pick_device
-from minimind.train.recipe import Recipe
+from minimind.train.parallel import Strategy
 from minimind.train.trainer import Trainer
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minimind import config
 from minimind.errors import UserError
-from minimind.train.recipe import Recipe as TrainingRecipe
+from minimind.recipe import Recipe as TrainingRecipe
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from minimind import cli, config
-from minimind.data.formats import Document, parse
+from minimind.data.sources.documents import Document, parse
 from minimind.model.count import count_parameters
 from minimind.presets import PRESETS
-from minimind.train.recipe import Recipe
+from minimind.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "minimind"

@@ -8,8 +8,8 @@ import torch
 
 from minimind import config
 from minimind.presets import preset_fields
+from minimind.recipe import Recipe
 from minimind.stages import STAGES
-from minimind.train.recipe import Recipe
 
 RECIPES = sorted((resources.files("minimind") / "recipes").iterdir(), key=str)
 

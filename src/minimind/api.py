@@ -11,6 +11,7 @@ import torch
 
 from minimind.errors import UserError
 from minimind.eval.perplexity import Surprise
+from minimind.hardware import pick_device
 from minimind.infer.conversation import assistant_message, chat_prompt
 from minimind.infer.engine import Engine
 from minimind.infer.network import Weights
@@ -18,9 +19,8 @@ from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import StreamDecoder, stream_parts
 from minimind.interop.upstream import build, read_tokenizer, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.runs.read import default_directory
 from minimind.tokenizer import Tokenizer
-from minimind.train.parallel import pick_device
-from minimind.train.runs import default_directory
 
 Messages = Sequence[dict[str, Any]]
 

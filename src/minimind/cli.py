@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from minimind.errors import UserError, WorkFailed
-from minimind.system import is_disk_full
+from minimind.util.system import is_disk_full
 
 # verb -> (module:function, help). The function takes the arguments after the verb; None returned means 0.
 VERBS: dict[str, tuple[str, str]] = {

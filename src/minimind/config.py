@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 import yaml
 
 from minimind.errors import UserError
-from minimind.typed import convert, expected, from_words, kinds, options
+from minimind.util.typed import convert, expected, from_words, kinds, options
 
 T = TypeVar("T")
 MISSING = dataclasses.MISSING

@@ -12,25 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimind.data.cache import write_atomically
-from minimind.data.formats import read_texts
-from minimind.data.world import write_world
-from minimind.data.world.questions import questions
+from minimind.data.sources.documents import read_texts
 from minimind.eval.skills import evaluate, sample_dialogues
+from minimind.hardware import pick_device
 from minimind.infer.engine import Engine
 from minimind.model import load_model
 from minimind.model.count import count_parameters
-from minimind.model.io import replace_directory, write_json
-from minimind.report import Dialogues, Plots, Section, Table, write_report
+from minimind.runs.html import Dialogues, Plots, Section, Table, write_report
+from minimind.runs.plots import plots, rows
+from minimind.runs.read import read_run
 from minimind.stages.launch import environment, launch
 from minimind.stages.resolve import resolve
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train as train_tokenizer
 from minimind.train.console import TrainingConsole
-from minimind.train.figures import plots, rows
-from minimind.train.parallel import pick_device
-from minimind.train.runs import read_run
 from minimind.train.trainer import Outcome
+from minimind.util.files import replace_directory, write_json, write_text
+from minimind.world import write_world
+from minimind.world.questions import questions
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
         "skills": report.to_dict(),
         "dialogues": sample_dialogues(engine, tokenizer),
     }
-    write_atomically(path, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
     return result
 
 

@@ -17,10 +17,10 @@ from minimind.bench.step import TimedStep, layer_products, output_product
 from minimind.bench.synthetic import packed_batch
 from minimind.bench.train import PARTS, Speed, limit
 from minimind.cli import main
-from minimind.data.batch import PADDING
+from minimind.data.batches.batch import PADDING
 from minimind.model import ModelConfig, Transformer
-from minimind.train.metrics import flops_per_token
-from minimind.train.recipe import Recipe
+from minimind.plan.flops import flops_per_token
+from minimind.recipe import Recipe
 
 CPU = torch.device("cpu")
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

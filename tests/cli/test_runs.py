@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from minimind import cli
-from minimind.train.runs import in_order, read_run
+from minimind.runs.read import in_order, read_run
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()

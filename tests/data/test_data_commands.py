@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from minimind.cli import main
-from minimind.data.show import Segment, number_of_pieces, pick, sample, segments, sequences
+from minimind.data.sources.show import Segment, number_of_pieces, pick, sample, segments, sequences
 
 CHAT = [{"role": "user", "content": "hi 字"}, {"role": "assistant", "content": "lo 月"}]
 RECORDS = [{"text": f"text {number}"} for number in range(10)]

@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from minimind.data.world.questions import questions
-from minimind.data.world.sample import Question, user
-from minimind.data.world.skills import SKILLS
 from minimind.eval.skills import DIALOGUES, Score, SkillReport, evaluate, grade, sample_dialogues
 from minimind.infer.engine import Completion
+from minimind.world.questions import questions
+from minimind.world.sample import Question, user
+from minimind.world.skills import SKILLS
 
 
 class Characters:

@@ -23,14 +23,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from minimind import Model, quickstart
 from minimind.cli import main
 from minimind.errors import UserError
-from minimind.infer.engine import Engine, SamplingParams
+from minimind.hardware import DTYPES
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
 from minimind.interop import hf
-from minimind.model import io as model_io
 from minimind.model import load_model, save_model
 from minimind.model.count import count_parameters
-from minimind.model.layout import to_disk
+from minimind.model.hf import weights as model_io
+from minimind.model.hf.names import to_disk
 from minimind.tokenizer import Tokenizer
-from minimind.train.parallel import DTYPES
+from minimind.util import files
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {},
@@ -491,7 +493,7 @@ def fill_disk(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize(("fault", "code"), [(kill, 130), (fill_disk, 2)])
-@pytest.mark.parametrize("place", [(model_io, "save_file"), (hf, "card"), (model_io, "replace_directory")])
+@pytest.mark.parametrize("place", [(model_io, "save_file"), (hf, "card"), (files, "replace_directory")])
 def test_an_export_that_fails_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, fault: Any, code: int
 ) -> None:

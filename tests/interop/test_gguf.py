@@ -13,7 +13,8 @@ from gguf.quants import dequantize, quantize
 from tests.llama_cpp import LlamaCpp
 from tests.random_models import random_ids, random_model
 
-from minimind.infer.engine import Engine, SamplingParams
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
 from minimind.interop.gguf import export_gguf
 from minimind.interop.gguf_read import read_gguf
 from minimind.model import Transformer, save_model

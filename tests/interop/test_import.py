@@ -33,11 +33,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from minimind import Model
 from minimind.cli import main
-from minimind.interop.generations import GENERATIONS
 from minimind.interop.upstream import read_weights
+from minimind.interop.versions import GENERATIONS
 from minimind.model import Transformer, load_model, save_model
 from minimind.model.config import EXPERT_COUNTS
-from minimind.model.hf_config import read_config
+from minimind.model.hf.config import read_config
 from minimind.model.rope import stretch
 from minimind.presets import PRESETS
 from minimind.tokenizer import Tokenizer

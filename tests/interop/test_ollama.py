@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from minimind.cli import main
-from minimind.data.world.skills.tools import TOOLS as WORLD_TOOLS
 from minimind.errors import UserError
 from minimind.interop.gguf_read import read_gguf
 from minimind.interop.ollama import export_ollama, go_template
 from minimind.model import load_model, save_model
 from minimind.tokenizer import Tokenizer
+from minimind.world.skills.tools import TOOLS as WORLD_TOOLS
 
 RENDERED = Path(__file__).with_name("ollama_rendered.json")
 

@@ -5,12 +5,12 @@ import torch
 from tests.helpers import losses, make_trainer, weights
 
 from minimind.cli import main
-from minimind.data.assemble import split_rows
-from minimind.data.loader import sequential_batches
+from minimind.data.batches.collate import split_rows
+from minimind.data.batches.loader import sequential_batches
 from minimind.model import Transformer
 from minimind.optim.groups import build_optimizers
 from minimind.train.objective import NextToken
-from minimind.train.update import Update
+from minimind.train.step import Update
 
 
 @pytest.fixture(params=["pretrain", "sft"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.random_models import random_ids, random_model
 
-from minimind.data.batch import PADDING
+from minimind.data.batches.batch import PADDING
 from minimind.model import Transformer
 
 MODEL = random_model().cast(torch.float64)

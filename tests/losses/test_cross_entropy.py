@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minimind.data.batch import IGNORE
+from minimind.data.batches.batch import IGNORE
 from minimind.losses import cross_entropy
 from minimind.losses.cross_entropy import linear_cross_entropy, reference
 

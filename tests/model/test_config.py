@@ -8,7 +8,7 @@ import pytest
 
 from minimind.errors import UserError
 from minimind.model import ModelConfig
-from minimind.model.hf_config import read_config, to_hf
+from minimind.model.hf.config import read_config, to_hf
 
 
 def test_what_is_left_out_follows_from_the_rest() -> None:

@@ -9,8 +9,9 @@ from safetensors import safe_open
 from tests.random_models import random_model
 
 from minimind.model import ModelConfig, Transformer, save_model
-from minimind.model.count import active_parameters, count_parameters, memory
+from minimind.model.count import active_parameters, count_parameters
 from minimind.model.kv_cache import KVCache
+from minimind.plan.memory import memory
 
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 

@@ -6,7 +6,8 @@ import pytest
 
 from minimind.errors import UserError
 from minimind.model import ModelConfig
-from minimind.model.count import count_parameters, memory
+from minimind.model.count import count_parameters
+from minimind.plan.memory import memory
 from minimind.presets import PRESETS, dense, get, preset_fields
 
 PAGES = [Path(__file__).parents[2] / "docs" / language / "model.md" for language in ("en", "zh")]

@@ -12,7 +12,7 @@ from minimind.errors import UserError
 from minimind.infer.network import Network, piece_of_prompt
 from minimind.model import Transformer
 from minimind.model.config import RopeScaling
-from minimind.model.hf_config import from_hf, to_hf
+from minimind.model.hf.config import from_hf, to_hf
 from minimind.model.rope import angles, inverse_frequencies, rotate, stretch
 
 TRAINED = 32

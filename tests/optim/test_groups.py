@@ -6,8 +6,8 @@ from tests.helpers import assert_equal_trees
 
 from minimind.model import ModelConfig, Transformer
 from minimind.optim.groups import build_optimizers
-from minimind.train.recipe import OptimizerOptions
-from minimind.train.update import Update
+from minimind.optim.options import OptimizerOptions
+from minimind.train.step import Update
 
 
 def model(tied=True):

@@ -10,9 +10,10 @@ from tests.random_models import random_ids, random_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from minimind.errors import UserError
-from minimind.infer.engine import Engine, SamplingParams
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer, load_model, save_model
-from minimind.model.hf_config import from_hf
+from minimind.model.hf.config import from_hf
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "qwen3-tied-gqa-wide-heads": {},

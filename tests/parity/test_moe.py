@@ -10,7 +10,8 @@ from tests.parity.test_model import relative
 from tests.random_models import random_ids, random_model
 from transformers import AutoModelForCausalLM
 
-from minimind.infer.engine import Engine, SamplingParams
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer, load_model, save_model
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}

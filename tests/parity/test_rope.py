@@ -18,10 +18,11 @@ from transformers import (
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from minimind.infer.engine import Engine, SamplingParams
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
 from minimind.model import ModelConfig, Transformer, load_model, save_model
 from minimind.model.config import RopeScaling
-from minimind.model.hf_config import from_hf, to_hf
+from minimind.model.hf.config import from_hf, to_hf
 from minimind.model.rope import attention_factor, inverse_frequencies, ntk_frequencies, stretch
 
 TRAINED = 64

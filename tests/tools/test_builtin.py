@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from minimind.data.world.skills.tools import TOOLS
-from minimind.data.world.tables.geography import COUNTRIES
 from minimind.errors import UserError
 from minimind.tools import Limits, Tool, Toolbox, ToolError, open_tools
 from minimind.tools.builtin import NAMES, builtin_tools
 from minimind.tools.clock import time_in
 from minimind.tools.units import convert
+from minimind.world.skills.tools import TOOLS
+from minimind.world.tables.geography import COUNTRIES
 
 
 @pytest.fixture(scope="module")

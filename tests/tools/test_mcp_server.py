@@ -16,8 +16,8 @@ import pytest
 pytest.importorskip("mcp", reason="mcp is not installed")
 
 from minimind.errors import UserError
-from minimind.system import is_alive
 from minimind.tools import Limits, Toolbox, open_tools
+from minimind.util.system import is_alive
 
 SERVER = Path(__file__).parent / "mcp_server.py"
 

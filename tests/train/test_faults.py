@@ -14,7 +14,7 @@ from tests.helpers import assert_same_run, evaluations, last_checkpoint, losses,
 from minimind.cli import main
 from minimind.model import Transformer
 from minimind.stages import pretrain as pretrain_stage
-from minimind.train import state
+from minimind.train import checkpoint as state
 from minimind.train.metrics import JsonLines
 from minimind.train.objective import NextToken
 from minimind.train.trainer import Trainer
@@ -214,10 +214,10 @@ def whole_run(tmp_path_factory):
 @pytest.mark.parametrize(
     ("target", "name", "fault"),
     [
-        ("minimind.model.io", "save_file", no_space_for_safetensors),
+        ("minimind.model.hf.weights", "save_file", no_space_for_safetensors),
         ("torch", "save", no_space_for_torch),
-        ("minimind.train.state", "write_json", no_space),
-        ("minimind.train.state", "flush", no_space),
+        ("minimind.train.checkpoint", "write_json", no_space),
+        ("minimind.train.checkpoint", "flush", no_space),
     ],
 )
 def test_a_disk_that_fills_up_at_a_checkpoint(pretrain, tmp_path, whole_run, capsys, target, name, fault):
@@ -264,8 +264,9 @@ def test_a_disk_that_fills_up_at_a_line_of_metrics(pretrain, tmp_path, whole_run
 @pytest.mark.parametrize("name", ["recipe.yaml", "state.json", "environment.json"])
 def test_a_disk_that_is_full_from_the_start(pretrain, tmp_path, whole_run, capsys, monkeypatch, name):
     from minimind.stages import launch
+    from minimind.util import files
 
-    run, original = tmp_path / "run", launch.write_atomically
+    run, original = tmp_path / "run", files.write_text
 
     def write(path, text):
         if path.name == name:
@@ -273,7 +274,8 @@ def test_a_disk_that_is_full_from_the_start(pretrain, tmp_path, whole_run, capsy
             no_space()
         original(path, text)
 
-    monkeypatch.setattr(launch, "write_atomically", write)
+    monkeypatch.setattr(launch, "write_text", write)
+    monkeypatch.setattr(files, "write_text", write)
     assert main([*pretrain(run), "--quiet"]) == 2
     assert capsys.readouterr().err == "error: the disk is full; free some space and run the same command again\n"
     monkeypatch.undo()
@@ -311,7 +313,7 @@ def test_a_small_disk(pretrain, whole_run, small_disk, capsys):
 
 
 def test_fp16_finds_its_loss_scale_without_calling_it_a_fault(pretrain, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("minimind.train.update.GROWTH_STEPS", 1)  # so it soon grows too large
+    monkeypatch.setattr("minimind.train.step.GROWTH_STEPS", 1)  # so it soon grows too large
     run = tmp_path / "run"
     assert main(pretrain(run, precision="fp16", checkpoint__every=1, checkpoint__keep=99, max_bad_steps=1)) == 0
     scales = [

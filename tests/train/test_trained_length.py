@@ -11,7 +11,7 @@ from tests.helpers import assert_equal_trees, assert_same_run, last_checkpoint
 from minimind.cli import main
 from minimind.errors import UserError
 from minimind.model import load_model
-from minimind.model.hf_config import read_config
+from minimind.model.hf.config import read_config
 from minimind.model.rope import stretch
 from minimind.stages.launch import make_model
 from minimind.stages.resolve import resolve

@@ -22,11 +22,11 @@ from tests.helpers import (
 
 from minimind import config
 from minimind.cli import main
-from minimind.data.loader import sequential_batches
+from minimind.data.batches.loader import sequential_batches
 from minimind.eval.perplexity import Surprise
 from minimind.model import load_model
 from minimind.optim.schedule import factor
-from minimind.train.recipe import Recipe
+from minimind.recipe import Recipe
 from minimind.train.trainer import Trainer
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from minimind.data.show import Segment
+from minimind.data.sources.show import Segment
 
 pytest.importorskip("streamlit")
 
 from minimind.model.count import PARTS
-from minimind.train.figures import CURVES
+from minimind.runs.plots import CURVES
 from minimind.web import markup
 from minimind.web.answers import harmless
+from minimind.web.i18n import CHINESE
 from minimind.web.runs import plain
-from minimind.web.talk import Piece
-from minimind.web.words import CHINESE
+from minimind.web.session import Piece
 
 EVIL = "<img src=x onerror=alert(1)>"
 WEB = Path(markup.__file__).parent

@@ -15,7 +15,7 @@ from minimind.infer.remote import Server
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
 from minimind.web.remote import speak
-from minimind.web.talk import Answer, Piece, converse
+from minimind.web.session import Answer, Piece, converse
 
 HELLO = [{"role": "user", "content": "hello"}]
 LOGPROBS = {"content": [{"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Ho", "logprob": -0.25}]}]}

@@ -12,15 +12,15 @@ import torch
 
 from minimind.bench.step import TimedStep
 from minimind.bench.synthetic import packed_batch
-from minimind.data.batch import PADDING
-from minimind.data.files import is_plain_text, read_records
-from minimind.data.formats import Document, parse
-from minimind.data.loader import Loader
-from minimind.data.packing import Long, pack, pieces
-from minimind.data.prepare import prepare, resolve_kind
-from minimind.data.world import write_world
+from minimind.data.batches.batch import PADDING
+from minimind.data.batches.loader import Loader
+from minimind.data.batches.packing import Long, pack, pieces
+from minimind.data.shards.prepare import prepare, resolve_kind
+from minimind.data.sources.documents import Document, parse
+from minimind.data.sources.files import is_plain_text, read_records
+from minimind.recipe import Recipe
 from minimind.tokenizer import Tokenizer
-from minimind.train.recipe import Recipe
+from minimind.world import write_world
 
 LOADER_SECONDS = 1.0
 POSITIONS_PER_STEP = 32768

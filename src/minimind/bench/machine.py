@@ -9,10 +9,9 @@ from contextlib import contextmanager
 import torch
 
 from minimind.bench.step import Product, layer_products, output_product
+from minimind.hardware import DTYPES, EMULATED, product_rate, synchronise
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import Transformer
-from minimind.train.metrics import EMULATED, product_rate, synchronise
-from minimind.train.parallel import DTYPES
 
 COPIED = 2**28  # bytes: more than any cache holds
 REPEATS = 4  # of product_rate

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from minimind.data.batch import Batch
+from minimind.data.batches.batch import Batch
+from minimind.hardware import synchronise
 from minimind.model.attention import attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import Transformer
 from minimind.optim.groups import build_optimizers
+from minimind.recipe import Recipe
 from minimind.stages import STAGES
 from minimind.stages.launch import make_model
-from minimind.train.metrics import synchronise
 from minimind.train.parallel import Strategy
-from minimind.train.recipe import Recipe
 from minimind.train.router import Routers
-from minimind.train.update import Update
+from minimind.train.step import Update
 
 Product = tuple[int, int, int]  # rows, inner, columns
 

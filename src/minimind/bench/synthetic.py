@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minimind.data.batch import Batch
-from minimind.data.loader import Loader
-from minimind.data.shards import DOC, ShardSet, ShardWriter
+from minimind.data.batches.batch import Batch
+from minimind.data.batches.loader import Loader
+from minimind.data.shards.shard_set import DOC, ShardSet, ShardWriter
 
 MEDIAN_TOKENS = 200  # of a document; the lengths are log-normal, as those of real texts roughly are
 

@@ -12,12 +12,12 @@ import torch
 
 from minimind.bench.step import TimedStep, layer_products
 from minimind.bench.synthetic import packed_batch
-from minimind.data.batch import PADDING, Batch
+from minimind.data.batches.batch import PADDING, Batch
+from minimind.hardware import available_memory, matmul_rate, peak_memory_gb, reset_peak_memory
 from minimind.model.count import count_parameters
-from minimind.system import available_memory
-from minimind.train.metrics import flops_per_token, forget_peak_memory, matmul_rate, peak_memory_gb
-from minimind.train.plan import PLAIN_SHARE
-from minimind.train.recipe import Recipe
+from minimind.plan.flops import flops_per_token
+from minimind.plan.time import PLAIN_SHARE
+from minimind.recipe import Recipe
 
 STATE_BYTES = 20  # per parameter: master, gradient, two averages, and a copy in the computation's type
 WARM_UP = (
@@ -109,7 +109,7 @@ def measure(
         why = why or _no_room(tokens, memory, parameters, device)
         try:
             if not why:
-                forget_peak_memory(device)
+                reset_peak_memory(device)
                 timed = timed or TimedStep(recipe, device, dtype, say)
                 micro = packed_batch(tokens // row_length, row_length, recipe.model.vocab_size)
                 timed.gradients(micro)

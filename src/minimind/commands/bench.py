@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from minimind.bench.data import DataSpeed
     from minimind.bench.train import Speed
-    from minimind.train.recipe import Recipe
+    from minimind.recipe import Recipe
 
 EXAMPLES = """\
 examples:
@@ -110,7 +110,7 @@ def run(argv: list[str]) -> None:
 def matmul(options: argparse.Namespace) -> None:
     from minimind import presets
     from minimind.bench.machine import copy_rate, gain_of_threads, preset_products, product_rates, types
-    from minimind.train.parallel import DTYPES, choose_dtype, pick_device
+    from minimind.hardware import DTYPES, choose_dtype, pick_device
 
     device = pick_device(options.device)
     config = presets.get(options.preset) if options.preset else None
@@ -154,7 +154,7 @@ def matmul(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     from minimind.bench.train import measure, work
-    from minimind.train.parallel import pick_device, pick_dtype
+    from minimind.hardware import pick_device, pick_dtype
 
     device = pick_device(options.device)
     compiled = device.type == "cuda" if options.compile is None else options.compile
@@ -198,7 +198,7 @@ def train(options: argparse.Namespace) -> None:
 def recipe_for(preset: str, options: argparse.Namespace, step: int, compiled: bool) -> Recipe:
     """A pretraining of a preset with the settings of every training, in steps of about `step` positions."""
     from minimind import presets
-    from minimind.train.recipe import BatchOptions, Recipe
+    from minimind.recipe import BatchOptions, Recipe
 
     row_length = options.row_length
     batch = BatchOptions(row_length, tokens_per_step=max(1, round(step / row_length)) * row_length)
@@ -234,11 +234,11 @@ def show_speeds(speeds: list[Speed]) -> None:
 
 def data(options: argparse.Namespace) -> None:
     from minimind.bench.data import measure, take, training_rate, write_example
-    from minimind.data.files import check_file
-    from minimind.data.formats import read_texts
+    from minimind.data.sources.documents import read_texts
+    from minimind.data.sources.files import check_file
+    from minimind.hardware import pick_device, pick_dtype
     from minimind.tokenizer import Tokenizer
     from minimind.tokenizer.train import train as train_tokenizer
-    from minimind.train.parallel import pick_device, pick_dtype
 
     for file in options.data or []:
         check_file(file)
@@ -303,7 +303,7 @@ def machine(device: torch.device) -> str:
     """What was measured on, in words."""
     import torch
 
-    from minimind.system import processor
+    from minimind.hardware import processor
 
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"

@@ -185,7 +185,7 @@ def with_setting(params: SamplingParams, text: str) -> SamplingParams:
     from typing import get_type_hints
 
     from minimind.infer.sampler import SETTINGS
-    from minimind.typed import convert, expected, from_words
+    from minimind.util.typed import convert, expected, from_words
 
     name, _, value = text.strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()

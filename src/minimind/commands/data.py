@@ -12,7 +12,7 @@ from minimind.commands.verbs import Verbs, positive
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
-    from minimind.data.formats import BadLine, Document
+    from minimind.data.sources.documents import BadLine, Document
     from minimind.tokenizer import Tokenizer
 
 KNOWN_FILES = "files: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt (documents separated by blank lines)"
@@ -103,7 +103,7 @@ def _files_and_tokenizer(parser: argparse.ArgumentParser, required: bool) -> Non
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    from minimind.data.prepare import prepare
+    from minimind.data.shards.prepare import prepare
     from minimind.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(arguments.tokenizer)
@@ -121,8 +121,8 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    from minimind.data.formats import Document
-    from minimind.data.show import pick, sample
+    from minimind.data.sources.documents import Document
+    from minimind.data.sources.show import pick, sample
     from minimind.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(arguments.tokenizer)
@@ -143,7 +143,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 
 def _described(document: Document, tokenizer: Tokenizer, row_length: int) -> dict[str, Any]:
-    from minimind.data.show import number_of_pieces, segments, sequences
+    from minimind.data.sources.show import number_of_pieces, segments, sequences
 
     return {
         "file": document.file,
@@ -166,7 +166,7 @@ def _described(document: Document, tokenizer: Tokenizer, row_length: int) -> dic
 def _print_document(document: Document, tokenizer: Tokenizer, row_length: int) -> None:
     from rich.console import Console
 
-    from minimind.data.show import colour, number_of_pieces, segments, sequences
+    from minimind.data.sources.show import colour, number_of_pieces, segments, sequences
 
     console = Console(highlight=False, soft_wrap=True)
     plain = console.color_system is None
@@ -183,7 +183,7 @@ def _print_document(document: Document, tokenizer: Tokenizer, row_length: int) -
 
 
 def check(arguments: argparse.Namespace) -> int:
-    from minimind.data.check import check
+    from minimind.data.sources.check import check
     from minimind.tokenizer import Tokenizer
 
     if arguments.context and not arguments.tokenizer:
@@ -212,7 +212,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def world(arguments: argparse.Namespace) -> None:
-    from minimind.data.world import write_world
+    from minimind.world import write_world
 
     names = ("pretrain_bytes", "sft", "preference", "rl", "per_skill")
     sizes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minimind.commands.options import command_parser
-from minimind.data import sources
+from minimind.data.sources import published
 from minimind.errors import UserError
 
 EPILOG = """example:
@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int | None:
     parser.add_argument(
         "--from",
         dest="hub",
-        choices=list(sources.HUBS),
+        choices=list(published.HUBS),
         help="where to get them: Hugging Face (hf, unless they were got from elsewhere before) or ModelScope",
     )
     parser.add_argument(
@@ -41,16 +41,18 @@ def run(argv: list[str]) -> int | None:
         raise UserError("name the data sets to download, for example pretrain_t2t_mini; --list shows them all")
 
     directory = arguments.to.expanduser()
-    found = [sources.locate(name, directory, arguments.hub, arguments.revision) for name in arguments.names]
-    sources.check_disk(found, directory)
-    print(f"{sources.size_text(sum(source.size for source in found))} in {len(found)} file(s) to {directory}")
+    found = [published.locate(name, directory, arguments.hub, arguments.revision) for name in arguments.names]
+    published.check_disk(found, directory)
+    print(f"{published.size_text(sum(source.size for source in found))} in {len(found)} file(s) to {directory}")
     for source in found:
         path = _fetch(source, directory)
-        print(f"{path}  {sources.size_text(source.size)}  {source.repository}@{source.revision[:12]}  checksum ok")
+        print(
+            f"{path}  {published.size_text(source.size)}  {source.repository}@{source.revision[:12]}  checksum ok"
+        )
     return None
 
 
-def _fetch(source: sources.Source, directory: Path) -> Path:
+def _fetch(source: published.Source, directory: Path) -> Path:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     with Progress(
@@ -62,12 +64,12 @@ def _fetch(source: sources.Source, directory: Path) -> Path:
         transient=True,
     ) as bar:
         task = bar.add_task(source.name, total=source.size)
-        return sources.fetch(source, directory, lambda done: bar.update(task, completed=done))
+        return published.fetch(source, directory, lambda done: bar.update(task, completed=done))
 
 
 def _print_list() -> None:
-    width = max(map(len, sources.PUBLISHED))
-    for name, (size, use) in sources.PUBLISHED.items():
+    width = max(map(len, published.PUBLISHED))
+    for name, (size, use) in published.PUBLISHED.items():
         print(f"{name:{width}}  {size:>6}  {use}")
-    for variable, endpoint, repository in sources.HUBS.values():
+    for variable, endpoint, repository in published.HUBS.values():
         print(f"{endpoint}/datasets/{repository} (mirror: {variable}); its licence applies")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from minimind import config
+from minimind.hardware import pick_device
 from minimind.model.count import count_parameters
+from minimind.recipe import Recipe
 from minimind.stages.launch import load_data, make_trainer
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole, duration
-from minimind.train.parallel import Strategy, pick_device
-from minimind.train.recipe import Recipe
+from minimind.train.parallel import Strategy
 
 
 def show(recipe: Recipe) -> None:

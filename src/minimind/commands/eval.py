@@ -104,14 +104,14 @@ def ppl(options: argparse.Namespace) -> None:
     """Long documents are read in pieces of at most --row-length tokens that do not overlap."""
     import numpy as np
 
-    from minimind.data.loader import sequential_batches
-    from minimind.data.prepare import prepare
+    from minimind.data.batches.loader import sequential_batches
+    from minimind.data.shards.prepare import prepare
     from minimind.errors import UserError
     from minimind.eval.perplexity import measure
+    from minimind.hardware import pick_device
     from minimind.model import load_model
-    from minimind.model.io import model_directory
+    from minimind.model.hf.weights import model_directory
     from minimind.tokenizer import Tokenizer
-    from minimind.train.parallel import pick_device
 
     if options.row_length < 2:
         raise UserError(f"--row-length {options.row_length} is too short; give at least 2")
@@ -139,13 +139,13 @@ def ppl(options: argparse.Namespace) -> None:
 
 
 def skills(options: argparse.Namespace) -> None:
-    from minimind.data.world.questions import questions
     from minimind.eval.skills import evaluate
+    from minimind.hardware import pick_device
     from minimind.infer.engine import Engine
     from minimind.model import load_model
-    from minimind.model.io import model_directory
+    from minimind.model.hf.weights import model_directory
     from minimind.tokenizer import Tokenizer
-    from minimind.train.parallel import pick_device
+    from minimind.world.questions import questions
 
     directory = model_directory(options.model)
     model = load_model(directory, device=pick_device(options.device))
@@ -161,11 +161,11 @@ def skills(options: argparse.Namespace) -> None:
 def toolcall(options: argparse.Namespace) -> None:
     from minimind.errors import UserError
     from minimind.eval.toolcall import evaluate, read_cases, world_cases
+    from minimind.hardware import pick_device
     from minimind.infer.engine import Engine
     from minimind.model import load_model
-    from minimind.model.io import model_directory
+    from minimind.model.hf.weights import model_directory
     from minimind.tokenizer import Tokenizer
-    from minimind.train.parallel import pick_device
 
     if options.questions < 1:
         raise UserError(f"--questions {options.questions} asks nothing; give at least 1")
@@ -194,11 +194,11 @@ def longctx(options: argparse.Namespace) -> None:
         read_long_texts,
         stretched_configs,
     )
+    from minimind.hardware import pick_device
     from minimind.model import load_model
-    from minimind.model.io import model_directory
-    from minimind.report import write_whole
+    from minimind.model.hf.weights import model_directory
     from minimind.tokenizer import Tokenizer
-    from minimind.train.parallel import pick_device
+    from minimind.util.files import write_text
 
     lengths = options.lengths
     check_lengths(lengths)
@@ -214,7 +214,7 @@ def longctx(options: argparse.Namespace) -> None:
             for rope, config in configs.items()
         }
     report = LengthReport(lengths, configs, curves)
-    write_whole(options.out, report.plot())
+    write_text(options.out, report.plot())
     if options.json:
         print(json.dumps({"model": str(directory), **report.to_dict()}, ensure_ascii=False))
         return

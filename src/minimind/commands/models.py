@@ -47,8 +47,8 @@ def list_presets(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     from minimind import presets
-    from minimind.model.hf_config import read_config
-    from minimind.model.io import model_directory
+    from minimind.model.hf.config import read_config
+    from minimind.model.hf.weights import model_directory
 
     name = options.name
     is_path = name not in presets.PRESETS and Path(name).exists()
@@ -71,7 +71,8 @@ def show(options: argparse.Namespace) -> None:
 
 
 def describe(config: Any) -> dict[str, Any]:
-    from minimind.model.count import count_parameters, memory
+    from minimind.model.count import count_parameters
+    from minimind.plan.memory import memory
 
     return {"parameters": count_parameters(config), "memory": memory(config), "config": asdict(config)}
 

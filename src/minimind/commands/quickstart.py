@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
 
     from minimind.commands.train import recipe_file
     from minimind.quickstart import FULL, SMOKE, Stopped, quickstart
-    from minimind.train.runs import default_directory
+    from minimind.runs.read import default_directory
     from minimind.train.trainer import exit_code
 
     out = options.out or default_directory() / ("quickstart-smoke" if options.smoke else "quickstart")

@@ -13,10 +13,11 @@ from typing import Any
 
 from minimind.commands.verbs import Verbs
 from minimind.errors import UserError
-from minimind.plot import grid, short
-from minimind.report import Plots, write_report, write_whole
-from minimind.train import figures
-from minimind.train.runs import default_directory, differences, find_runs, named_run
+from minimind.runs import plots
+from minimind.runs.html import Plots, write_report
+from minimind.runs.read import default_directory, differences, find_runs, named_run
+from minimind.runs.svg import grid, short
+from minimind.util.files import write_text
 
 RUN = "a run directory, or a name from `minimind runs list`"
 AS_JSON = "print JSON instead of text"
@@ -88,7 +89,7 @@ def list_row(values: dict[str, Any]) -> tuple[str, ...]:
 def show(arguments: argparse.Namespace) -> None:
     one = named_run(arguments.names[0])
     values = one.summary()
-    command = figures.command_of(one)
+    command = plots.command_of(one)
     if arguments.json:
         print_json({**values, "command": command, "recipe": one.recipe, "environment": one.environment})
         return
@@ -110,7 +111,7 @@ def show(arguments: argparse.Namespace) -> None:
         "size": f"{size(values['size_bytes'])} in {one.path}",
     }
     print_columns([(name, value) for name, value in facts.items() if value not in (None, "", "-")])
-    print("", *figures.sparklines(one), "", sep="\n")
+    print("", *plots.sparklines(one), "", sep="\n")
     if one.status in ("stopped", "interrupted", "failed") and command:
         print(f"continue it:   {command}")
     if any((one.path / part).exists() for part in ("model", "best", "checkpoints")):
@@ -138,23 +139,23 @@ def compare(arguments: argparse.Namespace) -> None:
 def plot(arguments: argparse.Namespace) -> None:
     runs = [named_run(name) for name in arguments.names]
     out = arguments.out or (runs[0].path if len(runs) == 1 else Path()) / "plots.svg"
-    drawn = figures.plots(runs)
+    drawn = plots.plots(runs)
     if not drawn:
         raise UserError(f"nothing to draw: {' and '.join(one.name for one in runs)} wrote no metrics yet")
     if out.suffix == ".svg":
-        write_whole(out, grid(drawn))
+        write_text(out, grid(drawn))
     elif out.suffix == ".html":
         write_report(out, " · ".join(one.name for one in runs), [Plots("Curves", "曲线", drawn)])
     else:
         raise UserError(f"cannot draw {out}: end its name in .svg or .html")
     for one in runs:
-        print(one.name, *(f"  {line}" for line in figures.sparklines(one)), sep="\n")
+        print(one.name, *(f"  {line}" for line in plots.sparklines(one)), sep="\n")
     print(f"drawn in {out}")
 
 
 def report(arguments: argparse.Namespace) -> None:
     one = named_run(arguments.names[0])
-    print(f"written: {figures.report(one, arguments.out or one.path / 'report.html')}")
+    print(f"written: {plots.report(one, arguments.out or one.path / 'report.html')}")
 
 
 # ----------------------------------------------------------------------------------------------- printing

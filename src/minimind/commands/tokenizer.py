@@ -16,7 +16,7 @@ from minimind.errors import UserError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from minimind.data.formats import BadLine
+    from minimind.data.sources.documents import BadLine
     from minimind.tokenizer import Tokenizer
 
 KNOWN_FILES = "FILE: .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt, of any schema"
@@ -192,7 +192,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def _read(files: list[Path]) -> Iterator[str]:
     """The texts of the files; bad lines are counted and reported at the end."""
-    from minimind.data.formats import read_texts
+    from minimind.data.sources.documents import read_texts
 
     bad_lines: list[BadLine] = []
     yield from read_texts(files, bad_lines.append)

@@ -42,17 +42,17 @@ def run(argv: list[str]) -> int:
     if options.help or options.stage is None:
         parser.print_help()
         if options.stage in STAGES:
-            from minimind.train.recipe import Recipe
+            from minimind.recipe import Recipe
 
             print("\n" + config.describe(Recipe, STAGES[options.stage].DEFAULTS))
         return 0 if options.help else 2
     if options.stage not in STAGES:
         raise UserError(f"unknown stage {options.stage!r}; known: {', '.join(STAGES)}")
 
+    from minimind.runs.read import default_directory
     from minimind.stages.launch import launch
     from minimind.stages.resolve import resolve
     from minimind.train.console import TrainingConsole
-    from minimind.train.runs import default_directory
     from minimind.train.trainer import exit_code
 
     out = options.out or default_directory() / options.stage

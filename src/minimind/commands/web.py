@@ -67,7 +67,7 @@ def check_address(host: str, port: int) -> None:
 
 def server_options(host: str, port: int) -> dict[str, Any]:
     """Streamlit's settings, which win over those in its files: no statistics, no browser opened, our looks."""
-    from minimind.plot import DARK, LIGHT
+    from minimind.runs.svg import DARK, LIGHT
 
     colours = {
         "light": {

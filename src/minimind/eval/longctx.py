@@ -18,17 +18,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from minimind.data.encode import encode_texts
-from minimind.data.files import is_plain_text
-from minimind.data.formats import BadLine, Document, read_documents
+from minimind.data.shards.encode import encode_texts
+from minimind.data.sources.documents import BadLine, Document, read_documents
+from minimind.data.sources.files import is_plain_text
 from minimind.errors import UserError
 from minimind.eval.perplexity import Surprise
 from minimind.infer.text import REPLACEMENT
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import ModelConfig, Transformer
-from minimind.model.hf_config import to_hf
+from minimind.model.hf.config import to_hf
 from minimind.model.rope import stretch
-from minimind.plot import Series, grid, line_plot, short
+from minimind.runs.svg import Series, grid, line_plot, short
 from minimind.tokenizer import Tokenizer
 
 log = logging.getLogger("minimind")

@@ -9,10 +9,10 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
-from minimind.data.world.sample import Message, Question, assistant, user
 from minimind.infer.engine import Completion, Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer import Tokenizer, parse_assistant
+from minimind.world.sample import Message, Question, assistant, user
 
 # Grading
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minimind.data.formats import BadLine, read_documents
-from minimind.data.world.draw import Draw
-from minimind.data.world.sample import LANGUAGES
-from minimind.data.world.skills import tools
+from minimind.data.sources.documents import BadLine, read_documents
 from minimind.errors import UserError
 from minimind.eval.skills import Score, span
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer import ChatError, Tokenizer, normalise, parse_assistant
 from minimind.tokenizer.parse import read_call
+from minimind.world.rng import Draw
+from minimind.world.sample import LANGUAGES
+from minimind.world.skills import tools
 
 MARK = "<tool_call>"
 MEASURES = {

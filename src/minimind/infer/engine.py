@@ -23,7 +23,7 @@ import torch
 from minimind.errors import UserError
 from minimind.infer.constraint import Constraint, Vocabulary
 from minimind.infer.network import Network, Span, Weights, next_tokens, piece_of_prompt
-from minimind.infer.prefixes import Prefixes, common_prefix
+from minimind.infer.prefix_cache import Prefixes, common_prefix
 from minimind.infer.repetition import loops
 from minimind.infer.sampler import SamplingParams, adjust, sample
 from minimind.model import Transformer

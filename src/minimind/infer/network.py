@@ -22,10 +22,9 @@ from torch import nn
 from minimind.errors import UserError
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
-from minimind.model.layers import Linear, RMSNorm
 from minimind.model.moe import MoE
 from minimind.model.rope import angles
-from minimind.model.transformer import Block
+from minimind.model.transformer import Block, Linear, RMSNorm
 
 Weights = Literal["full", "int8"]
 """how an engine keeps the matrices: in the model's compute type, or in 8 bits"""

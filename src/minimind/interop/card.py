@@ -13,9 +13,9 @@ import yaml
 import minimind
 from minimind.model import ModelConfig
 from minimind.model.count import count_parameters
+from minimind.runs.read import Run, read_mapping, read_run
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.tokenizer import well_formed
-from minimind.train.runs import Run, read_mapping, read_run
 
 SETTINGS = (
     "preset",

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from minimind.errors import UserError
-from minimind.model.io import model_directory, read_safetensors, weight_files
+from minimind.model.hf.weights import model_directory, read_safetensors, weight_files
 
 
 def find_weights(path: str | Path) -> list[Path]:

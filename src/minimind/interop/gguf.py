@@ -14,7 +14,7 @@ from minimind.interop.gguf_file import FILE_TYPES, Type, Value, choose_type, typ
 from minimind.interop.gguf_model import architecture, settings, tensors
 from minimind.interop.gguf_tokenizer import Vocabulary, vocabulary
 from minimind.model import load_model
-from minimind.model.io import model_directory, refuse_infinite
+from minimind.model.hf.weights import model_directory, refuse_infinite
 from minimind.tokenizer import Tokenizer
 
 SAMPLING = {

@@ -26,7 +26,7 @@ from minimind.interop.gguf_tokenizer import restore
 from minimind.interop.rotary_pairs import halves
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES, RopeScaling
-from minimind.model.hf_config import typed_fields
+from minimind.model.hf.config import typed_fields
 from minimind.tokenizer import Tokenizer
 
 MODEL_TYPES = {theirs: ours for ours, theirs in ARCHITECTURES.items()}

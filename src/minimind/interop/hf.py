@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minimind.errors import UserError
+from minimind.hardware import DTYPES
 from minimind.interop.card import About, card
 from minimind.model import load_model
-from minimind.model.io import model_directory, weight_files, whole_directory, write_json, write_model
+from minimind.model.hf.weights import model_directory, weight_files, write_model
 from minimind.tokenizer import Tokenizer
-from minimind.train.parallel import DTYPES
+from minimind.util.files import whole_directory, write_json
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 FILES = re.compile(

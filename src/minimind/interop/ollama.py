@@ -7,10 +7,11 @@ from pathlib import Path
 
 from minimind.errors import UserError
 from minimind.interop.gguf import export_gguf, sampling
-from minimind.model.hf_config import read_config
-from minimind.model.io import model_directory, whole_directory
+from minimind.model.hf.config import read_config
+from minimind.model.hf.weights import model_directory
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.template import default_template
+from minimind.util.files import whole_directory
 
 FILES = ("model.gguf", "Modelfile")
 MARK = "# written by `minimind export ollama`"

@@ -23,13 +23,13 @@ import torch
 
 from minimind.errors import UserError
 from minimind.interop.checkpoints import find_weights, read_tensors
-from minimind.interop.generations import GENERATIONS, Settings, model_config, read_settings
 from minimind.interop.rotary_pairs import halves
+from minimind.interop.versions import GENERATIONS, Settings, model_config, read_settings
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES
-from minimind.model.hf_config import from_hf
-from minimind.model.io import set_tensors
-from minimind.model.layout import STACKED
+from minimind.model.hf.config import from_hf
+from minimind.model.hf.names import STACKED
+from minimind.model.hf.weights import set_tensors
 from minimind.tokenizer import Tokenizer
 
 EARLY_NAMES = {

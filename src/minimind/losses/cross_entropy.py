@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from minimind.data.batch import IGNORE
+from minimind.data.batches.batch import IGNORE
 
 CHUNK_LOGITS = 2**23  # logits held at a time: 32 MiB in fp32, which stays near the cache
 

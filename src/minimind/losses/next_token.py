@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from minimind.data.assemble import trained_positions
-from minimind.data.batch import Batch
+from minimind.data.batches.batch import Batch
+from minimind.data.batches.collate import trained_positions
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import Transformer
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from minimind.model.document_attention import document_attention
+from minimind.model.kernels.varlen_attention import document_attention
 
 # Rows up to this length attend in one masked call on a CPU: what it computes in vain is less than what a call for
 # each document costs.

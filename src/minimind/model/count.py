@@ -20,7 +20,6 @@ PARTS = {
     "feed_forward": r"mlp\.\w+_proj",
     "norms": r"norm",
 }
-BYTES = {"fp32": 4, "bf16": 2}
 
 
 def count_parameters(config: ModelConfig) -> dict[str, Any]:
@@ -49,13 +48,3 @@ def active_parameters(config: ModelConfig) -> int:
     """Number of parameters that one token passes through."""
     active: int = count_parameters(config)["active"]
     return active
-
-
-def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
-    """Bytes, by type: of all weights, and of the keys and values of one token (2·L·K·C numbers)."""
-    total = count_parameters(config)["total"]
-    cached = 2 * config.num_hidden_layers * config.kv_heads * config.channels
-    return {
-        "weights": {name: size * total for name, size in BYTES.items()},
-        "kv_cache_per_token": {name: size * cached for name, size in BYTES.items()},
-    }

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minimind.model.config import ModelConfig
-from minimind.model.grouped import grouped_linear
-from minimind.model.layers import MLP
+from minimind.model.kernels.grouped_matmul import grouped_linear
 
 
 class Routing(NamedTuple):
@@ -91,13 +90,11 @@ class Experts(nn.Module):
 class MoE(nn.Module):
     """Routed experts, and shared ones that see every token (DeepSeekMoE, arXiv:2401.06066, equation 9)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, shared_expert: nn.Module | None) -> None:
         super().__init__()
         self.gate = Router(config)
         self.experts = Experts(config)
-        shared = config.n_shared_experts * config.moe_intermediate_size
-        # Several shared experts side by side are one wide one.
-        self.shared_expert = MLP(config.hidden_size, shared) if shared else None
+        self.shared_expert = shared_expert
 
     def forward(self, x_BTD: torch.Tensor) -> tuple[torch.Tensor, Routing]:
         x_ND = x_BTD.flatten(0, 1)

@@ -1,5 +1,6 @@
 """The model: a decoder as in Hugging Face's Qwen3, Llama and their kin with experts, same names, same numbers.
 
+From the smallest part to the whole: Linear, RMSNorm, MLP, Attention, Block, Decoder, Transformer, and `initialise`.
 Letters in names: B batch, T positions, D model width, H heads, K key/value heads, C channels of a head.
 Parameters are fp32 masters; the type of the computation is the type the embedding is cast to
 (`Transformer.compute_dtype`), and every Linear casts its master to the type of its input.
@@ -7,6 +8,7 @@ Parameters are fp32 masters; the type of the computation is the type the embeddi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,10 +18,48 @@ from torch.utils.checkpoint import checkpoint
 
 from minimind.model.attention import Mask, attend, make_mask
 from minimind.model.config import ModelConfig
-from minimind.model.init import initialise
-from minimind.model.layers import MLP, Linear, RMSNorm
 from minimind.model.moe import MoE, Routing
 from minimind.model.rope import angles, inverse_frequencies, rotate
+
+
+class Linear(nn.Linear):
+    """A matrix product without bias in the type of its input."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Left to `initialise`, which sets every parameter of the model in one place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + eps) · weight, computed in fp32 (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.float() if x.dtype != torch.float64 else x
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight.to(x.dtype) * wide.to(x.dtype)  # rounded before the weight, as in transformers
+
+
+class MLP(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202): down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(hidden_size, intermediate_size)
+        self.up_proj = Linear(hidden_size, intermediate_size)
+        self.down_proj = Linear(intermediate_size, hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Attention(nn.Module):
@@ -59,7 +99,11 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MoE(config) if config.family.experts else MLP(config.hidden_size, config.ffn_size)
+        if config.family.experts:
+            shared = config.n_shared_experts * config.moe_intermediate_size  # several side by side are a wide one
+            self.mlp: MoE | MLP = MoE(config, MLP(config.hidden_size, shared) if shared else None)
+        else:
+            self.mlp = MLP(config.hidden_size, config.ffn_size)
 
     def forward(
         self,
@@ -171,3 +215,36 @@ class Transformer(nn.Module):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(…, D) -> (…, V) in the compute type."""
         return F.linear(hidden, self.output_weight.to(hidden.dtype))
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Set every parameter from `seed`, the same on every device and number of threads.
+
+    | parameter                          | initial value                                                    |
+    |------------------------------------|------------------------------------------------------------------|
+    | embed_tokens, tied                 | normal, std 2/D                                                  |
+    | embed_tokens, untied               | normal, std 1/sqrt(D)                                            |
+    | lm_head (untied)                   | zero                                                             |
+    | q, k, v, gate, up, router           | uniform with std 1/sqrt(fan in)                                  |
+    | o_proj, down_proj                  | zero: every block begins as the identity                         |
+    | norms                              | one                                                              |
+
+    The first loss must be ln V. With zero output projections the last hidden state is the token's own embedding
+    scaled to length sqrt(D), so a tied head gives that token the logit D·std: a std above about 3/D would make
+    the model sure, from the start, that every token repeats.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        kind = name.removesuffix(".weight").rpartition(".")[2]
+        if kind.endswith("norm"):
+            parameter.fill_(1.0)
+        elif kind in ("o_proj", "down_proj", "lm_head"):
+            parameter.zero_()
+        elif kind == "embed_tokens":
+            width = parameter.shape[1]
+            std = 2 / width if model.config.tie_word_embeddings else width**-0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        else:
+            limit = math.sqrt(3 / parameter.shape[-1])  # a uniform distribution on ±limit has std limit/√3
+            parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * limit)

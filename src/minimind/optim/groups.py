@@ -10,7 +10,7 @@ from minimind.optim.muon import Muon
 
 if TYPE_CHECKING:
     from minimind.model import Transformer
-    from minimind.train.recipe import OptimizerOptions
+    from minimind.optim.options import OptimizerOptions
 
 
 def build_optimizers(

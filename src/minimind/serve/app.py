@@ -30,7 +30,7 @@ from minimind.serve.prompts import Asked, ask_chat, ask_completion, is_forced, t
 from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
 from minimind.serve.token_text import TokenText
 from minimind.serve.worker import Busy, Job, Worker
-from minimind.tokenizer.chat import ChatError
+from minimind.tokenizer.messages import ChatError
 
 
 @dataclass(frozen=True)

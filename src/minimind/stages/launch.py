@@ -19,20 +19,21 @@ import torch
 
 import minimind
 from minimind import config
-from minimind.data.cache import write_atomically
-from minimind.data.prepare import prepare
-from minimind.data.shards import ShardSet
-from minimind.data.split import holdout
+from minimind.data.shards.holdout import holdout
+from minimind.data.shards.prepare import prepare
+from minimind.data.shards.shard_set import ShardSet
 from minimind.errors import UserError
+from minimind.hardware import DTYPES, pick_device, pick_dtype
 from minimind.model import Transformer
-from minimind.model.io import load_tensors
+from minimind.model.hf.weights import load_tensors
+from minimind.recipe import MAY_CHANGE, Recipe
 from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.lock import locked
-from minimind.train.parallel import DTYPES, Strategy, pick_device, pick_dtype
-from minimind.train.recipe import MAY_CHANGE, Recipe
+from minimind.train.parallel import Strategy
 from minimind.train.trainer import Outcome, Trainer
+from minimind.util.files import write_json, write_text
 
 Loaded = tuple[ShardSet, np.ndarray, np.ndarray]  # data, its training documents, its held-out documents
 
@@ -107,7 +108,7 @@ def _fit(trainer: Trainer, stage: str) -> Outcome:
     """Train, and say in `state.json` how it stands."""
     path = trainer.run / "state.json"
     state = {"stage": stage, "pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-    _write_json(path, {**state, "status": "running"})
+    write_json(path, {**state, "status": "running"})
     status = "failed"
     try:
         outcome = trainer.fit()
@@ -117,7 +118,7 @@ def _fit(trainer: Trainer, stage: str) -> Outcome:
         raise
     finally:
         done = {**dataclasses.asdict(trainer.progress), "status": status, "ended": time.time()}
-        _write_json(path, {**state, **done})
+        write_json(path, {**state, **done})
     return outcome
 
 
@@ -134,11 +135,11 @@ def _entered(run: Path, recipe: Recipe, data: ShardSet) -> Iterator[None]:
         if path.exists():
             _check_recipe(run, recipe)
             _check_data(run, data)
-        write_atomically(path, config.dump(recipe))  # first: by this file a directory is a run
-        _write_json(run / "environment.json", environment())
+        write_text(path, config.dump(recipe))  # first: by this file a directory is a run
+        write_json(run / "environment.json", environment())
         about = {"fingerprint": data.fingerprint, "documents": len(data), "tokens": data.num_tokens}
         about |= {"sources": data.sources, "sha256": [source["sha256"] for source in data.meta["sources"]]}
-        _write_json(run / "data.json", about)
+        write_json(run / "data.json", about)
         yield
 
 
@@ -156,10 +157,6 @@ def _check_data(run: Path, data: ShardSet) -> None:
     path = run / "data.json"
     if path.exists() and json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != data.fingerprint:
         raise UserError(f"the data of {run} has changed since it began; restore it or use another --out")
-
-
-def _write_json(path: Path, content: object) -> None:
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -10,14 +10,14 @@ from minimind import config
 from minimind.errors import UserError
 from minimind.model import ModelConfig
 from minimind.model.config import RopeScaling
-from minimind.model.hf_config import read_config
-from minimind.model.io import model_directory
+from minimind.model.hf.config import read_config
+from minimind.model.hf.weights import model_directory
 from minimind.model.rope import stretch
+from minimind.plan.derive import derive
 from minimind.presets import preset_fields
+from minimind.recipe import BatchOptions, BudgetOptions, Recipe
 from minimind.stages import STAGES
-from minimind.stages.derive import derive
 from minimind.tokenizer import Tokenizer
-from minimind.train.recipe import BatchOptions, BudgetOptions, Recipe
 
 SCALING = "model.rope_scaling."
 

@@ -1,6 +1,7 @@
 """Text and chat messages to token ids, and back."""
 
-from minimind.tokenizer.chat import ChatError, normalise, validate
+from minimind.tokenizer.chat import normalise
+from minimind.tokenizer.messages import ChatError, validate
 from minimind.tokenizer.parse import parse_assistant
 from minimind.tokenizer.tokenizer import Tokenizer
 

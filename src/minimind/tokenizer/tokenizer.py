@@ -13,7 +13,8 @@ import jinja2
 import tokenizers
 
 from minimind.errors import UserError
-from minimind.tokenizer.chat import ChatTemplate, Span, normalise, trained_spans, validate
+from minimind.tokenizer.chat import ChatTemplate, Span, normalise, trained_spans
+from minimind.tokenizer.messages import validate
 from minimind.tokenizer.reserved import BOS, EOS, PAD
 
 

@@ -6,8 +6,8 @@ import zoneinfo
 from datetime import datetime
 from functools import cache
 
-from minimind.data.world.tables.geography import COUNTRIES
 from minimind.tools.tool import ToolError
+from minimind.world.tables.geography import COUNTRIES
 
 # Cities that no time zone is named after, and Chinese names of others. Capitals' Chinese names are in COUNTRIES.
 CITIES = """

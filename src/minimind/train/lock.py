@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minimind.errors import UserError
-from minimind.system import lock
+from minimind.util.system import lock
 
 
 @contextmanager

@@ -5,92 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minimind import system
-from minimind.data.cache import write_atomically
-from minimind.model import ModelConfig
-from minimind.model.count import active_parameters
-
-EMULATED = 5e9  # operations per second: a processor with instructions for a type does more
-
-
-def flops_per_token(config: ModelConfig, row_length: int) -> float:
-    """Floating-point operations of forward and backward per position.
-
-    6 for each parameter that it is multiplied by (Kaplan et al. 2020, arXiv:2001.08361) and 12·L·H·C·T/2 for causal
-    attention over a full row. An untied input embedding is looked up, not multiplied.
-    """
-    parameters = active_parameters(config)
-    if not config.tie_word_embeddings:
-        parameters -= config.vocab_size * config.hidden_size
-    attention = config.num_hidden_layers * config.num_attention_heads * config.channels * row_length
-    return 6.0 * parameters + 6.0 * attention
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product here and now: what MFU is a share of."""
-    if device.type == "cuda":
-        return product_rate(8192, 8192, 8192, device, dtype)
-    small = product_rate(256, 256, 256, device, dtype)
-    # Where a type is emulated, a large product would take seconds, and is no faster per operation.
-    return small if small < EMULATED else product_rate(1024, 1024, 1024, device, dtype)
-
-
-def rates_on_one_thread(dtypes: Sequence[torch.dtype]) -> list[float]:
-    """Floating-point operations per second of a matrix product in each type on this CPU.
-
-    On one thread and in turn, so that other work on the machine does not decide: threads that wait for one another
-    are slowed down by any amount.
-    """
-    threads, device = torch.get_num_threads(), torch.device("cpu")
-    torch.set_num_threads(1)
-    try:
-        rounds = [[product_rate(256, 256, 256, device, dtype) for dtype in dtypes] for _ in range(4)]
-    finally:
-        torch.set_num_threads(threads)
-    return [max(rates) for rates in zip(*rounds)]
-
-
-def product_rate(rows: int, inner: int, columns: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a product (rows, inner) @ (inner, columns)."""
-    a = torch.randn(rows, inner, device=device).to(dtype)
-    b = torch.randn(inner, columns, device=device).to(dtype)
-    best = 0.0
-    for _ in range(4):  # the first is a warm-up; noise only ever slows down
-        synchronise(device)
-        start = time.perf_counter()
-        a @ b
-        synchronise(device)
-        best = max(best, 2 * rows * inner * columns / (time.perf_counter() - start))
-    return best
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Largest memory so far in 10⁹ bytes: of the device, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return system.peak_memory() / 1e9
-
-
-def forget_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory_gb` begin anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        system.forget_peak_memory()
+from minimind.hardware import synchronise
+from minimind.util.files import write_text
 
 
 @dataclass
@@ -140,7 +62,7 @@ class JsonLines:
                         kept.append(line + "\n")
                 except ValueError:
                     break  # a line cut short by a kill
-        write_atomically(path, "".join(kept))
+        write_text(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, **values: Any) -> None:

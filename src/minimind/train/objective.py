@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 
-from minimind.data.assemble import num_targets
-from minimind.data.batch import Batch
+from minimind.data.batches.batch import Batch
+from minimind.data.batches.collate import num_targets
 from minimind.losses.next_token import next_token_nats
 from minimind.model import Transformer
 from minimind.model.moe import Routing

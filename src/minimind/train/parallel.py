@@ -14,54 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from minimind.data.batch import Batch
-from minimind.errors import UserError, WorkFailed
+from minimind.data.batches.batch import Batch
+from minimind.errors import WorkFailed
+from minimind.hardware import keep_freed_memory
 from minimind.model import Transformer
 from minimind.model.moe import Routing
-from minimind.system import keep_freed_memory
-from minimind.train.metrics import rates_on_one_thread
 from minimind.train.objective import Objective
 from minimind.train.router import Routers
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of a name; auto is CUDA, then Apple's MPS, then the CPU."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        else:
-            name = "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} cannot be used here; try auto or cpu") from None
-    return device
-
-
-def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the computation; auto takes bf16 where that is fast."""
-    return DTYPES[precision] if precision in DTYPES else choose_dtype(device)[0]
-
-
-def choose_dtype(device: torch.device) -> tuple[torch.dtype, str]:
-    """The type that auto takes on a device, and why.
-
-    On a CPU the two are timed. That it has instructions for bf16 does not say it: with AVX512-BF16 a Zen 4 is three
-    times as fast as in fp32, and a Xeon without AMX slower than in fp32.
-    """
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        if major >= 8:
-            return torch.bfloat16, f"compute capability {major}.{minor} has matrix units for bf16"
-        return torch.float16, f"compute capability {major}.{minor} has no bf16 units, which came with 8.0"
-    if device.type == "cpu":
-        fp32, bf16 = rates_on_one_thread((torch.float32, torch.bfloat16))
-        timed = f"on one thread bf16 reaches {bf16 / 1e9:,.0f} GFLOP/s and fp32 {fp32 / 1e9:,.0f}"
-        return (torch.bfloat16 if bf16 > fp32 else torch.float32), timed
-    return torch.float32, "the only type used on this device"
 
 
 class _Step(nn.Module):

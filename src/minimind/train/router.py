@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from minimind.data.batch import PADDING, Batch
+from minimind.data.batches.batch import PADDING, Batch
 from minimind.losses import routing as losses
 from minimind.model import Transformer
 from minimind.model.moe import MoE, Routing
-from minimind.train.recipe import RouterOptions
+from minimind.recipe import RouterOptions
 
 
 class Routers:

@@ -11,36 +11,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minimind.data.assemble import split_rows
-from minimind.data.batch import PADDING, Batch
-from minimind.data.loader import Loader, Prefetcher, sequential_batches
-from minimind.data.shards import ShardSet
+from minimind.data.batches.batch import PADDING, Batch
+from minimind.data.batches.collate import split_rows
+from minimind.data.batches.loader import Loader, Prefetcher, sequential_batches
+from minimind.data.shards.shard_set import ShardSet
 from minimind.errors import UserError, WorkFailed
 from minimind.eval.perplexity import Surprise, measure
+from minimind.hardware import matmul_rate, peak_memory_gb, pick_dtype, synchronise
 from minimind.model import Transformer, save_model
 from minimind.optim.groups import build_optimizers
 from minimind.optim.schedule import factor
+from minimind.plan.flops import flops_per_token
+from minimind.plan.time import COMPILE_GAIN, compiling_pays
+from minimind.recipe import Recipe
 from minimind.tokenizer import Tokenizer
+from minimind.train.bad_steps import write_bad_step
+from minimind.train.budget import budgeted_steps, largest_divisor
+from minimind.train.checkpoint import Checkpoints, Progress, load_checkpoint, remove_leftovers
 from minimind.train.console import TrainingConsole, duration
-from minimind.train.faults import write_bad_step
 from minimind.train.interrupt import Interrupt
-from minimind.train.metrics import (
-    JsonLines,
-    Window,
-    averages,
-    flops_per_token,
-    matmul_rate,
-    peak_memory_gb,
-    synchronise,
-)
+from minimind.train.metrics import JsonLines, Window, averages
 from minimind.train.objective import Objective
-from minimind.train.parallel import Strategy, pick_dtype
-from minimind.train.plan import COMPILE_GAIN, budgeted_steps, compiling_pays, largest_divisor
-from minimind.train.recipe import Recipe
+from minimind.train.parallel import Strategy
 from minimind.train.router import Routers
-from minimind.train.samples import Samples
-from minimind.train.state import Checkpoints, Progress, load_checkpoint, remove_leftovers
-from minimind.train.update import Update
+from minimind.train.sample_generations import Samples
+from minimind.train.step import Update
 
 
 @dataclass

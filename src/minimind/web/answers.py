@@ -9,8 +9,8 @@ import streamlit as st
 from minimind.infer.text import REPLACEMENT
 from minimind.tools.loop import Message
 from minimind.web import markup
-from minimind.web.talk import Answer
-from minimind.web.words import say
+from minimind.web.i18n import say
+from minimind.web.session import Answer
 
 # why an engine ended an answer that had not ended by itself
 REASONS = {"length": "cut off: it reached its longest length", "loop": "cut off: it repeated itself"}

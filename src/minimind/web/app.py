@@ -8,8 +8,8 @@ import streamlit as st
 
 from minimind.errors import UserError
 from minimind.web import chat, data, models, runs
+from minimind.web.i18n import LANGUAGES, language, say
 from minimind.web.style import STYLE
-from minimind.web.words import LANGUAGES, language, say
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from minimind.plot import Series, points, thin
+from minimind.runs.svg import Series, points, thin
 
 
 def line_chart(series: Sequence[Series], x_label: str, log_y: bool) -> alt.Chart:

@@ -13,22 +13,23 @@ import streamlit as st
 from minimind.errors import UserError
 from minimind.infer.remote import Server
 from minimind.infer.sampler import SamplingParams
-from minimind.model.hf_config import read_config
+from minimind.model.hf.config import read_config
+from minimind.runs.html import text
+from minimind.runs.read import default_directory
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
 from minimind.tools.loop import Message
-from minimind.train.runs import default_directory
-from minimind.web import remote, talk
+from minimind.web import remote, session
 from minimind.web.answers import show_answer
+from minimind.web.i18n import say
 from minimind.web.library import find_models
-from minimind.web.markup import block, text
-from minimind.web.talk import Answer
-from minimind.web.words import say
+from minimind.web.markup import block
+from minimind.web.session import Answer
 
 PAINTS = 15  # times a second at most that a growing answer is drawn
 
 Speak = Callable[..., Generator[Message, None, Message]]
-"""`talk.speak` of one model, or `remote.speak` of one of a server's"""
+"""`session.speak` of one model, or `remote.speak` of one of a server's"""
 
 named_tools = Toolbox()
 """What `minimind web --tools` opened, for all visitors."""
@@ -91,7 +92,7 @@ def begin(turns: list[Turn], settings: Settings) -> None:
         answer = turns[-1].answers[name] = Answer()
         before = conversation(turns, name, settings)
         ask = partial(speak, answer, settings.sampling, settings.think)
-        answer.steps = talk.converse(answer, ask, before, settings.tools)
+        answer.steps = session.converse(answer, ask, before, settings.tools)
 
 
 def conversation(turns: list[Turn], name: str, settings: Settings) -> list[Message]:
@@ -196,7 +197,9 @@ def choose_settings(turns: list[Turn]) -> Settings | None:
     upper, lower = st.sidebar.container(), st.sidebar.container()
     here = find_models(default_directory())
     with lower:
-        found: dict[str, Speak] = {name: partial(talk.speak, path) for name, path in here.items()} | server_models()
+        found: dict[str, Speak] = {
+            name: partial(session.speak, path) for name, path in here.items()
+        } | server_models()
     if not found:
         st.title(say("Chat"))
         st.info(say("No model in {place} yet. `minimind quickstart` makes one.", place=default_directory()))

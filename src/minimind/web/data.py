@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from minimind.data.formats import BadLine, Document, read_documents
-from minimind.data.packing import pack, pieces
-from minimind.data.show import Segment, segments, sequences
+from minimind.data.batches.packing import pack, pieces
+from minimind.data.sources.documents import BadLine, Document, read_documents
+from minimind.data.sources.show import Segment, segments, sequences
 from minimind.errors import UserError
+from minimind.runs.read import default_directory, find_runs
 from minimind.tokenizer import ChatError, Tokenizer
-from minimind.train.runs import default_directory, find_runs
 from minimind.web import markup
+from minimind.web.i18n import say
 from minimind.web.library import changed, find_models
-from minimind.web.words import say
 
 PREVIEW = 200  # lines that are read for the page: enough to see what a file is like
 LONGEST = 4000  # tokens of a document that are shown

@@ -11,7 +11,7 @@ import streamlit as st
 
 from minimind.api import Model
 from minimind.errors import UserError
-from minimind.model.io import model_directory
+from minimind.model.hf.weights import model_directory
 
 
 @dataclass(frozen=True)

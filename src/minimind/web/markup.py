@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from minimind.data.show import Segment
+from minimind.data.sources.show import Segment
 from minimind.infer.text import REPLACEMENT
-from minimind.plot import DARK, LIGHT
-from minimind.report import is_number, text
-from minimind.web.talk import Piece
+from minimind.runs.html import is_number, text
+from minimind.runs.svg import DARK, LIGHT
+from minimind.web.session import Piece
 
 
 def block(inner: str, classes: str = "") -> str:

@@ -14,13 +14,13 @@ from PIL import Image
 from minimind.commands.models import describe, size
 from minimind.model import ModelConfig
 from minimind.model.attention_maps import attention_maps
-from minimind.model.hf_config import read_config
+from minimind.model.hf.config import read_config
 from minimind.presets import PRESETS
-from minimind.train.runs import default_directory
+from minimind.runs.read import default_directory
 from minimind.web import markup
 from minimind.web.charts import heat_map
+from minimind.web.i18n import say
 from minimind.web.library import find_models, load
-from minimind.web.words import say
 
 MOST_TOKENS = 48  # of a prompt whose attention is drawn
 

@@ -9,7 +9,7 @@ from typing import Any
 from minimind.infer.remote import Server
 from minimind.infer.sampler import SamplingParams
 from minimind.tools.loop import Message
-from minimind.web.talk import LIKELIEST, Answer, Piece
+from minimind.web.session import LIKELIEST, Answer, Piece
 
 
 def speak(

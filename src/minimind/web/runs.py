@@ -10,12 +10,12 @@ from typing import Any
 
 import streamlit as st
 
-from minimind.plot import Series, short
-from minimind.train import figures
-from minimind.train.runs import Run, default_directory, differences, find_runs, read_jsonl, read_run
+from minimind.runs import plots
+from minimind.runs.read import Run, default_directory, differences, find_runs, read_jsonl, read_run
+from minimind.runs.svg import Series, short
 from minimind.web import markup
 from minimind.web.charts import line_chart
-from minimind.web.words import say
+from minimind.web.i18n import say
 
 REFRESH = 3  # seconds between two looks at a training that is running
 MOST_STEPS = 60  # of samples on the page
@@ -49,7 +49,7 @@ def watch(places: Sequence[tuple[Path, str]]) -> None:
     runs = [read_run(path, name) for path, name in places]
     for run in runs:
         figures_of(run)
-    drawn = [(title, key, log_y, curves(runs, key)) for title, key, log_y in figures.CURVES]
+    drawn = [(title, key, log_y, curves(runs, key)) for title, key, log_y in plots.CURVES]
     drawn = [one for one in drawn if any(y is not None for series in one[3] for y in series.y)]
     for first in range(0, len(drawn), 2):
         for column, (title, key, log_y, series) in zip(st.columns(2, gap="medium"), drawn[first : first + 2]):
@@ -64,10 +64,10 @@ def watch(places: Sequence[tuple[Path, str]]) -> None:
 def curves(runs: Sequence[Run], key: str) -> list[Series]:
     """One line per run; beside a single run's loss stands that on the held-out documents."""
     if key == "loss" and len(runs) == 1:
-        held_out = figures.curve(runs[0], "eval.loss", say("held-out"))
-        training = figures.curve(runs[0], "loss", say("training"))
+        held_out = plots.curve(runs[0], "eval.loss", say("held-out"))
+        training = plots.curve(runs[0], "loss", say("training"))
         return [training, held_out] if held_out.y else [training]
-    return [figures.curve(run, key, run.name) for run in runs]
+    return [plots.curve(run, key, run.name) for run in runs]
 
 
 def figures_of(run: Run) -> None:
@@ -141,7 +141,7 @@ def details(run: Run) -> None:
         rows: list[list[Any]] = [
             [say("directory"), str(run.path)],
             [say("started"), datetime.fromtimestamp(started).isoformat(" ", "seconds") if started else None],
-            [say("command"), figures.command_of(run)],
+            [say("command"), plots.command_of(run)],
             *([key, value] for key, value in run.recipe.items()),
         ]
         st.download_button(
@@ -158,4 +158,4 @@ def details(run: Run) -> None:
 def report(run: Run) -> bytes:
     """The run's report page; written elsewhere, since looking at a run changes nothing in it."""
     with tempfile.TemporaryDirectory() as directory:
-        return figures.report(run, Path(directory) / "report.html").read_bytes()
+        return plots.report(run, Path(directory) / "report.html").read_bytes()

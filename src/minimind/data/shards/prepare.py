@@ -1,0 +1,274 @@
+"""Texts and conversations to token shards: in parallel, in constant memory, once.
+
+The main process reads the sources and cuts them into batches of records; workers turn batches into tokens;
+the main process writes the results in the order of the batches, so what comes out does not depend on how
+many workers there were. Only a few batches are under way at a time, which bounds the memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from minimind.data.shards.cache import default_cache, make_cache, partial_directory, signature, source_hash
+from minimind.data.shards.encode import Encoded, encode_chat, encode_texts
+from minimind.data.shards.shard_set import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter, token_dtype
+from minimind.data.shards.workers import run_in_order
+from minimind.data.sources.documents import BadLine, Document, kind_of, parse
+from minimind.data.sources.files import Record, check_file, is_plain_text, read_records
+from minimind.errors import UserError
+from minimind.tokenizer import ChatError
+from minimind.util.progress import Update, progress
+from minimind.util.system import is_disk_full
+
+if TYPE_CHECKING:
+    from minimind.tokenizer import Tokenizer
+
+log = logging.getLogger("minimind")
+
+BATCH_BYTES = 2**19  # of records; small enough that a worker needs little memory for its tokens
+MAX_WORKERS = 8  # by default; the reading process keeps about so many busy
+SMALL = 2 * 2**20  # bytes of sources not worth the half second it takes to start processes
+NAMED_BAD_LINES = 20
+
+
+class Batch(NamedTuple):
+    """Records of one source, on their way to a worker."""
+
+    source: int
+    name: str
+    plain_text: bool
+    records: list[Record]
+
+
+class Tokens(NamedTuple):
+    """What a worker made of a batch: see ShardWriter.append."""
+
+    ids: np.ndarray
+    mask: np.ndarray | None
+    docs: np.ndarray
+    bad: list[BadLine]
+    nothing_to_train_on: int
+
+
+def prepare(
+    files: list[Path],
+    tokenizer: Tokenizer,
+    kind: str = "auto",
+    cache: Path | None = None,
+    workers: int | None = None,
+    *,
+    train_on: str = "assistant",
+    train_thinking: bool = True,
+    train_tool_calls: bool = True,
+    shard_tokens: int = SHARD_TOKENS,
+) -> ShardSet:
+    """Tokenize files into a cached data set; the same files, tokenizer and settings are prepared once.
+
+    kind          "pretrain" (texts), "chat" (conversations) or "auto": what the files hold
+    cache         directory of all prepared data sets; see `default_cache`
+    workers       processes; None: the processors of this machine, at most 8, and none for small files.
+                  They change only the time it takes
+    train_…       which parts of a conversation are trained on, as in Tokenizer.encode_chat
+    shard_tokens  a shard has at most so many tokens, or one document
+
+    Bad lines and conversations with nothing to train on are left out, counted in the data set's `report` and
+    told in a warning. UserError for a file that cannot be read, when nothing is left, and on a full disk.
+    """
+    files = [Path(file) for file in files]
+    cache = Path(cache) if cache else default_cache()
+    if not files:
+        raise UserError("no data files are given; name at least one .jsonl file")
+    for file in files:
+        check_file(file)
+    kind = resolve_kind(files, kind)
+    make_cache(cache)
+    try:
+        signatures = [signature(file) for file in files]
+        with progress("checking", sum(file.stat().st_size for file in files)) as update:
+            hashes = [source_hash(file, cache, update) for file in files]
+        trained = {"train_on": train_on, "train_thinking": train_thinking, "train_tool_calls": train_tool_calls}
+        settings = {"trained": trained, "shard_tokens": shard_tokens}
+        contents = [(sha, is_plain_text(file)) for file, sha in zip(files, hashes)]
+        key = json.dumps([VERSION, kind, tokenizer.fingerprint, settings, contents])
+        directory = cache / hashlib.sha256(key.encode()).hexdigest()[:40]
+        if not _is_usable(directory):
+            sources = [{"path": str(file), "sha256": sha} for file, sha in zip(files, hashes)]
+            _write(directory, files, sources, tokenizer, kind, workers, settings)
+            for file, before in zip(files, signatures):
+                if signature(file) != before:
+                    shutil.rmtree(directory)
+                    raise UserError(f"{file} changed while it was prepared; run the same command again")
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"the disk of {cache} is full; free some space, or name another directory with --cache"
+            ) from None
+        raise
+    data = ShardSet.open(directory)
+    data.sources = [str(file) for file in files]  # the same content may stand under another name today
+    if data.report["bad_lines"] or data.report["nothing_to_train_on"]:
+        log.warning("%s", report_text(data.report))
+    return data
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """What was left out, for people."""
+    lines = []
+    if report["bad_lines"]:
+        reasons = ", ".join(f"{count} × {why}" for why, count in report["reasons"].items())
+        lines.append(f"{report['bad_lines']:,} bad lines were left out ({reasons}); the first:")
+        lines += [f"  {bad['file']}:{bad['line']}: {bad['why']}" for bad in report["first_bad"][:5]]
+    if report["nothing_to_train_on"]:
+        lines.append(f"{report['nothing_to_train_on']:,} conversations with nothing to train on were left out")
+    return "\n".join(lines)
+
+
+def resolve_kind(files: list[Path], kind: str) -> str:
+    """What `kind` means for these files: "pretrain" or "chat"; UserError when they hold something else."""
+    if kind in ("pretrain", "chat"):
+        return kind
+    if kind != "auto":
+        raise UserError(f"unknown kind {kind!r}; choose pretrain, chat or auto")
+    kinds = {file: kind_of(file) for file in files}
+    found = {kind: file for file, kind in kinds.items() if kind is not None}
+    if "rl" in found:
+        found["chat"] = found.pop("rl")  # a conversation with something more, which is not used here
+    if "preference" in found:
+        raise UserError(f"{found['preference']} holds preferences; only texts and conversations can be prepared")
+    if len(found) > 1:
+        raise UserError(
+            f"{found['pretrain']} holds texts but {found['chat']} holds conversations; prepare them one by one"
+        )
+    if not found:
+        raise UserError(f"{files[0]} has no usable line; see minimind data check {files[0]}")
+    return next(iter(found))
+
+
+def _is_usable(directory: Path) -> bool:
+    if not directory.exists():
+        return False
+    try:
+        ShardSet.open(directory)
+        return True
+    except UserError:
+        shutil.rmtree(directory)  # damaged after it was written
+        return False
+
+
+def _write(
+    directory: Path,
+    files: list[Path],
+    sources: list[dict[str, str]],
+    tokenizer: Tokenizer,
+    kind: str,
+    workers: int | None,
+    settings: dict[str, Any],
+) -> None:
+    total = sum(file.stat().st_size for file in files)
+    if workers is None:
+        workers = 1 if total < SMALL else min(_processors(), MAX_WORKERS)
+    reasons: Counter[str] = Counter()
+    first_bad: list[BadLine] = []
+    empty = 0
+    with (
+        partial_directory(directory) as place,
+        progress("tokenizing", total) as update,
+    ):
+        batches = _batches(files, update)
+        results: Generator[Tokens]
+        if workers > 1:
+            make = partial(_make_encoder, tokenizer, kind, settings["trained"])
+            results = run_in_order(make, batches, workers)
+        else:
+            results = (encode_batch(batch, tokenizer, kind, settings["trained"]) for batch in batches)
+        writer = ShardWriter(place, kind, tokenizer.vocab_size, tokenizer.fingerprint, settings["shard_tokens"])
+        with closing(writer), closing(results):
+            for tokens in results:
+                writer.append(tokens.ids, tokens.mask, tokens.docs)
+                reasons.update(bad.sort for bad in tokens.bad)
+                first_bad += tokens.bad[: NAMED_BAD_LINES - len(first_bad)]
+                empty += tokens.nothing_to_train_on
+                update(documents=len(tokens.docs))
+            if not writer.counts["documents"]:
+                why = f"the first: {first_bad[0]}" if first_bad else "its conversations have nothing to train on"
+                raise UserError(f"no document is left of {', '.join(map(str, files))}; {why}")
+            report = {
+                "bad_lines": reasons.total(),
+                "reasons": dict(reasons.most_common()),
+                "first_bad": [vars(bad) for bad in first_bad],
+                "nothing_to_train_on": empty,
+            }
+            writer.finish({"sources": sources, "settings": settings, "report": report})
+
+
+def _processors() -> int:
+    """Those this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _batches(files: list[Path], update: Update) -> Iterator[Batch]:
+    for source, file in enumerate(files):
+        records: list[Record] = []
+        size = 0
+        for record in read_records(file, update):
+            records.append(record)
+            size += 100 + len(record.data or b"")  # 100: what even the shortest record costs
+            if size >= BATCH_BYTES:
+                yield Batch(source, str(file), is_plain_text(file), records)
+                records, size = [], 0
+        yield Batch(source, str(file), is_plain_text(file), records)
+
+
+def _make_encoder(tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> Callable[[Batch], Tokens]:
+    return lambda batch: encode_batch(batch, tokenizer, kind, trained)
+
+
+def encode_batch(batch: Batch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> Tokens:
+    """Records to tokens: all that a worker does."""
+    documents: list[Document] = []
+    bad: list[BadLine] = []
+    for line, data in batch.records:
+        item = parse(data, batch.name, line, batch.plain_text, kind)
+        if isinstance(item, Document):
+            documents.append(item)
+        else:
+            bad.append(item)
+    pairs: list[tuple[Document, Encoded]] = []
+    empty = 0
+    if kind == "pretrain":
+        pairs = list(zip(documents, encode_texts([document.text for document in documents], tokenizer)))
+    else:
+        for document in documents:
+            if all(message["role"] != "assistant" for message in document.messages):
+                empty += 1
+                continue
+            try:
+                encoded = encode_chat(document.messages, document.tools, tokenizer, trained)
+            except ChatError as error:
+                bad.append(BadLine(document.file, document.line, str(error)))
+                continue
+            if encoded.bytes:
+                pairs.append((document, encoded))
+            else:
+                empty += 1
+        bad.sort(key=lambda line: line.line)
+    docs = np.zeros(len(pairs), DOC)
+    for row, (document, encoded) in zip(docs, pairs):
+        row["length"], row["bytes"] = len(encoded.ids), encoded.bytes
+        row["file"], row["line"], row["hash"] = batch.source, document.line, document.hash
+    nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
+    ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
+    mask = np.concatenate([encoded.mask for _, encoded in pairs] or nothing) if kind == "chat" else None
+    return Tokens(ids, mask, docs, bad, empty)

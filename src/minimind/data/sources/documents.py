@@ -1,0 +1,163 @@
+"""Reading documents from files of any known container and schema.
+
+Containers are in `files.py`, schemas in `schemas.py`. A line that cannot be used never stops the reading:
+it comes out as a `BadLine` that says where and why, and the caller decides what it means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from minimind.data.sources.files import MAX_RECORD, is_plain_text, read_records
+from minimind.data.sources.schemas import Content, SchemaError, normalise
+from minimind.tokenizer import ChatError
+from minimind.tokenizer import normalise as chat_messages
+from minimind.tokenizer.chat import ChatTemplate
+from minimind.tokenizer.reserved import MARKERS, SPECIAL
+from minimind.tokenizer.template import default_template
+
+KINDS = ("pretrain", "chat", "preference", "rl")
+
+
+@dataclass
+class Document(Content):
+    """A record in the published shape (the fields of `Content`) and where it stands."""
+
+    file: str = ""
+    line: int = 0
+    hash: int = 0  # 64 bits of its content
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A record that cannot be used, and why."""
+
+    file: str
+    line: int
+    why: str
+
+    @property
+    def sort(self) -> str:
+        """What `why` has in common with other lines: the part before its details and after its message."""
+        return re.sub(r"^message \d+:? ", "", self.why).split(":")[0]
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.why}"
+
+
+def read_documents(
+    path: str | Path, kind: str = "auto", on_read: Callable[[int], None] = lambda size: None
+) -> Iterator[Document | BadLine]:
+    """All documents of a file in order, bad lines among them.
+
+    kind: one of KINDS to accept only that ("chat" accepts "rl" too, since that is a chat with more), or
+    "auto" for all. `on_read` is told how many bytes of the file were consumed. UserError when the file itself
+    cannot be read.
+    """
+    path = Path(path)
+    plain = is_plain_text(path)
+    for line, data in read_records(path, on_read):
+        yield parse(data, str(path), line, plain, kind)
+
+
+def parse(data: bytes | None, file: str, line: int, plain_text: bool, kind: str = "auto") -> Document | BadLine:
+    """One record's bytes as a document."""
+    try:
+        if data is None:
+            raise SchemaError(f"longer than {MAX_RECORD >> 20} MiB: split the document")
+        content = _decode(data, plain_text)
+        accepted = {"auto": KINDS, "chat": ("chat", "rl")}.get(kind, (kind,))
+        if content.kind not in accepted:
+            raise SchemaError(f"another kind of data: this is {content.kind}, the rest is {kind}")
+        return Document(**vars(content), file=file, line=line, hash=content_hash(content))
+    except (SchemaError, ChatError) as error:
+        return BadLine(file, line, str(error))
+
+
+def _decode(data: bytes, plain_text: bool) -> Content:
+    try:
+        text = data.decode("utf-8")
+        record = {"text": text} if plain_text else json.loads(text)
+        return normalise(record)
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"not UTF-8: {error.reason} at byte {error.start + 1}; convert the file") from None
+    except json.JSONDecodeError as error:
+        raise SchemaError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise SchemaError("not JSON: nested too deep") from None
+    except (SchemaError, ChatError):
+        raise
+    except ValueError as error:  # json's other refusal: a number of thousands of digits
+        raise SchemaError(f"not JSON: {error}") from None
+
+
+def content_hash(content: Content) -> int:
+    """64 bits of blake2b over what a document says; differences in white space do not count in texts."""
+    digest = hashlib.blake2b(digest_size=8)
+    try:
+        if content.kind == "pretrain":
+            for words in _single_spaced(content.text):
+                digest.update(words.encode("utf-8"))
+        else:
+            said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
+            digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8"))
+    except UnicodeEncodeError:
+        raise SchemaError("half of a surrogate pair: an escape like \\ud83d without its other half") from None
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _single_spaced(text: str) -> Iterator[str]:
+    """The text with one space between words; in parts, since the words of a whole novel fill the memory."""
+    start, between = 0, ""
+    while start < len(text):
+        end = text.find(" ", start + 2**16)
+        end = len(text) if end < 0 else end
+        if words := " ".join(text[start:end].split()):
+            yield between + words
+            between = " "
+        start = end
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of the first good document of a file; None when there is none."""
+    return next((item.kind for item in read_documents(path) if isinstance(item, Document)), None)
+
+
+def read_texts(paths: Iterable[str | Path], on_bad: Callable[[BadLine], None] = lambda bad: None) -> Iterator[str]:
+    """The plain text of every document of every schema, without control markup: for training a tokenizer.
+
+    Bad lines go to `on_bad`. UserError when a file cannot be read.
+    """
+    for path in paths:
+        for item in read_documents(path):
+            if isinstance(item, BadLine):
+                on_bad(item)
+            else:
+                yield plain_text_of(item)
+
+
+def plain_text_of(content: Content) -> str:
+    """Everything a document says, as the chat template writes it but without the control strings.
+
+    A tokenizer trained on it knows the template's own words, such as those around a list of tools.
+    """
+    if content.kind == "pretrain":
+        return content.text
+    # Of a preference the two sides share their question, so only the rejected answer is added.
+    messages = content.messages or [*content.chosen, content.rejected[-1]]
+    rendered = _template().render(*chat_messages(messages, content.tools), turns=False)
+    ends = [0, *(end for _, end in rendered.controls)]
+    starts = [*(start for start, _ in rendered.controls), len(rendered.text)]
+    return "".join(rendered.text[end:start] for end, start in zip(ends, starts))
+
+
+@cache
+def _template() -> ChatTemplate:
+    return ChatTemplate(default_template(), [*SPECIAL, *MARKERS])

@@ -1,0 +1,97 @@
+"""A document as the model will see it: its text cut where the loss mask changes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minimind.data.shards.encode import encode_chat, encode_texts
+from minimind.data.sources.documents import BadLine, Document, parse, read_documents
+from minimind.data.sources.files import is_plain_text, read_records
+from minimind.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from minimind.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of tokens that are alike: `trained` on or not, `control` tokens or text."""
+
+    text: str
+    trained: bool
+    control: bool
+
+
+def pick(files: Sequence[Path], index: int) -> Document:
+    """The document number `index` (from 0) of all the files' good lines."""
+    number = -1
+    for file in files:
+        for item in read_documents(file):
+            if isinstance(item, Document):
+                number += 1
+                if number == index:
+                    return item
+    raise UserError(f"--index {index}: there are only {number + 1} documents, numbered from 0")
+
+
+def sample(files: Sequence[Path], count: int, seed: int) -> list[Document | BadLine]:
+    """`count` records chosen at random (reservoir sampling: Vitter, 1985), in the order of the files."""
+    draw = random.Random(seed)
+    chosen: list[tuple[int, Path, int, bytes | None]] = []
+    records = ((file, line, data) for file in files for line, data in read_records(file))
+    for number, (file, line, data) in enumerate(records):
+        if number < count:
+            chosen.append((number, file, line, data))
+        elif (place := draw.randrange(number + 1)) < count:
+            chosen[place] = (number, file, line, data)
+    chosen.sort(key=lambda one: one[0])
+    return [parse(data, str(file), line, is_plain_text(file)) for _, file, line, data in chosen]
+
+
+def sequences(document: Document, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], list[int]]]:
+    """(name, ids, mask) of what a document is trained as, or of an RL prompt; a preference has two sequences."""
+    if document.kind == "pretrain":
+        encoded = encode_texts([document.text], tokenizer)[0]
+        yield "text", encoded.ids.tolist(), encoded.mask.tolist()
+        return
+    if document.messages and all(message["role"] != "assistant" for message in document.messages):
+        yield "prompt", *tokenizer.encode_chat(document.messages, document.tools, add_generation_prompt=True)
+        return
+    sides = {"chat": document.messages, "chosen": document.chosen, "rejected": document.rejected}
+    for name, messages in sides.items():
+        if messages:
+            encoded = encode_chat(messages, document.tools, tokenizer)
+            yield name, encoded.ids.tolist(), encoded.mask.tolist()
+
+
+def segments(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> list[Segment]:
+    """Runs of equal tokens; a run is decoded as a whole, since one character may be several tokens."""
+    control = set(tokenizer.reserved.values())
+    runs = groupby(zip(ids, mask), key=lambda token: (bool(token[1]), token[0] in control))
+    return [Segment(tokenizer.decode([token for token, _ in run], skip_special=False), *kind) for kind, run in runs]
+
+
+def number_of_pieces(length: int, row_length: int) -> int:
+    """Pieces of at most `row_length` (input, target) pairs that a document of `length` tokens is cut into."""
+    return max(1, -(-(length - 1) // row_length))
+
+
+def colour(parts: Iterable[Segment], plain: bool) -> Text:
+    """Trained tokens green, others dim, control tokens reversed; where there is no colour, trained in «»."""
+    from rich.text import Text
+
+    shown = Text()
+    for trained, run in groupby(parts, key=lambda part: part.trained):
+        shown.append("«" if plain and trained else "")
+        for part in run:
+            style = ("green" if trained else "dim") + (" reverse" if part.control else "")
+            shown.append(part.text, style)
+        shown.append("»" if plain and trained else "")
+    return shown

@@ -1,0 +1,190 @@
+"""Model directories: the Hugging Face layout, read and written as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from minimind.errors import UserError
+from minimind.model.hf.config import read_config, to_hf
+from minimind.model.hf.names import from_disk, to_disk
+from minimind.model.transformer import Transformer
+from minimind.util.files import whole_directory, write_json
+
+if TYPE_CHECKING:
+    from minimind.tokenizer import Tokenizer
+
+GENERATION: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
+INDEX = "model.safetensors.index.json"
+
+
+def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
+    """Write weights (fp32, as they are), configs and tokenizer into `directory`, replacing what was there."""
+    with whole_directory(Path(directory)) as partial:
+        write_model(model, partial, tokenizer)
+
+
+def write_model(
+    model: Transformer,
+    directory: Path,
+    tokenizer: Tokenizer | None = None,
+    dtype: torch.dtype = torch.float32,
+    part_bytes: int | None = None,
+) -> None:
+    """Write weights, configs and tokenizer into a directory that is there.
+
+    dtype       of the parameters; buffers (a router's bias) stay fp32, as `Transformer.cast` leaves them too
+    part_bytes  bytes of tensors that one file may hold; None: all are in one file
+
+    UserError for a value that is infinite in `dtype`, and for a tensor larger than `part_bytes`.
+    """
+    buffers = {name for name, _ in model.named_buffers()}
+    state = {
+        name: tensor.detach().to("cpu", tensor.dtype if name in buffers else dtype)
+        for name, tensor in model.state_dict().items()
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in to_disk(state, model.config).items()}
+    if dtype != torch.float32:
+        refuse_infinite(tensors, dtype)
+    write_tensors(tensors, directory, part_bytes)
+    pad, bos, eos = (0, 1, 2) if tokenizer is None else (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+    special = {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
+    write_json(directory / "config.json", {**to_hf(model.config, dtype), **special})
+    stops = list(dict.fromkeys([eos, pad]))
+    write_json(directory / "generation_config.json", {**GENERATION, **special, "eos_token_id": stops})
+    if tokenizer is not None:
+        tokenizer.save(directory)
+
+
+def write_tensors(tensors: dict[str, torch.Tensor], directory: Path, part_bytes: int | None) -> None:
+    """Write `model.safetensors`, or as transformers names them numbered parts and an index.
+
+    part_bytes  what a file may hold; UserError for a tensor that is larger
+    """
+    parts: list[dict[str, torch.Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        if part_bytes is not None and tensor.nbytes > part_bytes:
+            raise UserError(
+                f"tensor {name} alone takes {tensor.nbytes:,} bytes, more than the {part_bytes:,} that a file may "
+                "hold; allow larger files"
+            )
+        if part_bytes is not None and filled + tensor.nbytes > part_bytes:
+            parts.append({})
+            filled = 0
+        parts[-1][name] = tensor
+        filled += tensor.nbytes
+    if len(parts) == 1:
+        write_safetensors(tensors, directory / "model.safetensors")
+        return
+    places: dict[str, str] = {}
+    for number, part in enumerate(parts, start=1):
+        file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+        write_safetensors(part, directory / file)
+        places |= dict.fromkeys(part, file)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    write_json(directory / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
+
+
+def write_safetensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """One file, readable by everybody who may read others here: safetensors itself makes it the owner's only."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def refuse_infinite(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    for name, tensor in tensors.items():
+        if tensor.isinf().any():
+            kind, most = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
+            raise UserError(f"tensor {name} has values beyond {most:g}, where {kind} ends; take bf16 or fp32")
+
+
+def model_directory(path: str | Path) -> Path:
+    """The model directory that a path stands for: itself, or of a run its model/, best/ or newest checkpoint."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path} is no directory; give a model directory or a run directory")
+    for candidate in (path, path / "model", path / "best", *sorted(path.glob("checkpoints/step-???????"))[::-1]):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise UserError(f"{path} holds no model: neither it nor its model/ has a config.json")
+
+
+def load_model(
+    directory: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> Transformer:
+    """The model of a directory in evaluation mode. Every tensor must be there, none may be left over."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory} is no directory; give a model directory or a run directory's model/")
+    model = Transformer(read_config(directory), seed=None)
+    load_tensors(model, directory)
+    return model.cast(dtype).to(device).eval()
+
+
+def load_tensors(model: Transformer, directory: Path) -> None:
+    """Set all parameters of `model` from a directory; UserError naming a tensor that does not fit."""
+    set_tensors(model, read_tensors(directory), directory)
+
+
+def set_tensors(model: Transformer, tensors: dict[str, torch.Tensor], where: str | Path) -> None:
+    """Set all parameters of `model` from tensors as they lie on disk; `where` they are from is for messages."""
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
+    expected = to_disk(model.state_dict(), model.config)
+    for name in expected.keys() | tensors.keys():
+        if name not in tensors:
+            raise UserError(f"{where}: tensor {name} is missing")
+        if name not in expected:
+            raise UserError(f"{where}: tensor {name} is not part of the model that config.json describes")
+        if tensors[name].shape != expected[name].shape:
+            found, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
+            raise UserError(f"{where}: tensor {name} has shape {found}, config.json says {wanted}")
+    model.load_state_dict(from_disk(tensors, model.config))
+
+
+def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
+    """All tensors of `model.safetensors` or of its numbered parts, in fp32."""
+    paths = weight_files(directory)
+    if not paths:
+        raise UserError(f"{directory} has no model.safetensors")
+    tensors: dict[str, torch.Tensor] = {}
+    for path in paths:
+        tensors.update({name: tensor.float() for name, tensor in read_safetensors(path).items()})
+    return tensors
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The files that hold a directory's weights, none if there are none; UserError naming a part that is missing.
+
+    As transformers chooses them: `model.safetensors`, else the parts that the index names. Parts without an index
+    are taken as well.
+    """
+    whole, index = directory / "model.safetensors", directory / INDEX
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        return sorted(directory.glob("model*.safetensors"))
+    try:
+        paths = [directory / name for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"{index} is no index of the parts of a model; copy it again") from None
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise UserError(f"{directory} lacks {', '.join(missing)}, named in {INDEX}; copy the whole model again")
+    return paths
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file, in the types they are stored in."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again or use another checkpoint") from None

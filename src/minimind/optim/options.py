@@ -1,0 +1,49 @@
+"""Settings of the optimizers and of their learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """How gradients become steps."""
+
+    name: Literal["muon", "adamw", "sgd"] = "muon"
+    """muon moves the matrices inside the blocks and leaves the rest to adamw"""
+    learning_rate: float = 0.02
+    """peak rate; about 0.02 for muon, 0.002 for adamw. A model from zero: by default it follows from the width"""
+    embedding_learning_rate: float | None = None
+    """peak rate of embedding, output layer and norms; default: learning_rate (0.3 of it under muon). A model from
+    zero under muon: by default it follows from the width"""
+    weight_decay: float = 0.0
+    """decoupled, on matrices only"""
+    momentum: float = 0.95
+    """of muon and sgd"""
+    iteration: Literal["newton_schulz", "polar_express"] = "newton_schulz"
+    """how muon brings singular values to 1; polar_express comes nearer in as many products"""
+    row_decay: float = 0.0
+    """above 0 (0.95): muon divides each row of its update by the row's running size (NorMuon)"""
+    cautious_decay: bool = False
+    """muon's weight_decay acts only on weights that the update draws towards zero as well"""
+    beta1: float = 0.9
+    """adamw's decay of the mean gradient"""
+    beta2: float = 0.95
+    """adamw's decay of the mean squared gradient"""
+    grad_clip: float = 1.0
+    """largest norm of the whole gradient; 0 = never clipped"""
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How the learning rate moves."""
+
+    kind: Literal["cosine", "wsd", "constant"] = "wsd"
+    """after the warm-up: half a cosine; or stable, then a linear cool-down; or constant"""
+    warmup: float = 0.05
+    """part of all steps in which the rate rises"""
+    cooldown: float = 0.5
+    """part of all steps in which wsd falls"""
+    final: float = 0.0
+    """rate at the end, as a part of the peak"""

@@ -1,0 +1,202 @@
+"""A recipe: everything that decides a training, in one typed, readable place.
+
+The fields' texts are the help of `minimind train STAGE --help`; a recipe file is the same as YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from minimind.errors import UserError
+from minimind.model.config import ModelConfig
+from minimind.optim.options import OptimizerOptions, ScheduleOptions
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How documents become steps."""
+
+    row_length: int = 512
+    """positions in a row; whole documents are packed side by side into rows, longer ones are split"""
+    tokens_per_step: int = 32768
+    """positions of one optimizer step, over all micro-batches and processes; a multiple of row_length. A model from
+    zero: by default it follows from the budget"""
+    micro_batch_tokens: int = 8192
+    """positions computed at once; halved by itself when memory runs out, which changes no result"""
+    long_documents: Literal["split", "truncate"] = "split"
+    """what happens to a document longer than a row; sft truncates"""
+
+    @property
+    def rows(self) -> int:
+        return self.tokens_per_step // self.row_length
+
+
+@dataclass(frozen=True)
+class BudgetOptions:
+    """How long to train: give exactly one."""
+
+    epochs: float | None = None
+    """passes over the training documents (1 if nothing is given)"""
+    steps: int | None = None
+    """optimizer steps"""
+    tokens: float | None = None
+    """positions read, for example 3e6"""
+    minutes: float | None = None
+    """time: the first steps are timed, then the number of steps is fixed for the whole run"""
+
+
+@dataclass(frozen=True)
+class RouterOptions:
+    """How the experts of a model that has some are kept equally busy."""
+
+    balance: Literal["document", "global", "bias", "none"] = "document"
+    """a loss on the shares within each document, or on those of a whole step (counted in the step before); or no
+    loss: a bias per expert, moved after each step, chooses (DeepSeek-V3; glm4_moe only)"""
+    weight: float = 0.01
+    """of the balance loss"""
+    z_weight: float = 0.0
+    """of the z-loss, which keeps the router's logits small; 0.001 is usual"""
+    bias_rate: float = 0.001
+    """how far balance bias moves an expert's bias after each step"""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How progress is measured, on documents held out by the hash of their content."""
+
+    holdout: float = 0.01
+    """part of the documents that is never trained on; 0 = none"""
+    every: int | None = None
+    """steps between evaluations; default: a tenth of the run"""
+    max_tokens: int = 200_000
+    """held-out positions that are read each time"""
+    samples: int = 4
+    """held-out documents whose beginning the model continues each time, into samples.jsonl"""
+    patience: int = 0
+    """stop after this many evaluations without a new best; 0 = never"""
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """What is saved on the way; a checkpoint is also written when a run is stopped and at its end."""
+
+    every_minutes: float = 10.0
+    """minutes between checkpoints"""
+    every: int | None = None
+    """steps between checkpoints, besides those by time"""
+    keep: int = 2
+    """newest checkpoints kept"""
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What of a conversation is trained on (sft)."""
+
+    train_on: Literal["assistant", "last"] = "assistant"
+    """all assistant turns, or only the last"""
+    train_thinking: bool = True
+    """the text between <think> and </think>"""
+    train_tool_calls: bool = True
+    """what stands between <tool_call> and </tool_call>"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training."""
+
+    stage: str = "pretrain"
+    """what is trained: pretrain or sft"""
+    preset: str = ""
+    """a named model shape (minimind models list); fields of `model` change it"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """shape of the model (a stage that starts from a model has that model's)"""
+    tokenizer: str = ""
+    """directory of the tokenizer (a stage that starts from a model has that model's)"""
+    data: list[str] = field(default_factory=list)
+    """files to train on: jsonl, jsonl.gz, jsonl.zst, parquet or txt"""
+    start: str = ""
+    """model directory or run to start from (--from)"""
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    budget: BudgetOptions = field(default_factory=BudgetOptions)
+    router: RouterOptions = field(default_factory=RouterOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    seed: int = 0
+    """decides initial weights, order of the data and the held-out documents"""
+    device: str = "auto"
+    """auto, cpu, cuda or mps"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """type of the computation; masters stay fp32. auto: bf16 where that is faster, fp16 on older GPUs"""
+    compile: bool | None = None
+    """compile the blocks with torch.compile; default: on CUDA, and on a CPU for runs long enough to gain"""
+    recompute: bool = False
+    """activation checkpointing: blocks are computed again in the backward pass; a third slower, much less memory"""
+    deterministic: bool = False
+    """on CUDA: bit-equal results at some cost in speed (a CPU is always deterministic)"""
+    max_bad_steps: int = 5
+    """steps in a row with a loss or gradient that is not finite before the run rolls back to its checkpoint"""
+    log_every: int = 10
+    """steps between lines in metrics.jsonl"""
+
+    def __post_init__(self) -> None:
+        row, step, micro = self.batch.row_length, self.batch.tokens_per_step, self.batch.micro_batch_tokens
+        if row < 8:
+            raise UserError(f"batch.row_length {row} is too short; give at least 8")
+        if step % row or step < row:
+            near = max(1, round(step / row)) * row
+            raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.row_length {row}; {near} is")
+        if micro < 1:
+            raise UserError(f"batch.micro_batch_tokens {micro} must be at least 1")
+        given = [name for name, value in vars(self.budget).items() if value is not None]
+        if len(given) > 1:
+            raise UserError(f"give one budget, not {' and '.join('budget.' + name for name in given)}")
+        for name in given:
+            if getattr(self.budget, name) <= 0:
+                raise UserError(f"budget.{name} must be above 0, not {getattr(self.budget, name)}")
+        limits = {
+            "schedule.warmup": (self.schedule.warmup, 0, 1),
+            "schedule.cooldown": (self.schedule.cooldown, 0, 1),
+            "schedule.final": (self.schedule.final, 0, 1),
+            "evaluation.holdout": (self.evaluation.holdout, 0, 0.5),
+            "optimizer.learning_rate": (self.optimizer.learning_rate, 0, 10),
+            "optimizer.row_decay": (self.optimizer.row_decay, 0, 1),
+            "router.weight": (self.router.weight, 0, 10),
+            "router.z_weight": (self.router.z_weight, 0, 10),
+            "router.bias_rate": (self.router.bias_rate, 0, 1),
+        }
+        for name, (value, low, high) in limits.items():
+            if not low <= value <= high:
+                raise UserError(f"{name} must lie between {low} and {high}, not {value}")
+        if self.schedule.kind == "wsd" and self.schedule.warmup + self.schedule.cooldown > 1:
+            raise UserError("schedule.warmup and schedule.cooldown together must not exceed 1, the whole run")
+        counts = {
+            "checkpoint.keep": self.checkpoint.keep,
+            "checkpoint.every": self.checkpoint.every,
+            "evaluation.every": self.evaluation.every,
+            "log_every": self.log_every,
+            "max_bad_steps": self.max_bad_steps,
+        }
+        for name, number in counts.items():
+            if number is not None and number < 1:
+                raise UserError(f"{name} must be at least 1, not {number}")
+
+
+# What may differ between a run and its continuation: it cannot change the steps already made.
+MAY_CHANGE = (
+    "budget.",
+    "model.original_max_position_embeddings",  # a record; where it decides angles, rope_scaling holds it as well
+    "evaluation.every",
+    "evaluation.max_tokens",
+    "evaluation.samples",
+    "evaluation.patience",
+    "checkpoint.",
+    "log_every",
+    "compile",
+    "recompute",
+    "batch.micro_batch_tokens",
+    "max_bad_steps",
+)

@@ -1,0 +1,182 @@
+"""Reading run directories: what was trained, how far it came, how well.
+
+A directory is a run when it has a `state.json`. Files are read while a training writes them and after it was
+killed, so a line that was cut short is passed over and a status "running" without its process is "interrupted".
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import socket
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minimind.config import flatten
+from minimind.errors import UserError
+from minimind.util.system import is_alive as process_is_alive
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory, as it was when it was read."""
+
+    name: str
+    path: Path
+    state: dict[str, Any]
+    recipe: dict[str, Any]
+    """settings by key: `model.hidden_size`"""
+    environment: dict[str, Any]
+    training: list[dict[str, Any]]
+    """lines of metrics.jsonl about training, by step"""
+    evaluations: list[dict[str, Any]]
+    """lines of metrics.jsonl with an "eval", by step"""
+
+    @property
+    def stage(self) -> str:
+        return self.state.get("stage") or self.recipe.get("stage", "?")
+
+    @property
+    def status(self) -> str:
+        """running, stopped, finished, failed, or: interrupted (its process is gone), damaged (no state)."""
+        status = self.state.get("status", "damaged")
+        return "interrupted" if status == "running" and not is_alive(self.state) else status
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The newest line about training; empty before the first."""
+        return self.training[-1] if self.training else {}
+
+    def summary(self) -> dict[str, Any]:
+        """What a list of runs shows; unknown values are None."""
+        scores = [line["eval"].get("bits_per_byte") for line in self.evaluations]
+        rates = [line["tokens_per_second"] for line in self.training if "tokens_per_second" in line]
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "stage": self.stage,
+            "status": self.status,
+            "steps": self.last.get("step", self.state.get("step", 0)),
+            "total_steps": self.state.get("total_steps"),
+            "tokens": self.last.get("tokens", self.state.get("tokens", 0)),
+            "loss": self.last.get("loss"),
+            "bits_per_byte": scores[-1] if scores else None,
+            "best_bits_per_byte": min((score for score in scores if score is not None), default=None),
+            "tokens_per_second": statistics.median(rates) if rates else None,
+            "seconds": self.last.get("elapsed"),
+            "size_bytes": size_of(self.path),
+            "started": self.state.get("started"),
+        }
+
+
+def read_run(path: Path, name: str = "") -> Run:
+    """The run in a directory, by default named after it. UserError if it is none."""
+    if not (path / "state.json").is_file():
+        raise UserError(f"{path} is no run directory: it has no state.json; `minimind runs list` names the runs")
+    lines = read_jsonl(path / "metrics.jsonl")
+    return Run(
+        name=name or path.resolve().name,
+        path=path,
+        state=read_mapping(path / "state.json"),
+        recipe=flatten(read_mapping(path / "recipe.yaml")),
+        environment=read_mapping(path / "environment.json"),
+        training=in_order([line for line in lines if "eval" not in line]),
+        evaluations=in_order([line for line in lines if isinstance(line.get("eval"), dict)]),
+    )
+
+
+def find_runs(directory: Path) -> list[Run]:
+    """All runs in and below a directory, the last started first; their names are paths from there."""
+    runs = []
+    for folder, children, files in os.walk(directory):
+        if "state.json" in files:
+            children.clear()  # a run holds no runs
+            path = Path(folder)
+            name = path.relative_to(directory).as_posix()
+            runs.append(read_run(path, "" if name == "." else name))
+    return sorted(runs, key=lambda run: run.state.get("started") or 0, reverse=True)
+
+
+def default_directory() -> Path:
+    """Where runs lie if nothing else is said: $MINIMIND_RUNS, or `runs` here."""
+    return Path(os.environ.get("MINIMIND_RUNS") or "runs")
+
+
+def named_run(name: str) -> Run:
+    """The run at a path, or of that name in the default directory. UserError with the nearest name."""
+    for path in (Path(name), default_directory() / name):
+        if (path / "state.json").is_file():
+            return read_run(path, name)
+    names = [run.name for run in find_runs(default_directory())]
+    close = difflib.get_close_matches(name, names, n=1)
+    advice = f"did you mean {close[0]}?" if close else "`minimind runs list` names the runs"
+    raise UserError(f"no run {name}: neither a run directory nor a name in {default_directory()}/; {advice}")
+
+
+def differences(runs: list[Run]) -> dict[str, list[Any]]:
+    """The settings in which runs differ: key -> one value per run (None where a run does not have it)."""
+    keys = {key: None for run in runs for key in run.recipe}  # a dict keeps their order
+    values = {key: [run.recipe.get(key) for run in runs] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+# -------------------------------------------------------------------------------------------------- files
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines; lines that are none (cut short by a kill) are passed over."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            lines.append(value)
+    return lines
+
+
+def in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line per step: a training that went back to a checkpoint replaces what it had written after it."""
+    kept: list[dict[str, Any]] = []
+    for line in lines:
+        if isinstance(line.get("step"), int):
+            while kept and kept[-1]["step"] >= line["step"]:
+                kept.pop()
+            kept.append(line)
+    return kept
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON or YAML file with a mapping; empty if it is missing, damaged or just being written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files below a directory; one that a training just removed counts nothing."""
+    total = 0
+    for folder, _, files in os.walk(directory):
+        for file in files:
+            try:
+                total += os.lstat(os.path.join(folder, file)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def is_alive(state: dict[str, Any]) -> bool:
+    """Whether the process that wrote a state still runs; of another machine's we cannot know, and say yes."""
+    pid = state.get("pid")
+    if state.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return True
+    return process_is_alive(pid)

@@ -1,0 +1,169 @@
+"""Checkpoints: all of a training, whole or not at all.
+
+`checkpoints/step-0000100/` is a model directory (fp32 masters, config, tokenizer) with two more files:
+`training.pt` (optimizers, loss scale, random generators) and `progress.json` (step, counters, and the size of
+every other file, written last). A directory appears under its name only when everything in it is on the disk;
+until then its name ends in `.partial`. One that was found damaged is set aside as `.damaged`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimind.errors import UserError
+from minimind.model.hf.weights import load_tensors, save_model
+from minimind.model.transformer import Transformer
+from minimind.tokenizer import Tokenizer
+from minimind.util.files import flush, replace_directory, write_json
+from minimind.util.system import is_disk_full
+
+
+@dataclass
+class Progress:
+    """Where a training stands."""
+
+    step: int = 0
+    """optimizer steps made"""
+    skipped: int = 0
+    """steps of data passed over by roll-backs: step k reads the data of step k + skipped"""
+    tokens: int = 0
+    """positions read, padding not counted"""
+    seconds: float = 0.0
+    """time spent in steps"""
+    total_steps: int = 0
+    """steps of the whole run, as planned"""
+    best: float | None = None
+    """lowest held-out bits per byte"""
+    best_step: int = 0
+    """step of the best"""
+    without_best: int = 0
+    """evaluations since the best"""
+    bad_steps: int = 0
+    """steps in a row up to now whose loss or gradient was not finite"""
+    rolled_back_from: int = -1
+    """step at which the run last rolled back"""
+    minutes: float | None = None
+    """time budget from which total_steps was computed"""
+    compiled: bool = False
+    """whether the blocks were compiled: compiled and plain arithmetic differ in the last bits"""
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's generators (the data order has none: it is a function of the step)."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+class Checkpoints:
+    """The checkpoints of one run directory."""
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.directory = run / "checkpoints"
+        self.keep = keep
+
+    def all(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(path for path in self.directory.iterdir() if re.fullmatch(r"step-\d{7}", path.name))
+
+    def newest_whole(self) -> tuple[Path | None, dict[Path, str]]:
+        """The newest undamaged checkpoint, and what is wrong with newer ones."""
+        damaged: dict[Path, str] = {}
+        for path in reversed(self.all()):
+            problem = damage(path)
+            if problem is None:
+                return path, damaged
+            damaged[path] = problem
+        return None, damaged
+
+    def tidy(self, damaged: dict[Path, str]) -> list[str]:
+        """Set damaged checkpoints aside, and remove what a kill left half written; returns what was found."""
+        if self.directory.is_dir():
+            remove_leftovers(self.directory)
+        said = []
+        for path, problem in damaged.items():
+            aside = path.with_name(path.name + ".damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            said.append(f"{problem}; it is now {aside.name}")
+        return said
+
+    def save(self, model: Transformer, tokenizer: Tokenizer, training: dict[str, Any], progress: Progress) -> Path:
+        """Write a checkpoint and drop the oldest beyond `keep`; UserError when the disk is full."""
+        directory = self.directory / f"step-{progress.step:07d}"
+        partial = directory.with_name(directory.name + ".partial")
+        try:
+            save_model(model, partial, tokenizer)
+            with (partial / "training.pt").open("wb") as file:
+                torch.save({**training, "random": random_state()}, file)
+            sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
+            write_json(partial / "progress.json", {**asdict(progress), "files": sizes})
+            for path in partial.iterdir():
+                flush(path)
+            replace_directory(partial, directory)
+            flush(self.directory)
+        except Exception as error:
+            remove_leftovers(self.directory)
+            if is_disk_full(error):
+                raise UserError(
+                    f"the disk of {self.directory} is full: no checkpoint of step {progress.step} was written, "
+                    "earlier ones are whole; free some space and run the same command again"
+                ) from None
+            raise
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
+        return directory
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete what was being written or replaced (all `.partial`) in a directory when its process died."""
+    for path in directory.glob("*.partial"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in one sentence; None if it is whole."""
+    try:
+        sizes = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{checkpoint} is damaged: its progress.json cannot be read"
+    for name, size in sizes.items():
+        path = checkpoint / name
+        found = path.stat().st_size if path.exists() else 0
+        if found != size:
+            return f"{checkpoint} is damaged: {name} has {found} bytes instead of {size}"
+    return None
+
+
+def load_checkpoint(directory: Path, model: Transformer) -> tuple[dict[str, Any], Progress]:
+    """Put a checkpoint's weights into `model`; returns the rest of the training's state and its progress."""
+    if problem := damage(directory):
+        raise UserError(f"{problem}; delete it to continue from an earlier one")
+    load_tensors(model, directory)
+    try:
+        training = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise UserError(f"{directory / 'training.pt'} cannot be read ({error}); delete the checkpoint") from None
+    saved = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
+    saved.pop("files")
+    set_random_state(training.pop("random"))
+    return training, Progress(**saved)

@@ -1,0 +1,48 @@
+"""What the model says while it learns: `samples.jsonl`, the same held-out prompts at every evaluation."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+
+from minimind.data.shards.shard_set import ShardSet
+from minimind.infer.engine import Engine
+from minimind.infer.sampler import SamplingParams
+from minimind.model import Transformer
+from minimind.tokenizer import Tokenizer
+from minimind.train.metrics import JsonLines
+
+PROMPT_TOKENS = 16  # of a text; a conversation is asked up to its first answer
+ANSWER_TOKENS = 64
+
+
+class Samples:
+    """Greedy continuations of the first `count` held-out documents whose prompt has at most `longest` tokens."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, data: ShardSet, held_out: np.ndarray, count: int, longest: int
+    ) -> None:
+        self.tokenizer = tokenizer
+        prompts = (_prompt(data, int(document)) for document in held_out)
+        self.prompts = list(islice((prompt for prompt in prompts if len(prompt) <= longest), count))
+
+    def write(self, model: Transformer, step: int, file: JsonLines) -> None:
+        """Append one line per prompt. The model's training state, compiled code included, is not touched."""
+        if not self.prompts:
+            return
+        plain = Transformer(model.config, seed=None)
+        plain.load_state_dict(model.state_dict(), assign=True)  # the same memory
+        plain.compute_dtype = model.compute_dtype
+        params = SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS)
+        answers = Engine(plain.to(model.output_weight.device)).generate(self.prompts, params)
+        for prompt, answer in zip(self.prompts, answers):
+            said = [("user", prompt), ("assistant", answer.ids)]
+            messages = [{"role": role, "content": self.tokenizer.decode(ids).strip()} for role, ids in said]
+            file.write(step=step, conversations=messages)
+
+
+def _prompt(data: ShardSet, document: int) -> list[int]:
+    ids, mask = data.read(document)
+    first_trained = int(np.flatnonzero(mask)[0]) if data.kind == "chat" else PROMPT_TOKENS
+    return ids[: max(1, first_trained)].tolist()

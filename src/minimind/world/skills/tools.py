@@ -1,0 +1,211 @@
+"""Calling tools: choose the tool, fill in its argument, then say what it answered.
+
+Tools have one argument and short schemas, since every conversation carries them whole. What is kept for evaluation
+is an argument (a tenth of each tool's values), so a kept argument is never seen with its tool in training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from minimind.world.rng import Draw
+from minimind.world.rng import held_out as is_held_out
+from minimind.world.sample import Sample, assistant, user
+from minimind.world.skills import facts
+from minimind.world.tables.geography import COUNTRIES
+from minimind.world.tables.people import NAMES
+from minimind.world.tables.words import CATEGORIES
+
+WEATHER = {
+    "en": ("sunny", "cloudy", "rainy", "snowy", "windy", "foggy"),
+    "zh": ("晴", "多云", "下雨", "下雪", "刮风", "有雾"),
+}
+GOODS = ("fruits", "vegetables", "foods", "drinks", "pieces of clothing", "pieces of furniture", "things at school")
+
+
+def _clock(draw: Draw) -> str:
+    return f"{draw.between(0, 23):02d}:{draw.between(0, 59):02d}"
+
+
+def _city(draw: Draw, lang: str) -> str:
+    return draw.pick(COUNTRIES)[3 if lang == "zh" else 2]
+
+
+def _goods(draw: Draw, lang: str) -> str:
+    rows = [row for names, rows in CATEGORIES.items() if names[0] in GOODS for row in rows]
+    return draw.pick(rows)[1 if lang == "zh" else 0]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """argument: its name and JSON type; value draws one; result draws what the tool returns for it; asked and said:
+    the wordings of the request and of the final answer, which name the argument `a` and the returned fields."""
+
+    name: str
+    description: str
+    argument: tuple[str, str]
+    value: Callable[[Draw, str], Any]
+    result: Callable[[Draw, str, Any], dict[str, Any]]
+    asked: dict[str, tuple[str, ...]]
+    said: dict[str, str]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        name, kind = self.argument
+        parameters = {"type": "object", "properties": {name: {"type": kind}}}
+        function = {"name": self.name, "description": self.description, "parameters": parameters}
+        return {"type": "function", "function": function}
+
+
+def _product(draw: Draw, lang: str) -> str:
+    return f"{draw.between(11, 99)} * {draw.between(11, 99)}"
+
+
+def _multiply(draw: Draw, lang: str, expression: str) -> dict[str, Any]:
+    x, y = expression.split(" * ")
+    return {"result": int(x) * int(y)}
+
+
+TOOLS = (
+    Tool(
+        "get_weather",
+        "Weather of a city",
+        ("city", "string"),
+        _city,
+        lambda draw, lang, a: {"weather": draw.pick(WEATHER[lang]), "degrees": draw.between(1, 39)},
+        {
+            "en": (
+                "What is the weather in {a}?",
+                "How is the weather in {a} today?",
+                "Tell me the weather in {a}.",
+            ),
+            "zh": ("{a}的天气怎么样？", "今天{a}天气如何？", "查一下{a}的天气。"),
+        },
+        {"en": "It is {weather} in {a}, {degrees} degrees.", "zh": "{a}天气{weather}，{degrees} 度。"},
+    ),
+    Tool(
+        "get_time",
+        "Time in a city",
+        ("city", "string"),
+        _city,
+        lambda draw, lang, a: {"time": _clock(draw)},
+        {
+            "en": ("What time is it in {a}?", "Tell me the time in {a}.", "How late is it in {a} now?"),
+            "zh": ("{a}现在几点？", "查一下{a}的时间。", "现在{a}是什么时间？"),
+        },
+        {"en": "It is {time} in {a}.", "zh": "{a}现在是 {time}。"},
+    ),
+    Tool(
+        "calculate",
+        "Work out a product",
+        ("expression", "string"),
+        _product,
+        _multiply,
+        {
+            "en": ("What is {a}?", "Calculate {a}.", "How much is {a}?"),
+            "zh": ("{a} 等于多少？", "计算 {a}。", "算一算 {a}。"),
+        },
+        {"en": "{a} = {result}", "zh": "{a} = {result}"},
+    ),
+    Tool(
+        "get_price",
+        "Price of a thing",
+        ("item", "string"),
+        _goods,
+        lambda draw, lang, a: {"price": draw.between(2, 99)},
+        {
+            "en": ('What is the price of "{a}"?', 'How much does "{a}" cost?', 'Tell me the price of "{a}".'),
+            "zh": ("“{a}”多少钱？", "“{a}”的价格是多少？", "查一下“{a}”的价格。"),
+        },
+        {"en": 'The price of "{a}" is {price}.', "zh": "“{a}”的价格是 {price}。"},
+    ),
+    Tool(
+        "set_alarm",
+        "Set an alarm",
+        ("time", "string"),
+        lambda draw, lang: _clock(draw),
+        lambda draw, lang, a: {"alarm": a, "id": draw.between(10, 99)},
+        {
+            "en": ("Set an alarm for {a}.", "Wake me up at {a}.", "I need an alarm at {a}."),
+            "zh": ("设一个 {a} 的闹钟。", "请在 {a} 叫醒我。", "我要一个 {a} 的闹钟。"),
+        },
+        {"en": "Alarm {id} is set for {alarm}.", "zh": "{id} 号闹钟设在 {alarm}。"},
+    ),
+    Tool(
+        "find_phone",
+        "Phone number of a person",
+        ("name", "string"),
+        lambda draw, lang: draw.pick(NAMES[lang]),
+        lambda draw, lang, a: {"phone": str(draw.between(1000, 9999))},
+        {
+            "en": ("What is the phone number of {a}?", "Find the phone number of {a}.", "How can I call {a}?"),
+            "zh": ("{a}的电话号码是多少？", "查一下{a}的电话。", "我怎么打电话给{a}？"),
+        },
+        {"en": "The phone number of {a} is {phone}.", "zh": "{a}的电话号码是 {phone}。"},
+    ),
+    Tool(
+        "roll_dice",
+        "Roll a die",
+        ("sides", "integer"),
+        lambda draw, lang: draw.between(4, 99),
+        lambda draw, lang, a: {"value": draw.between(1, a)},
+        {
+            "en": (
+                "Roll a die with {a} sides.",
+                "Throw a die with {a} sides.",
+                "I need a roll of a die with {a} sides.",
+            ),
+            "zh": ("掷一个 {a} 面的骰子。", "扔一个 {a} 面骰子。", "帮我掷 {a} 面的骰子。"),
+        },
+        {"en": "The die shows {value}.", "zh": "骰子掷出了 {value}。"},
+    ),
+)
+SCHEMAS = {tool.name: json.dumps(tool.schema) for tool in TOOLS}
+
+
+def offer(draw: Draw, tool: Tool, others: int) -> dict[str, str]:
+    """A system message that offers the tool among others (none or one)."""
+    offered = [tool, *draw.several([other for other in TOOLS if other is not tool], others)]
+    schemas = ", ".join(SCHEMAS[one.name] for one in draw.several(offered, len(offered)))
+    return {"role": "system", "content": "", "tools": f"[{schemas}]"}
+
+
+def _request(draw: Draw, lang: str, kept: bool, others: int) -> tuple[Tool, Any, list[dict[str, str]]]:
+    """A tool, its argument, and the messages that end with the model's call."""
+    tool = draw.pick(TOOLS)
+    while True:
+        value = tool.value(draw, lang)
+        if is_held_out("tool", tool.name, value) == kept:
+            break
+    call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
+    question = user(draw.pick(tool.asked[lang]).format(a=value))
+    return tool, value, [offer(draw, tool, others), question, assistant("", tool_calls=call)]
+
+
+def _call(draw: Draw, lang: str, kept: bool) -> Sample:
+    """Two tools are offered; the conversation ends with the call."""
+    messages = _request(draw, lang, kept, others=1)[2]
+    call = json.dumps(json.loads(messages[-1]["tool_calls"])[0], ensure_ascii=False)
+    return Sample("tools", lang, messages, [call], check="tool_call")
+
+
+def _answer(draw: Draw, lang: str, kept: bool) -> Sample:
+    """One tool is offered, called, and its response put into words, all of whose values the answer must state."""
+    tool, value, messages = _request(draw, lang, kept, others=0)
+    result = tool.result(draw, lang, value)
+    answer = tool.said[lang].format(a=value, **result)
+    messages += [{"role": "tool", "content": json.dumps(result, ensure_ascii=False)}, assistant(answer)]
+    return Sample("tools", lang, messages, [str(field) for field in result.values()], check="states")
+
+
+def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
+    return draw.pick((_call, _answer))(draw, lang, held_out)
+
+
+def unneeded(draw: Draw, lang: str) -> Sample:
+    """A tool is offered, but the question needs none (training only)."""
+    plain = facts.sample(draw, lang)
+    return Sample("tools", lang, [offer(draw, draw.pick(TOOLS), others=0), *plain.messages], plain.gt)

@@ -1,0 +1,55 @@
+"""The world as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from minimind.world.chats import conversations
+from minimind.world.preference import preferences, rl_prompts
+from minimind.world.questions import questions
+from minimind.world.texts import pretrain_texts
+
+
+def write_world(
+    directory: str | Path,
+    seed: int = 0,
+    pretrain_bytes: int = 10_000_000,
+    sft: int = 24_000,
+    preference: int = 4_000,
+    rl: int = 4_000,
+    per_skill: int = 200,
+) -> dict[str, Path]:
+    """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl (so
+    many samples each) and skills.jsonl (the held-out questions); return their paths by name.
+
+    The same arguments give the same bytes.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, Iterable[dict[str, Any]]] = {
+        "pretrain": _until(pretrain_texts(seed), pretrain_bytes),
+        "sft": islice(conversations(seed), sft),
+        "preference": islice(preferences(seed), preference),
+        "rl": islice(rl_prompts(seed), rl),
+        "skills": (question.to_dict() for question in questions(seed, per_skill)),
+    }
+    return {name: _write(directory / f"{name}.jsonl", samples) for name, samples in parts.items()}
+
+
+def _until(texts: Iterable[dict[str, Any]], size: int) -> Iterable[dict[str, Any]]:
+    for sample in texts:
+        if size <= 0:
+            return
+        yield sample
+        size -= len(sample["text"].encode())
+
+
+def _write(path: Path, samples: Iterable[dict[str, Any]]) -> Path:
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(encode(sample) + "\n" for sample in samples)
+    return path

@@ -1,0 +1,78 @@
+"""What follows from a model's size and its budget."""
+
+import dataclasses
+
+import pytest
+
+from minimind import config
+from minimind.cli import main
+from minimind.optim.options import OptimizerOptions
+from minimind.plan.derive import derive
+from minimind.presets import PRESETS, get
+from minimind.recipe import BatchOptions, BudgetOptions, Recipe
+
+
+def recipe(preset="nano", tokens=3e6, row_length=256, **optimizer):
+    return Recipe(
+        model=get(preset),
+        budget=BudgetOptions(tokens=tokens),
+        batch=BatchOptions(row_length=row_length, tokens_per_step=row_length),
+        optimizer=OptimizerOptions(**optimizer),
+    )
+
+
+def test_the_anchors_of_the_rules():
+    """Found at 3M tokens and 2,048 positions of `nano` (docs/LOG.md); the others are as the rules continue."""
+    assert derive(recipe())["batch.tokens_per_step"] == 2048
+    assert derive(recipe(tokens=10e6))["batch.tokens_per_step"] == 4096
+    assert derive(recipe())["optimizer.learning_rate"] == 0.008
+    assert derive(recipe(tokens=10e6))["optimizer.learning_rate"] == 0.011
+    assert derive(recipe(row_length=128), {"batch.tokens_per_step"})["optimizer.learning_rate"] == 0.002
+    assert derive(recipe("nano"))["optimizer.embedding_learning_rate"] == 0.02
+    assert derive(recipe("nano", name="sgd")).keys() == {"batch.tokens_per_step"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_gets_a_whole_number_of_rows_and_rates_in_range(preset):
+    for tokens in (None, 1e5, 1e8, 1e12):
+        for name in ("muon", "adamw"):
+            derived = derive(recipe(preset, tokens=tokens, row_length=340, name=name))
+            rows, rest = divmod(derived["batch.tokens_per_step"], 340)
+            assert rest == 0
+            assert rows >= 8
+            assert derived["batch.tokens_per_step"] <= 2**19 + 340
+            low, high = {"muon": (0.007, 0.021), "adamw": (0.0005, 0.006)}[name]
+            assert low < derived["optimizer.learning_rate"] < high
+
+
+@pytest.fixture
+def train(corpus, tokenizer_directory, tmp_path):
+    """Begins or continues one run with these flags; its recipe."""
+    paths = ["--data", str(corpus), "--tokenizer", str(tokenizer_directory), "--out", str(tmp_path / "run")]
+    quick = ["--preset=tiny", "--evaluation.samples=0", "--compile=false", "--device=cpu"]
+
+    def run(*flags, row_length=32):
+        assert (
+            main(["train", "pretrain", *paths, *quick, "--quiet", f"--batch.row_length={row_length}", *flags]) == 0
+        )
+        return config.load(Recipe, files=[tmp_path / "run" / "recipe.yaml"])
+
+    return run
+
+
+def test_another_budget_does_not_change_a_run_that_is_continued(train):
+    first = train("--budget.tokens=4096")
+    assert first.batch.tokens_per_step == 2048
+    assert (
+        first.optimizer.learning_rate == derive(first)["optimizer.learning_rate"] != OptimizerOptions.learning_rate
+    )
+    assert derive(dataclasses.replace(first, budget=BudgetOptions(steps=3)))["batch.tokens_per_step"] != 2048
+    assert train("--budget.steps=3").batch == first.batch
+
+
+def test_rows_of_any_length_make_whole_steps(train):
+    assert train("--budget.steps=1", row_length=34).batch.tokens_per_step % 34 == 0
+
+
+def test_what_is_named_stays(train):
+    assert train("--budget.steps=1", "--optimizer.learning_rate=0.011").optimizer.learning_rate == 0.011
