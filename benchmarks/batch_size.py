@@ -35,14 +35,14 @@ MICRO_ROWS = 8
 
 def recipe_of(options: argparse.Namespace, flags: list[str], rows: int, scaled: bool, seed: int) -> Recipe:
     """The training of one batch size, as `minimind train pretrain` would have it but for the rates."""
-    largest = max(options.rows) * options.row_length
+    largest = max(options.rows) * options.seq_len
 
     def in_steps_of(rows: int) -> Recipe:
         settings = {
             "preset": options.preset,
-            "batch.row_length": options.row_length,
-            "batch.tokens_per_step": rows * options.row_length,
-            "batch.micro_batch_tokens": MICRO_ROWS * options.row_length,
+            "batch.seq_len": options.seq_len,
+            "batch.tokens_per_step": rows * options.seq_len,
+            "batch.micro_batch_tokens": MICRO_ROWS * options.seq_len,
             "budget.tokens": max(1, round(options.tokens / largest)) * largest,  # whole steps of every size
             "evaluation.every": 10**9,  # at the end
             "log_every": 1,
@@ -94,7 +94,7 @@ def row_of(rows: int, scaled: bool, runs: list[Run], base: list[Run]) -> list[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=int, default=[8, 32, 128], help="batch sizes")
-    parser.add_argument("--row-length", type=int, default=340)
+    parser.add_argument("--seq-len", type=int, default=340)
     parser.add_argument("--tokens", type=float, default=600_000, help="positions that each training reads")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--preset", default="tiny")
@@ -130,7 +130,7 @@ def main() -> None:
     ]
     about = (
         f"{machine(pick_device(base[0].recipe['device']))}\nMade by `{command()}`: `{options.preset}`, rows of "
-        f"{options.row_length}, {base[0].summary()['tokens']:,} tokens each, {len(options.seeds)} seeds, "
+        f"{options.seq_len}, {base[0].summary()['tokens']:,} tokens each, {len(options.seeds)} seeds, "
         f"{MICRO_ROWS} rows at once; speeds are medians. In brackets the smallest and the largest difference of "
         "a seed."
     )

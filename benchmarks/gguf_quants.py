@@ -50,7 +50,7 @@ def held_out(run: Path) -> Iterator[Batch]:
     """The held-out documents of a run, in rows as long as in its training."""
     recipe = config.load(Recipe, files=[run / "recipe.yaml"])
     data, _, documents = load_data(recipe, Tokenizer.load(run / "model"))
-    return sequential_batches(data, documents, recipe.batch.row_length, ROWS)
+    return sequential_batches(data, documents, recipe.batch.seq_len, ROWS)
 
 
 def places(batches: list[Batch], count: int) -> list[Place]:
@@ -89,21 +89,21 @@ def compare(run: Path, sample: int, most: int) -> str:
             path = Path(directory) / f"{kind}.gguf"
             size = export_gguf(run / "model", path, kind).bytes
             back, _ = read_gguf(path)
-            surprise = measure(back, batches, torch.device("cpu"))
-            first = first or surprise.bits_per_byte
+            nll = measure(back, batches, torch.device("cpu"))
+            first = first or nll.bits_per_byte
             llama = LlamaCpp(path, back.config.context_length)
             pairs = [(ours(back, place), theirs(llama, back.config.vocab_size, place)) for place in drawn]
             mine, others = (-sum(values) / len(pairs) for values in zip(*pairs))
             apart = sum(abs(a - b) for a, b in pairs) / len(pairs)
-            loss = f"{round(surprise.bits_per_byte / first - 1, 4) + 0.0:+.2%}"  # + 0.0: no minus before a zero
-            cells = [f"{size / 1e6:.2f}", f"{size * 8 / parameters:.1f}", f"{surprise.bits_per_byte:.4f}", loss]
+            loss = f"{round(nll.bits_per_byte / first - 1, 4) + 0.0:+.2%}"  # + 0.0: no minus before a zero
+            cells = [f"{size / 1e6:.2f}", f"{size * 8 / parameters:.1f}", f"{nll.bits_per_byte:.4f}", loss]
             rows.append([f"`{kind}`", *cells, f"{mine:.4f}", f"{others:.4f}", f"{apart:.4f}"])
             print(*rows[-1], sep="\t", flush=True)
     header = ["type", "file, MB", "bits a parameter", "bits per byte", "more than f32", "ours, bits a token"]
     header += ["llama.cpp", "mean difference"]
     text = (
         f"{parameters:,} parameters ({model.config.model_type}, width {model.config.hidden_size}), measured on "
-        f"{surprise.tokens:,} held-out tokens, {surprise.bytes:,.0f} bytes.\n"
+        f"{nll.tokens:,} held-out tokens, {nll.bytes:,.0f} bytes.\n"
         f"The last three columns: {len(drawn):,} positions drawn from them."
     )
     return f"## {run}\n\n{text}\n\n{table(header, rows)}"

@@ -18,7 +18,7 @@ from benchmarks.gguf_quants import held_out
 from benchmarks.results import command, machine, table, write_page
 
 from minimind.data.batches.batch import IGNORE, Batch
-from minimind.infer.network import Network, piece_of_prompt
+from minimind.infer.network import Network, prompt_chunk
 from minimind.model import load_model
 from minimind.tokenizer import Tokenizer
 
@@ -36,7 +36,7 @@ def documents(batches: list[Batch]) -> Iterator[tuple[list[int], torch.Tensor]]:
 def log_probabilities(network: Network, ids: list[int]) -> torch.Tensor:
     """(T, V), in nats."""
     count = len(ids)
-    spans = [piece_of_prompt(0, network.cache(1, count), 0, count)]
+    spans = [prompt_chunk(0, network.cache(1, count), 0, count)]
     return network.logits(network.hidden(ids, range(count), [count] * count, spans)).log_softmax(-1)
 
 

@@ -31,7 +31,7 @@ Change = Settings | Callable[[], None]  # settings that differ, or what puts oth
 
 
 SPEED_OF: Settings = {
-    "batch.row_length": "512",
+    "batch.seq_len": "512",
     "batch.tokens_per_step": "16384",
     "batch.micro_batch_tokens": "4096",
     "compile": "true",
@@ -50,14 +50,14 @@ SPEED: dict[str, Change] = {
     "1,024 positions at once": {"batch.micro_batch_tokens": "1024"},
     "2,048 positions at once": {"batch.micro_batch_tokens": "2048"},
     "8,192 positions at once": {"batch.micro_batch_tokens": "8192"},
-    "rows of 256": {"batch.row_length": "256"},
-    "blocks computed again": {"recompute": "true"},
+    "rows of 256": {"batch.seq_len": "256"},
+    "blocks computed again": {"activation_checkpointing": "true"},
     "AdamW": {"optimizer.name": "adamw"},
     "Muon with polar_express": {"optimizer.iteration": "polar_express"},
-    "Muon with normalised rows": {"optimizer.row_decay": "0.95"},
+    "Muon with normalized rows": {"optimizer.row_decay": "0.95"},
 }
 QUALITY_OF: Settings = {
-    "batch.row_length": "340",
+    "batch.seq_len": "340",
     "batch.tokens_per_step": "2040",
     "evaluation.every": "1000000",
 }
@@ -66,12 +66,12 @@ QUALITY: dict[str, Change] = {
     "AdamW": {"optimizer.name": "adamw"},
     "AdamW, rate 0.01": {"optimizer.name": "adamw", "optimizer.learning_rate": "0.01"},
     "Muon with polar_express": {"optimizer.iteration": "polar_express"},
-    "Muon with normalised rows": {"optimizer.row_decay": "0.95"},
+    "Muon with normalized rows": {"optimizer.row_decay": "0.95"},
     "weight decay 0.1": {"optimizer.weight_decay": "0.1"},
     "weight decay 0.1, cautious": {"optimizer.weight_decay": "0.1", "optimizer.cautious_decay": "true"},
     "cosine": {"schedule.kind": "cosine"},
-    "cool-down over 0.2": {"schedule.cooldown": "0.2"},
-    "cool-down over 0.8": {"schedule.cooldown": "0.8"},
+    "cool-down over 0.2": {"schedule.decay": "0.2"},
+    "cool-down over 0.8": {"schedule.decay": "0.8"},
     "no warm-up": {"schedule.warmup": "0"},
     "steps of 4,080": {"batch.tokens_per_step": "4080"},
     "steps of 8,160": {"batch.tokens_per_step": "8160"},

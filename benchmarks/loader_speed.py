@@ -1,7 +1,7 @@
 """How fast one thread makes batches from shards on disk, and how full their rows are.
 
     python benchmarks/loader_speed.py                  the table
-    python benchmarks/loader_speed.py --row-lengths 512 --documents 500000
+    python benchmarks/loader_speed.py --seq-lens 512 --documents 500000
 
 Synthetic data, log-normal lengths: "texts" (median 500 tokens; split) and "instructions" (median 90 tokens,
 the second half trained on; truncated). The shards are read from the page cache, as in a training after its
@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[str, float, float, Long]] = {  # kind of shards, median, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=100_000, help="documents of each kind")
-    parser.add_argument("--row-lengths", type=int, nargs="+", default=[128, 256, 512, 768, 2048], metavar="T")
+    parser.add_argument("--seq-lens", type=int, nargs="+", default=[128, 256, 512, 768, 2048], metavar="T")
     parser.add_argument("--seconds", type=float, default=3.0, help="time to measure each row length")
     arguments = parser.parse_args()
 
@@ -45,15 +45,15 @@ def main() -> None:
         lengths = np.random.default_rng(1).lognormal(np.log(median), sigma, arguments.documents)
         with tempfile.TemporaryDirectory() as directory:
             data = write_shards(Path(directory), kind, np.maximum(lengths.astype(np.int64), 3), 6400)
-            for row_length in arguments.row_lengths:
-                packed = packing_rate(data.lengths, row_length, long)
+            for seq_len in arguments.row_lengths:
+                packed = packing_rate(data.lengths, seq_len, long)
                 began = time.perf_counter()
-                rows = POSITIONS_PER_STEP // row_length
-                loader = Loader(data, np.arange(len(data)), row_length, rows, seed=0, long=long)
+                rows = POSITIONS_PER_STEP // seq_len
+                loader = Loader(data, np.arange(len(data)), seq_len, rows, seed=0, long=long)
                 start = time.perf_counter() - began
                 speed = loader_rate(loader, arguments.seconds)
                 print(
-                    f"{name:13} {row_length:5} {start:8.2f} {packed:10.2e} {speed / 1e6:10.1f}"
+                    f"{name:13} {seq_len:5} {start:8.2f} {packed:10.2e} {speed / 1e6:10.1f}"
                     f" {loader.stats.padding:8.2%}"
                 )
 

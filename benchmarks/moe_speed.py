@@ -62,12 +62,12 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--tokens", type=int, default=16384, help="tokens of a step")
     parser.add_argument("--micro", type=int, default=4096, help="tokens at once")
-    parser.add_argument("--row-length", type=int, default=256)
+    parser.add_argument("--seq-len", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--plain", action="store_true", help="without torch.compile")
     options = parser.parse_args()
     device = pick_device(options.device)
-    micro = packed_batch(options.micro // options.row_length, options.row_length, DENSE.vocab_size)
+    micro = packed_batch(options.micro // options.seq_len, options.seq_len, DENSE.vocab_size)
     count = options.tokens // options.micro
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()

@@ -26,7 +26,7 @@ def one_masked_call() -> None:
 
 def plain_products() -> None:
     one_masked_call()
-    transformer.attend = lambda q, k, v, mask: attention.dense(q, k, v, mask.allowed_BTS)
+    transformer.attend = lambda q, k, v, mask: attention.reference_attention(q, k, v, mask.allowed_BTS)
 
 
 def memory_given_back() -> None:
@@ -47,7 +47,7 @@ def fused_products() -> None:
     def attend(self: transformer.Attention, x_BTD, rotation, mask):  # type: ignore[no-untyped-def]
         B, T, _ = x_BTD.shape
         parts = fused(x_BTD, self.q_proj, self.k_proj, self.v_proj)
-        query, key, value = (part.view(B, T, -1, self.channels) for part in parts)
+        query, key, value = (part.view(B, T, -1, self.head_dim) for part in parts)
         query = transformer.rotate(self.q_norm(query), *rotation)
         key = transformer.rotate(self.k_norm(key), *rotation)
         mixed = transformer.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
@@ -61,15 +61,15 @@ def fused_products() -> None:
 
 
 def projections_not_zero() -> None:
-    ours = transformer.initialise
+    ours = transformer.initialize
 
-    def initialise(model: Transformer, seed: int) -> None:
+    def initialize(model: Transformer, seed: int) -> None:
         ours(model, seed)
         for name, parameter in model.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(seed))
 
-    transformer.initialise = initialise
+    transformer.initialize = initialize
 
 
 class TwoAhead(NextToken):
@@ -91,7 +91,7 @@ class TwoAhead(NextToken):
         there = later.flatten() >= 0
         guess = (hidden + self.head(hidden)).flatten(0, 1)[there]
         second = cross_entropy.linear_cross_entropy(guess, model.output_weight, later.flatten()[there])
-        return {"loss": next_token.next_token_nats(model, hidden, batch) + 0.3 * second}
+        return {"loss": next_token.next_token_nll(model, hidden, batch) + 0.3 * second}
 
 
 def two_tokens_ahead() -> None:
@@ -127,7 +127,7 @@ class Growing:
 def short_rows_first(recipe: Recipe, loaded: Loaded, steps: int) -> Growing:
     """Four times as many rows of a quarter of the length in the first third of the steps."""
     data, documents, _ = loaded
-    length, rows = recipe.batch.row_length, recipe.batch.rows
+    length, rows = recipe.batch.seq_len, recipe.batch.rows
     short = Loader(data, documents, length // 4, 4 * rows, recipe.seed)
     return Growing(short, Loader(data, documents, length, rows, recipe.seed + 1), steps // 3)
 
@@ -135,6 +135,6 @@ def short_rows_first(recipe: Recipe, loaded: Loaded, steps: int) -> Growing:
 def few_rows_first(recipe: Recipe, loaded: Loaded, steps: int) -> Growing:
     """Half of the rows in the first half of the steps, then one and a half times as many: as many tokens in all."""
     data, documents, _ = loaded
-    length, rows = recipe.batch.row_length, recipe.batch.rows
+    length, rows = recipe.batch.seq_len, recipe.batch.rows
     few = Loader(data, documents, length, rows // 2, recipe.seed)
     return Growing(few, Loader(data, documents, length, 3 * rows // 2, recipe.seed + 1), steps // 2)

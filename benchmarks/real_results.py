@@ -52,9 +52,9 @@ def by_file(run: Path) -> list[tuple[str, int, float]]:
     found = []
     for file in recipe.data:
         mine = np.array([n for n in held_out if data.provenance(int(n))[0] == file])
-        batches = sequential_batches(data, mine, recipe.batch.row_length, 8)
-        surprise = measure(model, batches, pick_device("cpu"))
-        found.append((Path(file).name, surprise.tokens, surprise.bits_per_byte))
+        batches = sequential_batches(data, mine, recipe.batch.seq_len, 8)
+        nll = measure(model, batches, pick_device("cpu"))
+        found.append((Path(file).name, nll.tokens, nll.bits_per_byte))
     return found
 
 

@@ -54,7 +54,7 @@ def recipe_of(options: argparse.Namespace, steps: int, seed: int = 0) -> Recipe:
         f"--budget.steps={steps}",
     ]
     flags += [
-        "--batch.row_length=340",
+        "--batch.seq_len=340",
         f"--batch.tokens_per_step={OUR_STEP}",
         "--evaluation.holdout=0.005",
         f"--evaluation.every={max(1, steps)}",

@@ -39,10 +39,10 @@ TASKS = {"pretrain": PlainRecipe(length=340, rows=32), "sft": PlainRecipe(length
 def our_trainer(task: str, preset: str, options: argparse.Namespace, directory: Path) -> tuple[Trainer, np.ndarray]:
     """The trainer that `minimind train` makes, its budget far away, and the documents it trains on."""
     batch = f"--batch.tokens_per_step={options.step} --batch.micro_batch_tokens={options.micro}".split()
-    flags = [*batch, f"--batch.row_length={options.row_length}", f"--device={options.device}", *options.ours]
+    flags = [*batch, f"--batch.seq_len={options.seq_len}", f"--device={options.device}", *options.ours]
     given: dict[str, Any] = {"data": options.texts if task == "pretrain" else options.chats}
     if task == "sft":
-        given["start"] = str(directory / preset)
+        given["init_from"] = str(directory / preset)
     else:
         flags.append(f"--preset={preset}")
         given["tokenizer"] = options.tokenizer
@@ -61,7 +61,7 @@ def compare(task: str, preset: str, options: argparse.Namespace, directory: Path
     """One row of the table."""
     trainer, documents = our_trainer(task, preset, options, directory)
     plain = plain_training(task, trainer, documents)
-    device, config, row_length = trainer.device, trainer.model.config, options.row_length
+    device, config, seq_len = trainer.device, trainer.model.config, options.seq_len
     rounds = []
     for number in range(options.rounds + 1):
         batch = trainer.loader.step(number)
@@ -73,7 +73,7 @@ def compare(task: str, preset: str, options: argparse.Namespace, directory: Path
         if number:  # the first compiles and lays out memory
             ours = int((batch.documents >= 0).sum()) / (forward + update)
             plainly = plain.tokens_per_micro_batch / (theirs + their_update / plain.recipe.accumulation)
-            share = batch.tokens.numel() * flops_per_token(config, row_length) / forward / peak
+            share = batch.tokens.numel() * flops_per_token(config, seq_len) / forward / peak
             rounds.append((ours, plainly, share, update / (forward + update), peak))
     ours, plainly, share, update, peak = (statistics.median(column) for column in zip(*rounds))
     low, _, high = statistics.quantiles([one[0] / one[1] for one in rounds], n=4)
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--step", type=int, default=16384, help="positions of one of our steps")
     parser.add_argument("--micro", type=int, default=8192, help="positions of ours at once")
-    parser.add_argument("--row-length", type=int, default=512)
+    parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--ours", nargs="+", default=[], metavar="--FIELD=VALUE", help="more settings of ours")
     parser.add_argument("--out", type=Path, help="page to write; printed by default")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from minimind.hardware import pick_device, synchronise
+from minimind.hardware import pick_device, synchronize
 from minimind.recipe import Recipe
 from minimind.stages.launch import Loaded, load_data, make_trainer
 from minimind.tokenizer import Tokenizer
@@ -39,10 +39,10 @@ def ready_for_steps(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
 
 def seconds(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     """How long a call takes on the device, and what it returns."""
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     result = function(*arguments)
-    synchronise(device)
+    synchronize(device)
     return time.perf_counter() - start, result
 
 

@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "model.num_hidden_layers": 2,
     "model.num_attention_heads": 2,
     "model.intermediate_size": 64,
-    "batch.row_length": 32,
+    "batch.seq_len": 32,
     "batch.tokens_per_step": 256,
     "batch.micro_batch_tokens": 128,
     "optimizer.learning_rate": 0.02,
@@ -148,7 +148,7 @@ def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
     stage, given = argv[1], dict(zip(argv[2:8:2], argv[3:8:2]))
     run = Path(given["--out"])
     run.mkdir(exist_ok=True)
-    names = {"--tokenizer": "tokenizer", "--from": "start"}
+    names = {"--tokenizer": "tokenizer", "--from": "init_from"}
     paths = {names[flag]: path for flag, path in given.items() if flag in names}
     recipe = resolve(stage, argv[8:], [], {**paths, "data": [given["--data"]]})
     tokenizer = Tokenizer.load(recipe.tokenizer)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from minimind.errors import UserError
-from minimind.eval.perplexity import Surprise
+from minimind.eval.perplexity import NLL
 from minimind.hardware import pick_device
 from minimind.infer.conversation import assistant_message, chat_prompt
 from minimind.infer.engine import Engine
-from minimind.infer.network import Weights
+from minimind.infer.network import WeightFormat
 from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import StreamDecoder, stream_parts
 from minimind.interop.upstream import build, read_tokenizer, read_weights
@@ -48,7 +48,7 @@ class Model:
         device: str = "auto",
         generation: str | None = None,
         config: str | Path | None = None,
-        weights: Weights = "full",
+        weights: WeightFormat = "full",
     ) -> None:
         """`path`: a model directory or a run directory; by default the newest model in `runs/`.
 
@@ -87,7 +87,7 @@ class Model:
         device: str = "auto",
         generation: str | None = None,
         config: str | Path | None = None,
-        weights: Weights = "full",
+        weights: WeightFormat = "full",
     ) -> Model:
         """The same as `Model(path)`."""
         return cls(path, dtype, device, generation, config, weights)
@@ -135,12 +135,12 @@ class Model:
         A text longer than the context is read in pieces of that length; each begins without memory.
         """
         ids = [*self._text_prompt(text), self.tokenizer.eos_id]
-        surprise = Surprise(tokens=len(ids) - 1, bytes=len(text.encode()))
+        nll = NLL(tokens=len(ids) - 1, bytes=len(text.encode()))
         for start in range(0, len(ids) - 1, self.engine.context):
             piece = torch.tensor(ids[start : start + self.engine.context + 1], device=self.device)
             hidden_TD = self.model(piece[None, :-1])[0]
-            surprise.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, piece[1:]))
-        return surprise.to_dict()
+            nll.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, piece[1:]))
+        return nll.to_dict()
 
     @torch.inference_mode()
     def logits(self, ids: Any) -> torch.Tensor:

@@ -49,9 +49,10 @@ ALIASES: dict[str, str] = {
     "aux_loss_alpha": "router.weight",
     "router_aux_loss_coef": "router.weight",
     "seq_aux": "use router.balance: document, global, bias or none",
-    "max_seq_len": "batch.row_length",
-    "seq_len": "batch.row_length",
-    "block_size": "batch.row_length",
+    "max_seq_len": "batch.seq_len",
+    "seq_len": "batch.seq_len",
+    "gradient_checkpointing": "activation_checkpointing",
+    "block_size": "batch.seq_len",
     "inference_rope_scaling": "use model.rope_scaling.rope_type yarn and model.rope_scaling.factor 4",
     "batch_size": TOKENS,
     "accumulation_steps": TOKENS,
@@ -81,6 +82,15 @@ ALIASES: dict[str, str] = {
     "out_dir": "use --out RUN",
     "save_dir": "use --out RUN",
     "output_dir": "use --out RUN",
+}
+
+# Keys of older recipes -> today's. Files with them are read; a flag is answered with the new one.
+RENAMED: dict[str, str] = {
+    "batch.row_length": "batch.seq_len",
+    "schedule.cooldown": "schedule.decay",
+    "schedule.final": "schedule.min_lr_ratio",
+    "recompute": "activation_checkpointing",
+    "start": "init_from",
 }
 
 
@@ -219,7 +229,8 @@ def advice(key: str, known: Mapping[str, Setting]) -> str:
     """What to write instead of a key that does not exist."""
     name = key.replace("-", "_")
     last = name.rpartition(".")[2]
-    if alias := ALIASES.get(name) or ALIASES.get(last):
+    by_old_name = {old.rpartition(".")[2]: new for old, new in RENAMED.items()}
+    if alias := RENAMED.get(name) or ALIASES.get(name) or ALIASES.get(last) or by_old_name.get(last):
         return alias if " " in alias else f"it is called {alias} here"
     by_last = {ours.rpartition(".")[2]: ours for ours in reversed(list(known))}
     close = [by_last[match] for match in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7)]
@@ -235,7 +246,7 @@ def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Given]:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
         for key, node, line in leaves(loader.get_single_node(), str(file), known):
             value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
-            give(layer, known, key, value, f"{file}:{line}")
+            give(layer, known, today(key, known), value, f"{file}:{line}")
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
@@ -261,6 +272,11 @@ def leaves(
             yield from leaves(value_node, file, known, key + ".")
         else:
             yield key, value_node, key_node.start_mark.line + 1
+
+
+def today(key: str, known: Mapping[str, Any]) -> str:
+    """A key as it is called today."""
+    return RENAMED.get(key, key) if key not in known else key
 
 
 def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, Given]:

@@ -89,15 +89,15 @@ def product_rate(rows: int, inner: int, columns: int, device: torch.device, dtyp
     b = torch.randn(inner, columns, device=device).to(dtype)
     best = 0.0
     for _ in range(4):  # the first is a warm-up; noise only ever slows down
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         a @ b
-        synchronise(device)
+        synchronize(device)
         best = max(best, 2 * rows * inner * columns / (time.perf_counter() - start))
     return best
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

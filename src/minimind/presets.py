@@ -14,13 +14,15 @@ from minimind.errors import UserError
 from minimind.model import ModelConfig
 
 
-def dense(width: int, layers: int, heads: int, kv_heads: int, context: int = 4096, **fields: Any) -> ModelConfig:
+def dense(
+    width: int, layers: int, heads: int, num_key_value_heads: int, context: int = 4096, **fields: Any
+) -> ModelConfig:
     """A Qwen3; its feed-forward width follows from its width unless it is given."""
     return ModelConfig(
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
+        num_key_value_heads=num_key_value_heads,
         max_position_embeddings=context,
         **fields,
     )

@@ -82,7 +82,7 @@ def quickstart(out: Path, size: Size, seed: int, recipe_file: Callable[[str], Pa
         replace_directory(partial, tokenizer_dir)
     plan = [
         ("base", "pretrain", "pretrain.jsonl", size.pretrain_flags, {"tokenizer": str(tokenizer_dir)}),
-        ("chat", "sft", "sft.jsonl", size.sft_flags, {"start": str(out / "base")}),
+        ("chat", "sft", "sft.jsonl", size.sft_flags, {"init_from": str(out / "base")}),
     ]
     results: dict[str, Any] = {"environment": environment(), "seed": seed, "stages": []}
     for number, (name, stage, file, flags, given) in enumerate(plan):

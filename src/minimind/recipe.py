@@ -17,10 +17,10 @@ from minimind.optim.options import OptimizerOptions, ScheduleOptions
 class BatchOptions:
     """How documents become steps."""
 
-    row_length: int = 512
+    seq_len: int = 512
     """positions in a row; whole documents are packed side by side into rows, longer ones are split"""
     tokens_per_step: int = 32768
-    """positions of one optimizer step, over all micro-batches and processes; a multiple of row_length. A model from
+    """positions of one optimizer step, over all micro-batches and processes; a multiple of seq_len. A model from
     zero: by default it follows from the budget"""
     micro_batch_tokens: int = 8192
     """positions computed at once; halved by itself when memory runs out, which changes no result"""
@@ -29,7 +29,7 @@ class BatchOptions:
 
     @property
     def rows(self) -> int:
-        return self.tokens_per_step // self.row_length
+        return self.tokens_per_step // self.seq_len
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Recipe:
     """directory of the tokenizer (a stage that starts from a model has that model's)"""
     data: list[str] = field(default_factory=list)
     """files to train on: jsonl, jsonl.gz, jsonl.zst, parquet or txt"""
-    start: str = ""
+    init_from: str = ""
     """model directory or run to start from (--from)"""
     batch: BatchOptions = field(default_factory=BatchOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
@@ -133,7 +133,7 @@ class Recipe:
     """type of the computation; masters stay fp32. auto: bf16 where that is faster, fp16 on older GPUs"""
     compile: bool | None = None
     """compile the blocks with torch.compile; default: on CUDA, and on a CPU for runs long enough to gain"""
-    recompute: bool = False
+    activation_checkpointing: bool = False
     """activation checkpointing: blocks are computed again in the backward pass; a third slower, much less memory"""
     deterministic: bool = False
     """on CUDA: bit-equal results at some cost in speed (a CPU is always deterministic)"""
@@ -143,12 +143,12 @@ class Recipe:
     """steps between lines in metrics.jsonl"""
 
     def __post_init__(self) -> None:
-        row, step, micro = self.batch.row_length, self.batch.tokens_per_step, self.batch.micro_batch_tokens
+        row, step, micro = self.batch.seq_len, self.batch.tokens_per_step, self.batch.micro_batch_tokens
         if row < 8:
-            raise UserError(f"batch.row_length {row} is too short; give at least 8")
+            raise UserError(f"batch.seq_len {row} is too short; give at least 8")
         if step % row or step < row:
             near = max(1, round(step / row)) * row
-            raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.row_length {row}; {near} is")
+            raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.seq_len {row}; {near} is")
         if micro < 1:
             raise UserError(f"batch.micro_batch_tokens {micro} must be at least 1")
         given = [name for name, value in vars(self.budget).items() if value is not None]
@@ -159,8 +159,8 @@ class Recipe:
                 raise UserError(f"budget.{name} must be above 0, not {getattr(self.budget, name)}")
         limits = {
             "schedule.warmup": (self.schedule.warmup, 0, 1),
-            "schedule.cooldown": (self.schedule.cooldown, 0, 1),
-            "schedule.final": (self.schedule.final, 0, 1),
+            "schedule.decay": (self.schedule.decay, 0, 1),
+            "schedule.min_lr_ratio": (self.schedule.min_lr_ratio, 0, 1),
             "evaluation.holdout": (self.evaluation.holdout, 0, 0.5),
             "optimizer.learning_rate": (self.optimizer.learning_rate, 0, 10),
             "optimizer.row_decay": (self.optimizer.row_decay, 0, 1),
@@ -171,8 +171,8 @@ class Recipe:
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {value}")
-        if self.schedule.kind == "wsd" and self.schedule.warmup + self.schedule.cooldown > 1:
-            raise UserError("schedule.warmup and schedule.cooldown together must not exceed 1, the whole run")
+        if self.schedule.kind == "wsd" and self.schedule.warmup + self.schedule.decay > 1:
+            raise UserError("schedule.warmup and schedule.decay together must not exceed 1, the whole run")
         counts = {
             "checkpoint.keep": self.checkpoint.keep,
             "checkpoint.every": self.checkpoint.every,
@@ -196,7 +196,7 @@ MAY_CHANGE = (
     "checkpoint.",
     "log_every",
     "compile",
-    "recompute",
+    "activation_checkpointing",
     "batch.micro_batch_tokens",
     "max_bad_steps",
 )

@@ -43,7 +43,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict]:
 
 
 def test_a_packed_batch_is_full_of_documents() -> None:
-    batch = packed_batch(rows=6, row_length=128, vocab_size=97)
+    batch = packed_batch(rows=6, seq_len=128, vocab_size=97)
     assert batch.tokens.shape == (6, 128)
     assert batch.tokens.max() < 97
     assert (batch.documents == PADDING).double().mean() < 0.05
@@ -53,7 +53,7 @@ def test_a_packed_batch_is_full_of_documents() -> None:
 @pytest.mark.parametrize("config", [DENSE, MIXTURE], ids=["dense", "experts"])
 def test_timed_pieces_are_those_of_a_training_step(config: ModelConfig) -> None:
     timed = TimedStep(Recipe(model=config), CPU, torch.float32)
-    micro = packed_batch(rows=2, row_length=64, vocab_size=97)
+    micro = packed_batch(rows=2, seq_len=64, vocab_size=97)
     whole, loss = timed.gradients_and_loss(micro)
     assert 0 < loss < whole
     gradients = [parameter.grad.clone() for parameter in timed.model.parameters()]
@@ -78,11 +78,11 @@ def test_products_are_all_that_a_forward_pass_multiplies(config: ModelConfig) ->
     products[output_product(config, tokens)] += 1
     counted = sum(6 * r * i * c * count for (r, i, c), count in products.items()) / tokens
     norms = sum(p.numel() for p in Transformer(config).parameters() if p.ndim == 1)
-    assert counted == flops_per_token(config, row_length=0) - 6 * norms
+    assert counted == flops_per_token(config, seq_len=0) - 6 * norms
 
 
 def test_train_measures_every_size(report: Callable[..., dict]) -> None:
-    found = report("train", "--preset", "tiny", "--micro-batch-tokens", "128", "64", "--row-length", "64")
+    found = report("train", "--preset", "tiny", "--micro-batch-tokens", "128", "64", "--seq-len", "64")
     (speed,) = found["results"]
     assert speed["preset"] == "tiny"
     assert speed["tokens_per_step"] == 32768
@@ -99,14 +99,14 @@ def test_train_measures_every_size(report: Callable[..., dict]) -> None:
 
 
 def test_train_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "train", "--preset", "tiny", "--micro-batch-tokens", "340", "--row-length", "340"]) == 0
+    assert main(["bench", "train", "--preset", "tiny", "--micro-batch-tokens", "340", "--seq-len", "340"]) == 0
     said = capsys.readouterr().out
     for words in ("tokens/s", "MFU", "340", "best", *PARTS.values(), "tiny is limited by", "torch"):
         assert words in said
 
 
 def test_train_leaves_out_what_takes_too_long(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--micro-batch-tokens", "64", str(2**20), "--row-length", "64"]
+    sizes = ["--micro-batch-tokens", "64", str(2**20), "--seq-len", "64"]
     assert main(["bench", "train", "--preset", "tiny", *sizes, "--seconds", "10", "--rounds", "1"]) == 0
     assert "1,048,576 at once: not measured, it would take about" in capsys.readouterr().out
     assert main(["bench", "train", "--preset", "3b", "--seconds", "1"]) == 1
@@ -127,7 +127,7 @@ for line in Path("/proc/self/status").read_text().splitlines():
         limit = 1024 * int(line.split()[1]) + 2**28
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 sizes = ["--micro-batch-tokens", "64", "32768"]
-sys.exit(main(["bench", "train", "--preset", "tiny", "--row-length", "64", *sizes, "--seconds", "1000"]))
+sys.exit(main(["bench", "train", "--preset", "tiny", "--seq-len", "64", *sizes, "--seconds", "1000"]))
 """
 
 
@@ -174,7 +174,7 @@ def test_matmul(report: Callable[..., dict], capsys: pytest.CaptureFixture[str],
 
 
 def test_data(report: Callable[..., dict], corpus, chat_file, tokenizer_directory, capsys) -> None:
-    flags = ["--row-length", "64", "--preset", "tiny", "--tokenizer", str(tokenizer_directory)]
+    flags = ["--seq-len", "64", "--preset", "tiny", "--tokenizer", str(tokenizer_directory)]
     found = report("data", "--data", str(corpus), str(chat_file), *flags)
     texts, chats = found["results"]
     assert (texts["kind"], texts["documents"]) == ("pretrain", 200)
@@ -204,7 +204,7 @@ def test_data_of_the_built_in_corpus(report: Callable[..., dict], tokenizer_dire
     ("command", "words"),
     [
         (["train", "--preset", "tny"], "did you mean tiny?"),
-        (["train", "--row-length", "4"], "too short"),
+        (["train", "--seq-len", "4"], "too short"),
         (["train", "--micro-batch-tokens", "256"], "less than one row of 512"),
         (["train", "--rounds", "0"], "not a whole number above 0"),
         (["matmul", "--preset", "tny"], "did you mean tiny?"),

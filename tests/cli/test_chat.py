@@ -77,7 +77,7 @@ def test_commands(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
         "a dog",
         "/set temperature hot",
         "/set temperature -1",
-        "/set colour red",
+        "/set color red",
         "/dance",
         "/help",
         "/quit",
@@ -94,7 +94,7 @@ def test_commands(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert printed.err.splitlines() == [
         "error: /set temperature: the value must be a number, not 'hot'",
         "error: temperature must be 0 or more, not -1.0",
-        "error: /set colour: name one of temperature, top_k, top_p, min_p, repetition_penalty, "
+        "error: /set color: name one of temperature, top_k, top_p, min_p, repetition_penalty, "
         "presence_penalty, frequency_penalty, max_tokens, seed, "
         "then its value",
         "error: there is no command /dance; /help names them",

@@ -112,13 +112,13 @@ def test_quiet_says_nothing(pretrain, tmp_path, capfd):
         (["--model.vocab_size", "100"], "ids, more than model.vocab_size 100; raise that or train a smaller"),
         (["--checkpoint.keep", "0"], "checkpoint.keep must be at least 1, not 0"),
         (["--evaluation.holdout", "0.9"], "evaluation.holdout must lie between 0 and 0.5, not 0.9"),
-        (["--schedule.warmup", "0.6"], "schedule.warmup and schedule.cooldown together must not exceed 1"),
+        (["--schedule.warmup", "0.6"], "schedule.warmup and schedule.decay together must not exceed 1"),
         (["--device", "tpu"], "device 'tpu' cannot be used here; try auto or cpu"),
         (["--recipe", "nothing"], "no recipe 'nothing'"),
         (["--preset", "nothing"], "no preset is called 'nothing'; there are tiny"),
         (["--tokenizer", "/no/such"], "/no/such/tokenizer.json does not exist"),
         (["--data", "/no/such.jsonl"], "/no/such.jsonl does not exist"),
-        (["--batch.row_length", "4"], "batch.row_length 4 is too short; give at least 8"),
+        (["--batch.seq_len", "4"], "batch.seq_len 4 is too short; give at least 8"),
     ],
 )
 def test_mistakes(pretrain, refused, tmp_path, flags, sentence):
@@ -131,7 +131,7 @@ def test_mistakes(pretrain, refused, tmp_path, flags, sentence):
 
 def test_a_step_that_is_no_number_of_rows_is_answered_with_one_that_is(pretrain, refused, tmp_path):
     sentence = refused(pretrain(tmp_path / "run", batch__tokens_per_step=250))
-    assert sentence == "batch.tokens_per_step 250 is not a multiple of batch.row_length 32; 256 is"
+    assert sentence == "batch.tokens_per_step 250 is not a multiple of batch.seq_len 32; 256 is"
 
 
 def test_what_is_missing_is_named(pretrain, sft, refused, tmp_path):

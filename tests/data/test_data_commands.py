@@ -76,7 +76,7 @@ def test_mistakes_are_one_sentence(tmp_path, tokenizer_directory, capsys, verb):
 
 def test_show_marks_what_is_trained_on(tmp_path, tokenizer_directory, capsys):
     file = write(tmp_path / "a.jsonl", [{"conversations": CHAT}])
-    code, out, _ = run(capsys, "show", file, "--tokenizer", tokenizer_directory, "--row-length", "8")
+    code, out, _ = run(capsys, "show", file, "--tokenizer", tokenizer_directory, "--seq-len", "8")
     assert code == 0
     assert f"{file}:1 · chat" in out
     assert "pieces in rows of 8" in out

@@ -20,11 +20,11 @@ from minimind.eval.longctx import (
     cut_windows,
     measure,
     read_long_texts,
-    stretched_configs,
+    rope_configs,
 )
 from minimind.model import Transformer, load_model
 from minimind.model.config import RopeScaling
-from minimind.model.rope import stretch
+from minimind.model.rope import scale_rope
 from minimind.tokenizer import Tokenizer
 
 TRAINED = 16
@@ -115,23 +115,23 @@ def test_a_txt_file_is_one_text_and_a_line_of_jsonl_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("rope", ["none", "linear", "dynamic", "yarn"])
-def test_the_surprise_is_that_of_one_window_at_a_time(rope, monkeypatch):
+def test_the_nll_is_that_of_one_window_at_a_time(rope, monkeypatch):
     """Each from a model made for these positions, by the obvious way, in fp64."""
     monkeypatch.setattr("minimind.eval.longctx.BATCH_TOKENS", 200)  # several batches
-    config = stretched_configs(MODEL.config, [rope], LENGTHS[-1])[rope]
+    config = rope_configs(MODEL.config, [rope], LENGTHS[-1])[rope]
     windows = Windows(random_ids(11, LENGTHS[-1] + 1), targets=4, bytes=123)
     found = measure(at_other_positions(MODEL, config), windows, LENGTHS)
     reference = Transformer(config, seed=None)
     reference.load_state_dict(MODEL.state_dict())
     reference.cast(torch.float64)
-    for length, surprise in zip(LENGTHS, found, strict=True):
+    for length, nll in zip(LENGTHS, found, strict=True):
         nats = 0.0
         for window in windows.tokens_NT:
             with torch.no_grad():
                 logits = reference.logits(reference(window[None, -length - 1 : -1]))[0]
             nats -= float(logits.log_softmax(-1)[range(-4, 0), window[-4:]].sum())
-        assert surprise.nats == pytest.approx(nats, rel=1e-5)
-        assert (surprise.tokens, surprise.bytes) == (44, 123)
+        assert nll.nats == pytest.approx(nats, rel=1e-5)
+        assert (nll.tokens, nll.bytes) == (44, 123)
 
 
 def test_a_context_is_as_long_as_it_is_said_to_be():
@@ -153,7 +153,7 @@ def test_progress_counts_every_token_read():
 
 def test_other_positions_share_the_weights_and_leave_the_model_as_it_is():
     frequencies = MODEL.frequencies.clone()
-    other = at_other_positions(MODEL, stretch(MODEL.config, 4))
+    other = at_other_positions(MODEL, scale_rope(MODEL.config, 4))
     assert other.output_weight.data_ptr() == MODEL.output_weight.data_ptr()
     assert not torch.equal(other.frequencies, frequencies)
     assert torch.equal(MODEL.frequencies, frequencies)
@@ -161,16 +161,16 @@ def test_other_positions_share_the_weights_and_leave_the_model_as_it_is():
 
 
 def test_factors():
-    configs = stretched_configs(MODEL.config, ["yarn", "none", "yarn"], longest=64)
+    configs = rope_configs(MODEL.config, ["yarn", "none", "yarn"], longest=64)
     assert list(configs) == ["none", "yarn"]
     assert configs["none"] == MODEL.config
-    assert configs["yarn"] == stretch(MODEL.config, 4)
-    stretched = stretch(MODEL.config, 8)
+    assert configs["yarn"] == scale_rope(MODEL.config, 4)
+    stretched = scale_rope(MODEL.config, 8)
     assert stretched.rope_scaling == RopeScaling("yarn", 8.0, TRAINED)
-    assert stretched_configs(stretched, ["yarn"], 64)["yarn"] == stretched, "its own factor"
-    assert stretched_configs(stretched, ["none"], 64)["none"].rope_scaling is None
-    assert stretched_configs(stretched, ["linear"], 64, factor=2)["linear"] == stretch(MODEL.config, 2, "linear")
-    assert stretched_configs(MODEL.config, ["yarn"], 64, trained=32)["yarn"] == stretch(MODEL.config, 2, trained=32)
+    assert rope_configs(stretched, ["yarn"], 64)["yarn"] == stretched, "its own factor"
+    assert rope_configs(stretched, ["none"], 64)["none"].rope_scaling is None
+    assert rope_configs(stretched, ["linear"], 64, factor=2)["linear"] == scale_rope(MODEL.config, 2, "linear")
+    assert rope_configs(MODEL.config, ["yarn"], 64, trained=32)["yarn"] == scale_rope(MODEL.config, 2, trained=32)
 
 
 # --------------------------------------------------------------------------------------------- the command
@@ -228,7 +228,7 @@ def test_what_it_says_to_keep_can_be_kept(talker, tmp_path, novel, capsys):
         (directory / file.name).write_bytes(file.read_bytes())
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**config, **kept}))
-    assert load_model(directory).config == stretch(model.config, 3, trained=32)
+    assert load_model(directory).config == scale_rope(model.config, 3, trained=32)
     assert main(command(directory, novel, "--rope", "yarn")) == 0
     again = capsys.readouterr().out
     assert "to keep it" not in again, "it is kept"

@@ -19,10 +19,10 @@ SCHEMA = {
     "properties": {
         "name": {"type": "string", "maxLength": 5},
         "age": {"type": "integer", "minimum": 0, "maximum": 120},
-        "colour": {"enum": ["red", "blue"]},
+        "color": {"enum": ["red", "blue"]},
         "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2},
     },
-    "required": ["name", "age", "colour", "tags"],
+    "required": ["name", "age", "color", "tags"],
     "additionalProperties": False,
 }
 PARAMS = SamplingParams(temperature=1.0, max_tokens=200, json_schema=json.dumps(SCHEMA))
@@ -45,7 +45,7 @@ def check(value: dict[str, Any]) -> None:
     assert len(value["name"]) <= 5
     assert type(value["age"]) is int
     assert 0 <= value["age"] <= 120
-    assert value["colour"] in ("red", "blue")
+    assert value["color"] in ("red", "blue")
     assert len(value["tags"]) <= 2
     assert all(type(tag) is bool for tag in value["tags"])
 

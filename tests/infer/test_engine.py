@@ -17,7 +17,7 @@ from minimind.infer import engine as engine_module
 from minimind.infer.engine import Completion, Engine, Request
 from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer
-from minimind.model.rope import stretch
+from minimind.model.rope import scale_rope
 
 MODELS = {
     "qwen3": random_model(tie_word_embeddings=False),
@@ -46,8 +46,8 @@ def reference(model: Transformer, prompt: list[int], params: SamplingParams) -> 
 
 
 def random_prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
-    luck = random.Random(seed)
-    return [[luck.randrange(VOCAB) for _ in range(length)] for length in lengths]
+    rng = random.Random(seed)
+    return [[rng.randrange(VOCAB) for _ in range(length)] for length in lengths]
 
 
 @pytest.mark.parametrize("model_type", MODELS)
@@ -75,7 +75,7 @@ def test_greedy_equals_one_at_a_time(
 def test_stretched_positions_do_not_depend_on_the_rest_of_the_batch(rope_type: Any) -> None:
     """In `dynamic` the angles grow with a text's own length, not with that of the longest prompt beside it."""
     model = random_model(tie_word_embeddings=False, rope_theta=1e4)
-    model = at_other_positions(model, stretch(model.config, 4, rope_type, trained=32))
+    model = at_other_positions(model, scale_rope(model.config, 4, rope_type, trained=32))
     prompts = random_prompts([10, 90, 31, 33])
     params = SamplingParams(temperature=0, max_tokens=20, stop_ids=())
     for completion, prompt in zip(Engine(model).generate(prompts, params), prompts):
@@ -199,14 +199,14 @@ def test_an_interrupted_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPa
     engine = Engine(MODEL, max_batch=2)
     prompts = random_prompts([10, 20, 30, 40])
     calls = iter(range(100))
-    draw = engine._draw
+    draw = engine._sample
 
     def interrupt(*arguments: Any) -> None:
         draw(*arguments)
         if next(calls) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "_draw", interrupt)
+    monkeypatch.setattr(engine, "_sample", interrupt)
     with pytest.raises(KeyboardInterrupt):
         engine.generate(prompts, ENDLESS)
     assert not engine.active
@@ -250,7 +250,7 @@ def test_compiled_blocks_are_not_compiled_again_for_every_length() -> None:
 
 @pytest.fixture
 def short_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "SHORTEST_LANE", 16)
+    monkeypatch.setattr(engine_module, "SHORTEST_SLOT", 16)
 
 
 @pytest.mark.usefixtures("short_lanes")
@@ -259,10 +259,10 @@ def test_an_idle_engine_holds_no_lanes_and_a_long_answer_no_short_ones() -> None
     requests = [engine.submit(prompt, ENDLESS) for prompt in random_prompts([3, 3, 3, 40])]
     while requests[0].length < 30:
         engine.step()
-    rows = {lane.length: lane.cache and lane.cache.rows for lane in engine.lanes}
+    rows = {group.length: group.cache and group.cache.rows for group in engine.slot_groups}
     assert rows == {16: None, 32: 4, 64: None, 128: 1}
     engine.cancel(requests)
-    assert all(lane.cache is None for lane in engine.lanes)
+    assert all(group.cache is None for group in engine.slot_groups)
 
 
 def run(engine: Engine, requests: list[Request]) -> None:
@@ -270,7 +270,7 @@ def run(engine: Engine, requests: list[Request]) -> None:
         engine.step()
 
 
-Arrival = tuple[int, int, int, int]  # at which step, how long, how much of it shared, how many tokens or cancelled
+Arrival = tuple[int, int, int, int]  # at which step, how long, how much of it shared, how many tokens or canceled
 
 
 @pytest.mark.usefixtures("short_lanes")
@@ -302,7 +302,7 @@ def test_every_request_is_answered_as_if_it_were_alone(
         engine.cancel([request for request, leaves in requests if leaves == step])
         engine.step()
         assert len(engine.active) <= max_batch
-        assert engine.prefixes.bytes <= prefix_bytes
+        assert engine.prefix_cache.bytes <= prefix_bytes
     engine.cancel([request for request, leaves in requests if leaves < 10**6])
     staying = [request for request, leaves in requests if leaves == 10**6]
     run(engine, staying)
@@ -353,9 +353,9 @@ def test_remembered_texts_are_those_used_last_and_go_with_the_weights() -> None:
     first, second, third, fourth = random_prompts([40, 40, 40, 130])
     for prompt in (first, second, first, third, fourth):
         engine.generate([prompt], SamplingParams(temperature=0, max_tokens=1, stop_ids=()))
-    assert set(engine.prefixes.texts) == {tuple(first), tuple(third)}
+    assert set(engine.prefix_cache.texts) == {tuple(first), tuple(third)}
     engine.refresh()
-    assert not engine.prefixes.texts
+    assert not engine.prefix_cache.texts
 
 
 def test_top_logprobs_are_the_models() -> None:

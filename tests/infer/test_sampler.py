@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from minimind.errors import UserError
-from minimind.infer.sampler import SamplingParams, adjust, draw, sample, truncate
+from minimind.infer.sampler import SamplingParams, adjust, sample, sample_inverse_cdf, truncate
 
 VOCAB = 50
 
@@ -99,7 +99,7 @@ def test_a_token_left_out_is_never_drawn() -> None:
     logits[:, 7] = 0.0
     logits[:, 9] = 0.0
     highest = 1 - 2**-53
-    assert draw(logits, torch.tensor([[0.0], [highest]], dtype=torch.float64)).tolist() == [7, 9]
+    assert sample_inverse_cdf(logits, torch.tensor([[0.0], [highest]], dtype=torch.float64)).tolist() == [7, 9]
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:

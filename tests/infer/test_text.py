@@ -103,7 +103,7 @@ def test_an_empty_stop_string_is_refused(tokenizer: Tokenizer) -> None:
 
 
 def parts(tokenizer: Tokenizer, text: str, open_thinking: bool = False) -> list[Part]:
-    """The parts of a text in which control strings are control tokens; neighbours of one kind joined."""
+    """The parts of a text in which control strings are control tokens; neighbors of one kind joined."""
     ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
     joined: list[Part] = []
     for part in stream_parts(ids, tokenizer, open_thinking):

@@ -128,7 +128,7 @@ def state_dict(model: Transformer, generation: str) -> dict[str, torch.Tensor]:
         else:
             found[name] = tensor
     if generation in ("minimind-v1", "minimind2-legacy"):
-        found = {early_name(name): _interleaved(name, t, model.config.channels) for name, t in found.items()}
+        found = {early_name(name): _interleaved(name, t, model.config.head_dim) for name, t in found.items()}
     return {name: tensor.detach().half().contiguous().clone() for name, tensor in found.items()}
 
 

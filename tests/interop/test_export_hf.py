@@ -365,7 +365,7 @@ def change_state(run: Path, **values: Any) -> None:
 
 def test_what_is_no_longer_true_is_left_out(runs: Path, tmp_path: Path) -> None:
     base, chat = (Path(shutil.copytree(runs / name, tmp_path / name)) for name in ("base", "chat"))
-    recipe = (chat / "recipe.yaml").read_text().replace(f"start: {runs / 'base'}", f"start: {base}")
+    recipe = (chat / "recipe.yaml").read_text().replace(f"init_from: {runs / 'base'}", f"init_from: {base}")
     (chat / "recipe.yaml").write_text(recipe)
     change_state(base, ended=4e9)  # trained again after the fine-tuning began
     assert export(chat, tmp_path / "one") == 0

@@ -38,7 +38,7 @@ from minimind.interop.versions import GENERATIONS
 from minimind.model import Transformer, load_model, save_model
 from minimind.model.config import EXPERT_COUNTS
 from minimind.model.hf.config import read_config
-from minimind.model.rope import stretch
+from minimind.model.rope import scale_rope
 from minimind.presets import PRESETS
 from minimind.tokenizer import Tokenizer
 
@@ -103,7 +103,7 @@ def test_the_trained_length_is_recorded_so_that_it_can_be_stretched(tmp_path: Pa
     folder = run_import(FIXTURES / name / "weights.pth", tmp_path / "model")
     trained = 512 if name.startswith("minimind-v1") else 2048
     assert json.loads((folder / "config.json").read_text())["original_max_position_embeddings"] == trained
-    assert stretch(read_config(folder), 8).max_position_embeddings == 8 * trained
+    assert scale_rope(read_config(folder), 8).max_position_embeddings == 8 * trained
 
 
 def test_the_published_yarn(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_several_shared_experts(tmp_path: Path, shared: int) -> None:
 
 def test_a_single_weight_is_normalised_as_each_generation_does(tmp_path: Path) -> None:
     """minimind2 leaves it as the softmax gave it, minimind-3 makes it 1."""
-    for generation, normalised in (("minimind2", False), ("minimind-3", True)):
-        model = published_model(generation, moe=True, num_experts_per_tok=1, norm_topk_prob=normalised)
+    for generation, normalized in (("minimind2", False), ("minimind-3", True)):
+        model = published_model(generation, moe=True, num_experts_per_tok=1, norm_topk_prob=normalized)
         path = save(state_dict(model, generation), tmp_path / generation / "weights.pth")
         (path.parent / "config.json").write_text(json.dumps({"num_experts_per_tok": 1}))
         assert_same(Model.load(path, device="cpu"), model)

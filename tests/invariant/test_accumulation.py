@@ -5,7 +5,7 @@ import torch
 from tests.helpers import losses, make_trainer, weights
 
 from minimind.cli import main
-from minimind.data.batches.collate import split_rows
+from minimind.data.batches.collate import split_into_micro_batches
 from minimind.data.batches.loader import sequential_batches
 from minimind.model import Transformer
 from minimind.optim.groups import build_optimizers
@@ -40,18 +40,18 @@ def assert_close(trained, wanted, weight_tolerance, loss_tolerance):
 
 
 @pytest.mark.parametrize(
-    ("micro_rows", "optimizer", "rate"),
+    ("micro_batch_size", "optimizer", "rate"),
     [(1, "muon", 0.02), (2, "muon", 0.02), (4, "muon", 0.02), (1, "adamw", 0.002), (1, "sgd", 0.05)],
 )
-def test_micro_batches_do_not_change_a_training(stage, tmp_path, micro_rows, optimizer, rate):
+def test_micro_batches_do_not_change_a_training(stage, tmp_path, micro_batch_size, optimizer, rate):
     """Six steps in fp64; the losses in metrics.jsonl were summed in fp32. Unclipped where size matters: SGD."""
     trained = []
-    for rows in (micro_rows, 8):
+    for rows in (micro_batch_size, 8):
         run = tmp_path / f"{rows}"
         changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
         changes["optimizer__grad_clip"] = 0 if optimizer == "sgd" else 1
         trainer = in_float64(make_trainer(stage(run, batch__micro_batch_tokens=32 * rows, **changes)))
-        assert trainer.micro_rows == rows
+        assert trainer.micro_batch_size == rows
         trainer.fit()
         trained.append((losses(run), dict(trainer.model.named_parameters())))
     assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
@@ -75,7 +75,7 @@ def test_the_micro_batches_of_these_steps_differ_in_trained_tokens(sft, tmp_path
     trainer = make_trainer(sft(tmp_path / "run"))
     objective = NextToken()
     for k in range(4):
-        counts = [objective.units(micro)["loss"] for micro in split_rows(trainer.loader.step(k), 1)]
+        counts = [objective.units(micro)["loss"] for micro in split_into_micro_batches(trainer.loader.step(k), 1)]
         assert max(counts) > 1.3 * min(counts)
 
 
@@ -127,6 +127,6 @@ def test_weighted_losses_are_divided_by_the_sum_of_their_weights(pretrain, tmp_p
     assert 0 < trainer.objective.units(batch)["loss"] < 1
     hidden = trainer.model(batch.tokens, batch.positions, batch.documents)
     scores = trainer.model.logits(hidden).log_softmax(-1)
-    surprise = -scores.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0]
+    nll = -scores.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0]
     weight = batch.weights * (batch.targets >= 0)
-    assert relative(trainer.gradients(batch), (surprise * weight).sum() / weight.sum()) <= 1e-5
+    assert relative(trainer.gradients(batch), (nll * weight).sum() / weight.sum()) <= 1e-5

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.random_models import random_ids, random_model
 
-from minimind.infer.network import Network, next_tokens, piece_of_prompt
+from minimind.infer.network import Network, decode_tokens, prompt_chunk
 from minimind.model.kv_cache import KVCache
 
 TYPES = ("qwen3", "llama", "qwen3_moe", "glm4_moe")
@@ -33,7 +33,7 @@ def test_cached_equals_full(model_type: str, pieces: list[int], spare: int) -> N
     with torch.no_grad():
         for piece in pieces:
             stop = start + piece
-            spans = [piece_of_prompt(0, cache, start, stop)]
+            spans = [prompt_chunk(0, cache, start, stop)]
             found.append(network.hidden(tokens[start:stop], range(start, stop), [stop] * piece, spans))
             start = stop
         hidden, wanted = torch.cat(found), model(torch.tensor([tokens]))[0]
@@ -50,13 +50,13 @@ def test_answers_of_different_lengths_and_a_prompt_go_on_together() -> None:
         for row, length in enumerate(lengths):
             alone = NETWORK.cache(1, length)
             ids = tokens[row, :length].tolist()
-            NETWORK.hidden(ids, range(length), [length] * length, [piece_of_prompt(0, alone, 0, length)])
+            NETWORK.hidden(ids, range(length), [length] * length, [prompt_chunk(0, alone, 0, length)])
             cache.memory[:, row, :length] = alone.memory[:, 0]
         for step in range(5):
             positions = [length + step for length in lengths]
             now = [position + 1 for position in positions]
             read = range(3 * step, 3 * step + 3)
-            spans = [next_tokens(0, cache, now), piece_of_prompt(3, other, read.start, read.stop)]
+            spans = [decode_tokens(0, cache, now), prompt_chunk(3, other, read.start, read.stop)]
             ids = [int(tokens[row, p]) for row, p in enumerate(positions)] + tokens[3, read].tolist()
             hidden = NETWORK.hidden(ids, [*positions, *read], [*now, 16, 16, 16], spans)
             assert relative(hidden[:3], full[[0, 1, 2], positions]) < 1e-9
@@ -67,8 +67,8 @@ def test_a_larger_cache_holds_the_same() -> None:
     tokens = random_ids(10).tolist()
     with torch.no_grad():
         cache = NETWORK.cache(1, 12)
-        NETWORK.hidden(tokens[:9], range(9), [9] * 9, [piece_of_prompt(0, cache, 0, 9)])
-        hidden = NETWORK.hidden(tokens[9:], [9], [10], [next_tokens(0, cache.grown(3), [10])])
+        NETWORK.hidden(tokens[:9], range(9), [9] * 9, [prompt_chunk(0, cache, 0, 9)])
+        hidden = NETWORK.hidden(tokens[9:], [9], [10], [decode_tokens(0, cache.grown(3), [10])])
         assert relative(hidden[0], MODEL(torch.tensor([tokens]))[0, 9]) < 1e-9
 
 
@@ -77,7 +77,7 @@ def test_a_used_row_serves_the_next_text() -> None:
     with torch.no_grad():
         for length, seed in ((20, 0), (6, 3)):
             tokens = random_ids(length, seed=seed).tolist()
-            spans = [piece_of_prompt(0, cache, 0, length)]
+            spans = [prompt_chunk(0, cache, 0, length)]
             hidden = NETWORK.hidden(tokens, range(length), [length] * length, spans)
             assert relative(hidden, MODEL(torch.tensor([tokens]))[0]) < 1e-9
 
@@ -89,7 +89,7 @@ def test_the_network_keeps_the_weights_of_its_moment() -> None:
         network, tokens = Network(model), random_ids(9).tolist()
 
         def read(network: Network = network, tokens: list[int] = tokens) -> torch.Tensor:
-            spans = [piece_of_prompt(0, network.cache(1, 9), 0, 9)]
+            spans = [prompt_chunk(0, network.cache(1, 9), 0, 9)]
             return network.logits(network.hidden(tokens, range(9), [9] * 9, spans))
 
         with torch.no_grad():

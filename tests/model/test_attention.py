@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.model.attention import SHORT_ROW, Mask, attend, dense, document_mask, make_mask
+from minimind.model.attention import SHORT_ROW, Mask, attend, document_mask, make_mask, reference_attention
 
 
 def inputs(dtype: torch.dtype, T: int = 24, S: int = 24) -> list[torch.Tensor]:
@@ -17,12 +17,15 @@ def inputs(dtype: torch.dtype, T: int = 24, S: int = 24) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("queries", [24, 1])
-def test_dense_equals_pytorch(dtype: torch.dtype, tolerance: float, queries: int) -> None:
+def test_the_reference_equals_pytorch(dtype: torch.dtype, tolerance: float, queries: int) -> None:
     """Output and gradients, with grouped heads and a random mask."""
     allowed = torch.rand((2, 1, queries, 24), generator=torch.Generator().manual_seed(1)) < 0.5
     allowed[..., 0] = True
     outcomes = []
-    for kernel in (dense, lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, enable_gqa=True)):
+    for kernel in (
+        reference_attention,
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, enable_gqa=True),
+    ):
         tensors = inputs(dtype, T=queries)
         mixed = kernel(*tensors, allowed)
         mixed.square().sum().backward()
@@ -35,8 +38,8 @@ def test_dense_equals_pytorch(dtype: torch.dtype, tolerance: float, queries: int
 def test_half_precision_sums_in_single() -> None:
     tensors = [tensor.detach() for tensor in inputs(torch.float32)]
     mask = document_mask(torch.zeros(2, 24, dtype=torch.int64))
-    wanted = dense(*tensors, mask)
-    found = dense(*(tensor.bfloat16() for tensor in tensors), mask)
+    wanted = reference_attention(*tensors, mask)
+    found = reference_attention(*(tensor.bfloat16() for tensor in tensors), mask)
     assert found.dtype == torch.bfloat16
     assert (found.float() - wanted).abs().max() < 0.03
 
@@ -63,7 +66,7 @@ def test_documents_equal_a_dense_mask(rows: list[list[int]], padding: int) -> No
     ]
     query, key, value = (tensor.requires_grad_() for tensor in tensors)
     found = attend(query, key, value, Mask(documents_BT=documents))
-    wanted = dense(query, key, value, document_mask(documents))
+    wanted = reference_attention(query, key, value, document_mask(documents))
     assert (found - wanted).abs().max() <= 1e-12
     for ours, reference in zip(*(torch.autograd.grad(mixed, tensors, gradient) for mixed in (found, wanted))):
         assert (ours - reference).abs().max() <= 1e-12
@@ -72,7 +75,7 @@ def test_documents_equal_a_dense_mask(rows: list[list[int]], padding: int) -> No
 def test_document_attention_is_one_operator_to_a_compiler() -> None:
     documents = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1]])
     query, key, value = (torch.randn(1, 8, heads, 8).transpose(1, 2).requires_grad_() for heads in (4, 2, 2))
-    torch.library.opcheck(torch.ops.minimind.document_attention.default, (query, key, value, documents))
+    torch.library.opcheck(torch.ops.minimind.varlen_attention.default, (query, key, value, documents))
     compiled = torch.compile(attend, dynamic=False, fullgraph=True)
     mask = Mask(documents_BT=documents)
     assert torch.equal(compiled(query, key, value, mask), attend(query, key, value, mask))

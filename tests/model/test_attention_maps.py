@@ -28,7 +28,7 @@ def test_the_maps_mix_the_values_as_the_model_does(model_type: str) -> None:
             )
     model(ids)
     for (attention, x_BTD, output_BTD), weights_HTT in zip(seen, maps_LHTT, strict=True):
-        value_KTC = attention.v_proj(x_BTD).view(12, -1, attention.channels).transpose(0, 1)
+        value_KTC = attention.v_proj(x_BTD).view(12, -1, attention.head_dim).transpose(0, 1)
         value_HTC = value_KTC.repeat_interleave(len(weights_HTT) // len(value_KTC), 0)
         mixed_TD = (weights_HTT @ value_HTC).transpose(0, 1).reshape(12, -1)
         torch.testing.assert_close(attention.o_proj(mixed_TD), output_BTD[0], rtol=1e-5, atol=1e-5)

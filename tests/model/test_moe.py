@@ -74,8 +74,8 @@ def test_raw_weights_are_probabilities_and_normalised_ones_sum_to_one():
     raw, routing = router(norm_topk_prob=False)(x_ND)
     probabilities = routing.logits_NE.softmax(-1)
     torch.testing.assert_close(raw, probabilities.gather(1, routing.chosen_NK))
-    normalised, _ = router()(x_ND)
-    torch.testing.assert_close(normalised, raw / raw.sum(-1, keepdim=True))
+    normalized, _ = router()(x_ND)
+    torch.testing.assert_close(normalized, raw / raw.sum(-1, keepdim=True))
 
 
 def test_the_bias_of_a_sigmoid_router_chooses_but_does_not_weigh():

@@ -47,8 +47,8 @@ def test_published_shapes_are_exact(name: str, total: int, active: int) -> None:
 def test_the_ladder_s_shapes_are_as_large_as_they_are_called(name: str, millions: float) -> None:
     config = get(name)
     assert count_parameters(config)["total"] / 1e6 == pytest.approx(millions, rel=0.02)
-    assert config.channels in (64, 128)
-    assert config.num_attention_heads * config.channels == config.hidden_size or name == "tiny"
+    assert config.head_dim in (64, 128)
+    assert config.num_attention_heads * config.head_dim == config.hidden_size or name == "tiny"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

@@ -9,11 +9,11 @@ import torch
 from tests.random_models import random_ids, random_model
 
 from minimind.errors import UserError
-from minimind.infer.network import Network, piece_of_prompt
+from minimind.infer.network import Network, prompt_chunk
 from minimind.model import Transformer
 from minimind.model.config import RopeScaling
 from minimind.model.hf.config import from_hf, to_hf
-from minimind.model.rope import angles, inverse_frequencies, rotate, stretch
+from minimind.model.rope import angles, inverse_frequencies, rotate, scale_rope
 
 TRAINED = 32
 FACTOR = 4.0
@@ -22,7 +22,7 @@ PLAIN = random_model(rope_theta=1e4, original_max_position_embeddings=TRAINED).c
 
 
 def stretched(rope_type: Any) -> Transformer:
-    model = Transformer(stretch(PLAIN.config, FACTOR, rope_type), seed=None)
+    model = Transformer(scale_rope(PLAIN.config, FACTOR, rope_type), seed=None)
     model.load_state_dict(PLAIN.state_dict())
     return model.cast(torch.float64).eval()
 
@@ -33,8 +33,8 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 @rope_types
 def test_scores_depend_on_the_distance_alone(rope_type: Any) -> None:
-    config = stretch(PLAIN.config, FACTOR, rope_type)
-    query, key = torch.randn(2, 1, 1, 1, config.channels, generator=torch.Generator().manual_seed(0))
+    config = scale_rope(PLAIN.config, FACTOR, rope_type)
+    query, key = torch.randn(2, 1, 1, 1, config.head_dim, generator=torch.Generator().manual_seed(0))
     cos, sin = angles(config, inverse_frequencies(config), torch.arange(128)[None])
     queries, keys = rotate(query.expand(1, 128, 1, -1), cos, sin)[0, :, 0], rotate(key, cos, sin)[0, :, 0]
     scores = queries @ keys.T
@@ -44,7 +44,7 @@ def test_scores_depend_on_the_distance_alone(rope_type: Any) -> None:
 
 
 def test_yarn_stretches_slow_pairs_and_leaves_fast_ones() -> None:
-    config = stretch(replace(PLAIN.config, head_dim=64), FACTOR, trained=2048)
+    config = scale_rope(replace(PLAIN.config, head_dim=64), FACTOR, trained=2048)
     plain, found = (inverse_frequencies(c) for c in (replace(config, rope_scaling=None), config))
     turns = 2048 * plain / (2 * math.pi)  # over the trained length
     ratio = plain / found
@@ -64,7 +64,7 @@ def test_yarn_sharpens_attention() -> None:
 
 @rope_types
 def test_a_factor_of_one_changes_nothing(rope_type: Any) -> None:
-    config = stretch(PLAIN.config, 1, rope_type)
+    config = scale_rope(PLAIN.config, 1, rope_type)
     positions = torch.arange(TRAINED)[None]
     for found, wanted in zip(
         angles(config, inverse_frequencies(config), positions),
@@ -118,7 +118,7 @@ def test_cached_equals_full(rope_type: Any, pieces: tuple[int, ...]) -> None:
     with torch.no_grad():
         for piece in pieces:
             stop = start + piece
-            span, lengths = piece_of_prompt(0, cache, start, stop), [len(tokens)] * piece
+            span, lengths = prompt_chunk(0, cache, start, stop), [len(tokens)] * piece
             found.append(network.hidden(tokens[start:stop], range(start, stop), lengths, [span]))
             start = stop
         assert relative(torch.cat(found), model(torch.tensor([tokens]))[0]) < 1e-9
@@ -127,7 +127,7 @@ def test_cached_equals_full(rope_type: Any, pieces: tuple[int, ...]) -> None:
 @rope_types
 def test_the_host_never_waits_for_a_number(rope_type: Any) -> None:
     """Tensors without values: reading one would fail."""
-    model = Transformer(stretch(PLAIN.config, FACTOR, rope_type), seed=None).to("meta")
+    model = Transformer(scale_rope(PLAIN.config, FACTOR, rope_type), seed=None).to("meta")
     tokens = torch.zeros(2, 100, dtype=torch.long, device="meta")
     assert model(tokens).shape == (2, 100, 32)
     assert model(tokens, tokens, tokens).shape == (2, 100, 32)
@@ -135,13 +135,15 @@ def test_the_host_never_waits_for_a_number(rope_type: Any) -> None:
 
 @rope_types
 def test_a_stretched_config_knows_its_lengths_on_disk_too(rope_type: Any) -> None:
-    config = stretch(PLAIN.config, FACTOR, rope_type)
+    config = scale_rope(PLAIN.config, FACTOR, rope_type)
     assert config.original_max_position_embeddings == TRAINED
     assert config.context_length == FACTOR * TRAINED
     assert config.max_position_embeddings == (TRAINED if rope_type == "dynamic" else FACTOR * TRAINED)
     assert from_hf(to_hf(config)) == config
-    assert stretch(stretch(PLAIN.config, 8, "yarn"), FACTOR, rope_type) == config, "always from the trained length"
-    assert replace(stretch(config, 2), rope_scaling=None).original_max_position_embeddings == TRAINED
+    assert scale_rope(scale_rope(PLAIN.config, 8, "yarn"), FACTOR, rope_type) == config, (
+        "always from the trained length"
+    )
+    assert replace(scale_rope(config, 2), rope_scaling=None).original_max_position_embeddings == TRAINED
 
 
 def test_the_trained_length_is_recorded_without_stretching() -> None:
@@ -150,8 +152,8 @@ def test_the_trained_length_is_recorded_without_stretching() -> None:
     assert "original_max_position_embeddings" not in to_hf(unknown)
     assert from_hf(to_hf(unknown)) == unknown
     with pytest.raises(UserError, match="no original_max_position_embeddings; give the length"):
-        stretch(unknown, 4)
-    assert stretch(unknown, 4, trained=TRAINED) == stretch(PLAIN.config, 4)
+        scale_rope(unknown, 4)
+    assert scale_rope(unknown, 4, trained=TRAINED) == scale_rope(PLAIN.config, 4)
 
 
 @pytest.mark.parametrize(
@@ -175,4 +177,4 @@ def test_contradictions_are_refused(scaling: dict[str, Any], sentence: str) -> N
 
 def test_dynamic_needs_more_than_one_pair_of_channels() -> None:
     with pytest.raises(UserError, match="head_dim 2 leaves dynamic nothing to stretch"):
-        stretch(replace(PLAIN.config, head_dim=2), FACTOR, "dynamic")
+        scale_rope(replace(PLAIN.config, head_dim=2), FACTOR, "dynamic")

@@ -57,7 +57,7 @@ def test_recomputing_changes_no_gradient(model_type: str) -> None:
     gradients, calls = [], []
     for recompute in (False, True):
         model = random_model(model_type=model_type)
-        model.recompute = recompute
+        model.activation_checkpointing = recompute
         model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: calls.append(1))
         model(tokens, routings=[]).square().sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters() if parameter.grad is not None])

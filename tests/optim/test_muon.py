@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minimind.optim.muon import ITERATIONS, Muon, orthogonalise
+from minimind.optim.muon import ITERATIONS, Muon, orthogonalize
 
 SHAPES = [(16, 16), (16, 48), (48, 16), (1, 8), (8, 1)]
 
@@ -15,7 +15,7 @@ def matrices(shape, count=3):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_orthogonalise_brings_singular_values_near_one_and_keeps_directions(shape):
     stack = matrices(shape)
-    for before, after in zip(stack, orthogonalise(stack, torch.float64)):
+    for before, after in zip(stack, orthogonalize(stack, torch.float64)):
         u, _, vt = torch.linalg.svd(before, full_matrices=False)
         turned = u.T @ after @ vt.T  # diagonal where the singular directions are the same
         values = turned.diagonal()
@@ -25,15 +25,15 @@ def test_orthogonalise_brings_singular_values_near_one_and_keeps_directions(shap
 
 def test_orthogonalise_of_the_transposed_is_the_transposed():
     stack = matrices((12, 40))
-    found = orthogonalise(stack.transpose(1, 2), torch.float64)
-    assert torch.allclose(found, orthogonalise(stack, torch.float64).transpose(1, 2), rtol=0, atol=1e-12)
+    found = orthogonalize(stack.transpose(1, 2), torch.float64)
+    assert torch.allclose(found, orthogonalize(stack, torch.float64).transpose(1, 2), rtol=0, atol=1e-12)
 
 
 def test_orthogonalise_does_not_depend_on_the_size_of_a_matrix_nor_on_its_neighbours():
     stack = matrices((16, 24))
-    alone = torch.cat([orthogonalise(matrix[None] * 1e3, torch.float64) for matrix in stack])
-    assert torch.allclose(orthogonalise(stack, torch.float64), alone, rtol=0, atol=1e-8)
-    assert (orthogonalise(torch.zeros(1, 4, 6), torch.float32) == 0).all()
+    alone = torch.cat([orthogonalize(matrix[None] * 1e3, torch.float64) for matrix in stack])
+    assert torch.allclose(orthogonalize(stack, torch.float64), alone, rtol=0, atol=1e-8)
+    assert (orthogonalize(torch.zeros(1, 4, 6), torch.float32) == 0).all()
 
 
 def parameters(dtype=torch.float64):
@@ -83,7 +83,7 @@ def test_polar_express_brings_singular_values_nearer_to_one():
     spectrum = torch.logspace(0, -2.7, 16, dtype=torch.float64)
     matrix = (u * spectrum) @ v.T / spectrum.norm()
     values = [
-        torch.linalg.svdvals(orthogonalise(matrix[None], torch.float64, coefficients)[0])
+        torch.linalg.svdvals(orthogonalize(matrix[None], torch.float64, coefficients)[0])
         for coefficients in ITERATIONS.values()
     ]
     usual, polar = ((found - 1).abs().max() for found in values)
@@ -103,8 +103,8 @@ def test_normalised_rows_and_cautious_decay_equal_the_obvious_loop():
             moved, momentum = obvious_step(weight, parameter.grad, momentum, 1.0, 0.9, 0.0)
             update = weight - moved
             squares = 0.9 * squares + 0.1 * (update**2).mean(1, keepdim=True)
-            normalised = update / squares.sqrt()
-            update = normalised * update.norm() / normalised.norm()
+            normalized = update / squares.sqrt()
+            update = normalized * update.norm() / normalized.norm()
             decayed = torch.where(update * weight > 0, weight * (1 - 0.03 * 0.5), weight)
             plain[index] = (decayed - 0.03 * update, momentum, squares)
     for parameter, (weight, _, _) in zip(params, plain):
@@ -113,7 +113,7 @@ def test_normalised_rows_and_cautious_decay_equal_the_obvious_loop():
 
 @pytest.mark.parametrize("shape", [(3, 8, 5), (3, 5, 8), (3, 6, 6)])
 def test_a_stack_of_matrices_moves_as_its_matrices_alone(shape):
-    """As experts lie in memory: each is orthogonalised for itself."""
+    """As experts lie in memory: each is orthogonalized for itself."""
     torch.manual_seed(0)
     stack = torch.randn(shape, dtype=torch.float64).requires_grad_()
     alone = [matrix.detach().clone().requires_grad_() for matrix in stack]

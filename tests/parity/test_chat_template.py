@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minimind.tokenizer import Tokenizer, normalise
+from minimind.tokenizer import Tokenizer, normalize
 from minimind.tokenizer.train import train
 
 transformers = pytest.importorskip("transformers")
@@ -105,7 +105,7 @@ def test_conversations(ours: Tokenizer, theirs, seeds: range):
     masks_compared = 0
     for seed in seeds:
         messages, tools = conversation(seed)
-        normal, _ = normalise(messages)
+        normal, _ = normalize(messages)
         assert ours.render(messages, tools) == theirs.apply_chat_template(normal, tools=tools, tokenize=False)
         expected = theirs.apply_chat_template(
             normal, tools=tools, return_dict=True, return_assistant_tokens_mask=True
@@ -126,7 +126,7 @@ def test_generation_prompts(ours: Tokenizer, theirs, open_thinking: bool):
     for seed in range(50):
         messages, tools = conversation(seed)
         messages = messages[:-1]
-        normal, _ = normalise(messages)
+        normal, _ = normalize(messages)
         flags = {"add_generation_prompt": True, "open_thinking": open_thinking}
         expected = theirs.apply_chat_template(normal, tools=tools, tokenize=False, **flags)
         assert ours.render(messages, tools, **flags) == expected
@@ -148,6 +148,6 @@ def test_the_published_schema(ours: Tokenizer, theirs):
         {"role": "tool", "content": "clear"},
         {"role": "assistant", "content": "clear"},
     ]
-    normal, tools = normalise(messages)
+    normal, tools = normalize(messages)
     expected = theirs.apply_chat_template(normal, tools=tools, return_dict=True)["input_ids"]
     assert ours.encode_chat(messages)[0] == expected

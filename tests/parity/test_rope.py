@@ -23,7 +23,7 @@ from minimind.infer.sampler import SamplingParams
 from minimind.model import ModelConfig, Transformer, load_model, save_model
 from minimind.model.config import RopeScaling
 from minimind.model.hf.config import from_hf, to_hf
-from minimind.model.rope import attention_factor, inverse_frequencies, ntk_frequencies, stretch
+from minimind.model.rope import attention_factor, inverse_frequencies, ntk_frequencies, scale_rope
 
 TRAINED = 64
 SHAPE: dict[str, Any] = {"rope_theta": 1e4, "max_position_embeddings": TRAINED}
@@ -124,7 +124,7 @@ def test_frequencies_equal_those_of_transformers(
 def test_greedy_text_across_the_trained_length_equals_generate(tmp_path: Path, rope_type: Any) -> None:
     """With `dynamic` too, one prompt at a time: keys stay as they were when they were read, there and here."""
     plain = random_model(**SHAPE, tie_word_embeddings=False)
-    ours = Transformer(stretch(plain.config, 4, rope_type, trained=TRAINED), seed=None).eval()
+    ours = Transformer(scale_rope(plain.config, 4, rope_type, trained=TRAINED), seed=None).eval()
     ours.load_state_dict(plain.state_dict())
     save_model(ours, tmp_path / "model")
     for length in (50, 90):

@@ -12,11 +12,11 @@ from minimind.presets import PRESETS, get
 from minimind.recipe import BatchOptions, BudgetOptions, Recipe
 
 
-def recipe(preset="nano", tokens=3e6, row_length=256, **optimizer):
+def recipe(preset="nano", tokens=3e6, seq_len=256, **optimizer):
     return Recipe(
         model=get(preset),
         budget=BudgetOptions(tokens=tokens),
-        batch=BatchOptions(row_length=row_length, tokens_per_step=row_length),
+        batch=BatchOptions(seq_len=seq_len, tokens_per_step=seq_len),
         optimizer=OptimizerOptions(**optimizer),
     )
 
@@ -27,7 +27,7 @@ def test_the_anchors_of_the_rules():
     assert derive(recipe(tokens=10e6))["batch.tokens_per_step"] == 4096
     assert derive(recipe())["optimizer.learning_rate"] == 0.008
     assert derive(recipe(tokens=10e6))["optimizer.learning_rate"] == 0.011
-    assert derive(recipe(row_length=128), {"batch.tokens_per_step"})["optimizer.learning_rate"] == 0.002
+    assert derive(recipe(seq_len=128), {"batch.tokens_per_step"})["optimizer.learning_rate"] == 0.002
     assert derive(recipe("nano"))["optimizer.embedding_learning_rate"] == 0.02
     assert derive(recipe("nano", name="sgd")).keys() == {"batch.tokens_per_step"}
 
@@ -36,7 +36,7 @@ def test_the_anchors_of_the_rules():
 def test_every_preset_gets_a_whole_number_of_rows_and_rates_in_range(preset):
     for tokens in (None, 1e5, 1e8, 1e12):
         for name in ("muon", "adamw"):
-            derived = derive(recipe(preset, tokens=tokens, row_length=340, name=name))
+            derived = derive(recipe(preset, tokens=tokens, seq_len=340, name=name))
             rows, rest = divmod(derived["batch.tokens_per_step"], 340)
             assert rest == 0
             assert rows >= 8
@@ -51,10 +51,8 @@ def train(corpus, tokenizer_directory, tmp_path):
     paths = ["--data", str(corpus), "--tokenizer", str(tokenizer_directory), "--out", str(tmp_path / "run")]
     quick = ["--preset=tiny", "--evaluation.samples=0", "--compile=false", "--device=cpu"]
 
-    def run(*flags, row_length=32):
-        assert (
-            main(["train", "pretrain", *paths, *quick, "--quiet", f"--batch.row_length={row_length}", *flags]) == 0
-        )
+    def run(*flags, seq_len=32):
+        assert main(["train", "pretrain", *paths, *quick, "--quiet", f"--batch.seq_len={seq_len}", *flags]) == 0
         return config.load(Recipe, files=[tmp_path / "run" / "recipe.yaml"])
 
     return run
@@ -71,7 +69,7 @@ def test_another_budget_does_not_change_a_run_that_is_continued(train):
 
 
 def test_rows_of_any_length_make_whole_steps(train):
-    assert train("--budget.steps=1", row_length=34).batch.tokens_per_step % 34 == 0
+    assert train("--budget.steps=1", seq_len=34).batch.tokens_per_step % 34 == 0
 
 
 def test_what_is_named_stays(train):

@@ -23,7 +23,7 @@ from tests.random_models import random_model
 
 from minimind import Model
 from minimind.model import ModelConfig, Transformer, save_model
-from minimind.serve.app import Settings, create_app
+from minimind.serve.app import ServerSettings, create_app
 from minimind.serve.worker import Worker
 from minimind.tokenizer import Tokenizer
 
@@ -136,7 +136,7 @@ class Served:
 
 @contextmanager
 def serve(model: Model, **settings: Any) -> Iterator[Served]:
-    app = create_app(model, Settings(**{"name": "tiny", **settings}))
+    app = create_app(model, ServerSettings(**{"name": "tiny", **settings}))
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)

@@ -13,8 +13,8 @@ from tests.serve.conftest import LESSONS, SEES, Served
 GREEDY: dict[str, Any] = {"model": "tiny", "temperature": 0}
 COLOURS = {
     "type": "object",
-    "properties": {"colour": {"enum": ["red", "blue"]}},
-    "required": ["colour"],
+    "properties": {"color": {"enum": ["red", "blue"]}},
+    "required": ["color"],
     "additionalProperties": False,
 }
 
@@ -240,7 +240,7 @@ def test_json_is_json(served: Served) -> None:
             assert isinstance(json.loads(answer.choices[0].message.content), dict)
         schema = {"type": "json_schema", "json_schema": {"name": "c", "schema": COLOURS, "strict": True}}
         answer = served.client.chat.completions.create(**request, seed=seed, response_format=schema)
-        assert json.loads(answer.choices[0].message.content) in ({"colour": "red"}, {"colour": "blue"})
+        assert json.loads(answer.choices[0].message.content) in ({"color": "red"}, {"color": "blue"})
 
 
 def test_logit_bias_forbids_and_forces(served: Served) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.tokenizer import ChatError, Tokenizer, normalise, validate
+from minimind.tokenizer import ChatError, Tokenizer, normalize, validate
 from minimind.tokenizer.reserved import RESERVED
 from minimind.tokenizer.train import train
 
@@ -224,7 +224,7 @@ def test_only_the_template_writes_control_tokens(tokenizer: Tokenizer, messages:
     text = tokenizer.render(messages)
     assert tokenizer.decode(ids, skip_special=False) == text.encode("utf-8", "replace").decode()
     turns = len(messages) // 2
-    normal, _ = normalise(messages)
+    normal, _ = normalize(messages)
     calls = sum(len(message.get("tool_calls", [])) for message in normal)
     count = {name: ids.count(index) for name, index in tokenizer.reserved.items()}
     assert count.pop("<|im_start|>") == count.pop("<|im_end|>") == 2 * turns
@@ -316,7 +316,7 @@ def test_prompts_end_with_a_question():
 def test_normalise_leaves_its_input_alone():
     messages = [system("s", tools="[]"), user("q"), assistant(None, tool_calls='{"name": "f"}')]
     before = [dict(message) for message in messages]
-    normal, tools = normalise(messages)
+    normal, tools = normalize(messages)
     assert messages == before
     assert tools is None
     assert normal == [system("s"), user("q"), assistant("", tool_calls=[{"name": "f", "arguments": {}}])]

@@ -56,7 +56,7 @@ def test_digits_stay_single(tokenizer: Tokenizer):
     assert train(["2026 " * 100], 292).encode("2026") == tokenizer.encode("2026")
 
 
-def test_text_is_not_normalised(tokenizer: Tokenizer):
+def test_text_is_not_normalized(tokenizer: Tokenizer):
     composed, decomposed = "\u00e9", "e\u0301"
     assert tokenizer.backend.normalizer is None
     assert tokenizer.encode(composed) != tokenizer.encode(decomposed)

@@ -176,7 +176,7 @@ def test_memory_for_nothing_is_said_in_one_sentence(pretrain, tmp_path, memory_f
     assert main([*pretrain(tmp_path / "run"), "--quiet"]) == 2
     assert capsys.readouterr().err == (
         "error: out of memory with 1 rows of 32 at a time; "
-        "use a smaller batch.micro_batch_tokens, batch.row_length or model\n"
+        "use a smaller batch.micro_batch_tokens, batch.seq_len or model\n"
     )
 
 

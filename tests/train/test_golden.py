@@ -26,7 +26,7 @@ def curve(optimizer: str, directory: Path) -> list[float]:
     settings = {"optimizer.name": optimizer, "optimizer.learning_rate": rate, "budget.steps": STEPS}
     settings |= {"optimizer.embedding_learning_rate": embedding_rate}
     settings |= {"model.hidden_size": 32, "model.num_hidden_layers": 2, "model.num_attention_heads": 2}
-    settings |= {"batch.row_length": 32, "batch.tokens_per_step": 256, "batch.micro_batch_tokens": 128}
+    settings |= {"batch.seq_len": 32, "batch.tokens_per_step": 256, "batch.micro_batch_tokens": 128}
     settings |= {"device": "cpu", "precision": "fp32", "compile": "false", "log_every": 1}
     paths = ["--data", str(corpus), "--tokenizer", str(directory / "tokenizer"), "--out", str(directory / "run")]
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]

@@ -70,7 +70,7 @@ def spread(line):
 
 @pytest.mark.parametrize("balance", ["document", "global", "bias"])
 def test_balancing_balances(pretrain, tmp_path, balance):
-    """From routers that favour an expert: without balancing they stay so, with it the loads come together."""
+    """From routers that favor an expert: without balancing they stay so, with it the loads come together."""
     found = {}
     for name in ("none", balance):
         run = tmp_path / name

@@ -12,7 +12,7 @@ from minimind.cli import main
 from minimind.errors import UserError
 from minimind.model import load_model
 from minimind.model.hf.config import read_config
-from minimind.model.rope import stretch
+from minimind.model.rope import scale_rope
 from minimind.stages.launch import make_model
 from minimind.stages.resolve import resolve
 
@@ -51,7 +51,7 @@ def trained(run: Path) -> int | None:
 def recipe_of(argv: list[str]):
     """The resolved recipe of a command of the fixtures."""
     given = dict(zip(argv[2:8:2], argv[3:8:2]))
-    names = {"--tokenizer": "tokenizer", "--from": "start"}
+    names = {"--tokenizer": "tokenizer", "--from": "init_from"}
     paths = {names[flag]: path for flag, path in given.items() if flag in names}
     return resolve(argv[1], argv[8:], [], {**paths, "data": [given["--data"]]})
 
@@ -66,7 +66,7 @@ def test_pretraining_records_the_length_of_its_rows(base):
 @pytest.mark.parametrize(("rows", "wanted"), [(16, ROWS), (64, 64)])
 def test_longer_rows_raise_it_and_shorter_ones_do_not(tuning, tmp_path, rows, wanted):
     out = tmp_path / "tuned"
-    argv = tuning(out, batch__row_length=rows, batch__long_documents="split")
+    argv = tuning(out, batch__seq_len=rows, batch__long_documents="split")
     assert main(argv) == 0
     assert trained(out) == wanted
     assert main(argv) == 0, "finished, and its recipe is still the same"
@@ -86,16 +86,16 @@ def test_a_start_model_can_be_stretched(tuning, base, tmp_path, rope_type):
         tmp_path / "long",
         model__rope_scaling__rope_type=rope_type,
         model__rope_scaling__factor=4,
-        batch__row_length=128,
+        batch__seq_len=128,
     )
-    wanted = stretch(config_of(base), 4, rope_type)
+    wanted = scale_rope(config_of(base), 4, rope_type)
     recipe = recipe_of(argv)
     assert recipe.model == wanted
     assert_equal_trees(make_model(recipe).state_dict(), load_model(base / "model").state_dict())
     assert main(argv) == 0
     assert config_of(tmp_path / "long") == wanted
     assert trained(tmp_path / "long") == ROWS, "what the stretch is relative to"
-    again = tuning(tmp_path / "again", batch__row_length=256)
+    again = tuning(tmp_path / "again", batch__seq_len=256)
     again[again.index(str(base))] = str(tmp_path / "long")
     assert recipe_of(again).model == wanted, "a stretched model stays as it is"
 
@@ -109,7 +109,7 @@ def test_a_stretch_can_be_changed_in_every_detail(tuning, tmp_path):
 
 
 def test_a_stretched_training_is_continued_exactly(tuning, tmp_path):
-    changes = {**YARN, "batch__row_length": 64, "budget__steps": 6, "checkpoint__every": 3}
+    changes = {**YARN, "batch__seq_len": 64, "budget__steps": 6, "checkpoint__every": 3}
     argv, whole = (tuning(tmp_path / name, **changes) for name in ("run", "whole"))
     assert main(argv) == main(whole) == 0
     shutil.rmtree(tmp_path / "run/model")
@@ -119,7 +119,7 @@ def test_a_stretched_training_is_continued_exactly(tuning, tmp_path):
 
 
 def test_the_recipe_of_a_stretched_run_makes_it_again(tuning, tmp_path):
-    assert main(tuning(tmp_path / "run", **YARN, batch__row_length=64)) == 0
+    assert main(tuning(tmp_path / "run", **YARN, batch__seq_len=64)) == 0
     recipe = ["--recipe", str(tmp_path / "run/recipe.yaml")]
     assert main(["train", "sft", *recipe, "--out", str(tmp_path / "again")]) == 0
     assert_same_run(tmp_path / "run", tmp_path / "again")

@@ -23,9 +23,9 @@ from tests.helpers import (
 from minimind import config
 from minimind.cli import main
 from minimind.data.batches.loader import sequential_batches
-from minimind.eval.perplexity import Surprise
+from minimind.eval.perplexity import NLL
 from minimind.model import load_model
-from minimind.optim.schedule import factor
+from minimind.optim.schedule import lr_multiplier
 from minimind.recipe import Recipe
 from minimind.train.trainer import Trainer
 
@@ -103,8 +103,8 @@ def test_the_lines_of_metrics(pretrain, tmp_path):
         step = line["step"]
         assert line["tokens"] == read[step]
         assert line["padding"] == pytest.approx(1 - (read[step] - read[since]) / (256 * (step - since)))
-        assert line["lr"] == pytest.approx(0.02 * factor("wsd", step - 1, 8, 0, 4, 0))
-        assert line["epoch"] == pytest.approx(step * 8 / trainer.loader.rows_per_epoch)
+        assert line["lr"] == pytest.approx(0.02 * lr_multiplier("wsd", step - 1, 8, 0, 4, 0))
+        assert line["epoch"] == pytest.approx(step * 8 / trainer.loader.sequences_per_epoch)
         assert 3 < line["loss"] < 7
         assert line["grad_norm"] > 0
         assert line["tokens_per_second"] > 0
@@ -123,7 +123,7 @@ def test_budgets_in_steps(pretrain, tmp_path, budget, steps):
     changes = {f"budget__{name}": value for name, value in budget.items()}
     trainer = make_trainer(pretrain(tmp_path / "run", budget__steps=None, **changes))
     if steps is None:
-        steps = math.ceil(budget.get("epochs", 1) * trainer.loader.rows_per_epoch / 8)
+        steps = math.ceil(budget.get("epochs", 1) * trainer.loader.sequences_per_epoch / 8)
     assert trainer.fit().progress.step == steps
     assert len(losses(tmp_path / "run")) == steps
 
@@ -142,7 +142,7 @@ def test_an_epoch_reads_every_training_document_once_and_no_held_out_one(pretrai
     held_out = set(trainer.held_out.tolist())
     assert 5 < len(held_out) < 50
     rows = [row for batch in seen for row in range(8)]
-    assert len(rows) - 8 < trainer.loader.rows_per_epoch <= len(rows)
+    assert len(rows) - 8 < trainer.loader.sequences_per_epoch <= len(rows)
     trained = {int(source) for batch in seen for source in batch.table["source"]}
     assert trained == everything - held_out
     contents = trainer.data.hashes
@@ -189,12 +189,12 @@ def test_timing_a_step_changes_nothing(pretrain, tmp_path):
 # --------------------------------------------------------------------------------------------- evaluation
 
 
-def test_the_surprise_is_that_of_each_held_out_document_alone(sft, tmp_path):
+def test_the_nll_is_that_of_each_held_out_document_alone(sft, tmp_path):
     """Whatever the micro-batch; against log-softmax, document by document."""
     found = []
     for rows in (1, 8):
         trainer = make_trainer(sft(tmp_path / f"{rows}", batch__micro_batch_tokens=32 * rows))
-        found.append(trainer.surprise())
+        found.append(trainer.held_out_nll())
     nats, tokens = 0.0, 0
     for document in trainer.held_out:
         for batch in sequential_batches(trainer.data, np.array([document]), 32, 1):
@@ -205,10 +205,10 @@ def test_the_surprise_is_that_of_each_held_out_document_alone(sft, tmp_path):
             nats -= float(scores[trained].gather(1, batch.targets[trained][:, None]).sum())
             tokens += int(trained.sum())
     size = int(trainer.data.bytes[trainer.held_out].sum())
-    for surprise in found:
-        assert (surprise.tokens, surprise.bytes) == (tokens, size)
-        assert surprise.nats == pytest.approx(nats, rel=1e-5)
-        assert surprise.bits_per_byte == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    for nll in found:
+        assert (nll.tokens, nll.bytes) == (tokens, size)
+        assert nll.nats == pytest.approx(nats, rel=1e-5)
+        assert nll.bits_per_byte == pytest.approx(nats / math.log(2) / size, rel=1e-5)
 
 
 def test_evaluation_reads_at_most_so_many_tokens(pretrain, tmp_path):
@@ -216,7 +216,7 @@ def test_evaluation_reads_at_most_so_many_tokens(pretrain, tmp_path):
     for rows in (1, 8):
         changes = {"evaluation__max_tokens": 300, "batch__micro_batch_tokens": 32 * rows}
         trainer = make_trainer(pretrain(tmp_path / f"{rows}", **changes))
-        counts.append(trainer.surprise().tokens)
+        counts.append(trainer.held_out_nll().tokens)
         assert trainer.data.lengths[trainer.held_out].sum() > 300
     assert counts[0] == counts[1]
     assert 200 < counts[0] < 300
@@ -228,7 +228,7 @@ def scores(monkeypatch):
 
     def give(*values):
         left = iter(values)
-        monkeypatch.setattr(Trainer, "surprise", lambda self: Surprise(next(left) * math.log(2), 1, 1.0))
+        monkeypatch.setattr(Trainer, "held_out_nll", lambda self: NLL(next(left) * math.log(2), 1, 1.0))
 
     return give
 
@@ -289,7 +289,7 @@ def test_a_wrong_initialisation_is_noticed(pretrain, tmp_path, capsys):
 
 def test_sft_trains_on_answers_alone(sft, tmp_path):
     """The trained targets of each conversation spell what the assistant says, and its ends of turns."""
-    trainer = make_trainer(sft(tmp_path / "run", batch__row_length=256, batch__tokens_per_step=1024))
+    trainer = make_trainer(sft(tmp_path / "run", batch__seq_len=256, batch__tokens_per_step=1024))
     batch = trainer.loader.step(0)
     assert len(batch.table["source"]) > 5
     for document, source in enumerate(batch.table["source"].tolist()):

@@ -174,7 +174,7 @@ def test_runs_show_figures_curves_and_samples(runs: Path) -> None:
 
 def test_data_shows_what_is_learned_and_how_it_is_packed(runs: Path, chat_file: Path, corpus: Path) -> None:
     assert open_page("data").selectbox[0].value == str(corpus)  # what the training read
-    at = open_page("data", file=str(chat_file), row_length=64)
+    at = open_page("data", file=str(chat_file), seq_len=64)
     document, mask = html(at)[0], Model(runs / "talker").tokenizer.encode_chat(first_chat(chat_file))[1]
     assert f"{len(mask)} tokens, {sum(mask)} of them learned" in at.caption[0].value
     assert 'class="trained"' in document

@@ -15,7 +15,7 @@ from minimind.infer.remote import Server
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
 from minimind.web.remote import speak
-from minimind.web.session import Answer, Piece, converse
+from minimind.web.session import Answer, ShownToken, converse
 
 HELLO = [{"role": "user", "content": "hello"}]
 LOGPROBS = {"content": [{"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Ho", "logprob": -0.25}]}]}
@@ -50,7 +50,7 @@ def test_text_thinking_and_probabilities_come_in_pieces(stub: StubServer) -> Non
     grown = finish(answer)
     assert grown[0] == [{"role": "assistant", "content": "", "reasoning_content": "hm"}]
     assert grown[-1] == [{"role": "assistant", "content": "Hi!", "reasoning_content": "hm"}]
-    assert answer.pieces == [Piece("Hi", -0.5, (("Ho", -0.25),))]
+    assert answer.pieces == [ShownToken("Hi", -0.5, (("Ho", -0.25),))]
     assert (answer.tokens, answer.note) == (3, "length")
     (asked,) = stub.asked
     assert (asked["temperature"], asked["logprobs"], asked["top_logprobs"]) == (0.5, True, 5)

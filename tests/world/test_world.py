@@ -12,7 +12,7 @@ from minimind.errors import UserError
 from minimind.world import conversations, preferences, pretrain_texts, rl_prompts, write_world
 from minimind.world.facts import FACTS
 from minimind.world.questions import assert_disjoint, normal, questions
-from minimind.world.rng import Draw, held_out
+from minimind.world.rng import Rng, held_out
 from minimind.world.sample import LANGUAGES, Question, assistant, user
 from minimind.world.skills import SKILLS, arithmetic, recall, stopping, strings, tools, translation
 from minimind.world.tables.everyday import OPPOSITES
@@ -40,8 +40,8 @@ def asked() -> list[Question]:
 
 def test_draws_are_fixed_for_ever():
     # Other numbers mean that every user's corpus has changed: then earlier results no longer compare.
-    draw = Draw(7, "test")
-    assert [draw.below(1000) for _ in range(5)] == [889, 351, 32, 706, 641]
+    rng = Rng(7, "test")
+    assert [rng.below(1000) for _ in range(5)] == [889, 351, 32, 706, 641]
     digest = hashlib.sha256()
     for stream in (pretrain_texts, conversations, preferences, rl_prompts):
         for sample in islice(stream(0), 300):
@@ -153,9 +153,9 @@ def test_every_trained_sum_is_of_a_trained_family(chats):
 
 
 def test_a_kept_sum_keeps_its_whole_family():
-    draw = Draw(0, "family")
+    rng = Rng(0, "family")
     for _ in range(300):
-        x, operator, y, result = arithmetic.operands(draw, kept=True)
+        x, operator, y, result = arithmetic.operands(rng, kept=True)
         a, b = (x, y) if operator == "+" else (result, y)
         for p, q in ((a, b), (b, a)):
             assert arithmetic.is_kept(p, "+", q)
@@ -186,10 +186,10 @@ def test_kept_arguments_are_not_trained_on(chats):
 
 
 def test_kept_pairs_are_not_told():
-    draw = Draw(0, "told")
+    rng = Rng(0, "told")
     for i in range(2000):
         kept = i % 4 == 0
-        pairs = recall.told(draw, LANGUAGES[i % 2], kept)
+        pairs = recall.told(rng, LANGUAGES[i % 2], kept)
         assert len({what for what, _ in pairs}) == 2
         assert held_out("told", *sorted(f"{what}={value}" for what, value in pairs)) == kept
 
@@ -275,10 +275,10 @@ def test_every_category_has_room_for_the_longest_list():
 
 
 def test_tool_conversations():
-    draw = Draw(0, "tools")
+    rng = Rng(0, "tools")
     shapes = Counter()
     for i in range(200):
-        one = tools.sample(draw, LANGUAGES[i % 2])
+        one = tools.sample(rng, LANGUAGES[i % 2])
         offered = [tool["function"]["name"] for tool in json.loads(one.messages[0]["tools"])]
         call = json.loads(one.messages[2]["tool_calls"])[0]
         assert call["name"] in offered

@@ -49,7 +49,7 @@ class DataSpeed:
 
 
 @dataclass(frozen=True)
-class Sample:
+class FileSample:
     """The beginning of a file, written to a file of its own without lines that cannot be used."""
 
     file: str
@@ -60,7 +60,7 @@ class Sample:
     """that reading and parsing it took"""
 
 
-def take(file: Path, size: int, scratch: Path) -> Sample:
+def take(file: Path, size: int, scratch: Path) -> FileSample:
     """Read the first `size` bytes of a file, decompressed, and put its documents into `scratch`."""
     kind, plain = resolve_kind([file], "auto"), is_plain_text(file)
     documents, read, begun = [], 0, time.perf_counter()
@@ -75,17 +75,17 @@ def take(file: Path, size: int, scratch: Path) -> Sample:
     scratch.mkdir(parents=True)
     path = scratch / ("sample.txt" if plain else "sample.jsonl")
     path.write_bytes(b"".join(document + (b"\n\n" if plain else b"\n") for document in documents))
-    return Sample(str(file), kind, path, read / 1e6, seconds)
+    return FileSample(str(file), kind, path, read / 1e6, seconds)
 
 
-def measure(sample: Sample, tokenizer: Tokenizer, row_length: int) -> DataSpeed:
+def measure(sample: FileSample, tokenizer: Tokenizer, seq_len: int) -> DataSpeed:
     """Time the way from a sample to batches."""
     begun = time.perf_counter()
     data = prepare([sample.path], tokenizer, sample.kind, sample.path.parent / "cache", workers=1)
     seconds = time.perf_counter() - begun
     long: Long = "truncate" if sample.kind == "chat" else "split"  # as the stages do
-    rows = max(1, POSITIONS_PER_STEP // row_length)
-    loader = Loader(data, np.arange(len(data)), row_length, rows, seed=0, long=long)
+    rows = max(1, POSITIONS_PER_STEP // seq_len)
+    loader = Loader(data, np.arange(len(data)), seq_len, rows, seed=0, long=long)
     padding = loader.stats.padding
     return DataSpeed(
         file=sample.file,
@@ -96,17 +96,17 @@ def measure(sample: Sample, tokenizer: Tokenizer, row_length: int) -> DataSpeed:
         read_mb_per_second=sample.megabytes / sample.seconds,
         prepare_mb_per_second=sample.megabytes / seconds,
         prepare_tokens_per_second=data.num_tokens / seconds,
-        packed_per_second=packing_rate(data.lengths, row_length, long),
+        packed_per_second=packing_rate(data.lengths, seq_len, long),
         padding=padding,
         batch_tokens_per_second=loader_rate(loader, LOADER_SECONDS) * (1 - padding),
     )
 
 
-def packing_rate(lengths: np.ndarray, row_length: int, long: Long) -> float:
+def packing_rate(lengths: np.ndarray, seq_len: int, long: Long) -> float:
     """Pieces packed into rows per second."""
-    _, _, length = pieces(lengths, row_length, long)
+    _, _, length = pieces(lengths, seq_len, long)
     begun = time.perf_counter()
-    pack(length, row_length)
+    pack(length, seq_len)
     return len(length) / (time.perf_counter() - begun)
 
 
@@ -116,13 +116,13 @@ def loader_rate(loader: Loader, seconds: float) -> float:
     while time.perf_counter() - begun < seconds:
         loader.step(steps)
         steps += 1
-    return steps * loader.rows * loader.row_length / (time.perf_counter() - begun)
+    return steps * loader.rows * loader.seq_len / (time.perf_counter() - begun)
 
 
 def training_rate(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> float:
     """Tokens per second that a training by `recipe` reads, without compiling."""
     timed, batch = TimedStep(recipe, device, dtype), recipe.batch
-    micro = packed_batch(max(1, 1024 // batch.row_length), batch.row_length, recipe.model.vocab_size)
+    micro = packed_batch(max(1, 1024 // batch.seq_len), batch.seq_len, recipe.model.vocab_size)
     times = [(timed.gradients(micro), timed.step()) for _ in range(4)][1:]  # the first lays out memory
     once, update = (statistics.median(column) for column in zip(*times))
     tokens = int((micro.documents != PADDING).sum())

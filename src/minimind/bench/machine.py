@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from minimind.bench.step import Product, layer_products, output_product
-from minimind.hardware import DTYPES, EMULATED, product_rate, synchronise
+from minimind.hardware import DTYPES, EMULATED, product_rate, synchronize
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import Transformer
 
@@ -71,10 +71,10 @@ def copy_rate(device: torch.device) -> float:
     target = torch.empty_like(source)
     best = 0.0
     for _ in range(5):
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         target.copy_(source)
-        synchronise(device)
+        synchronize(device)
         best = max(best, 2 * COPIED / (time.perf_counter() - start))
     return best
 

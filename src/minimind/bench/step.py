@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from minimind.data.batches.batch import Batch
-from minimind.hardware import synchronise
+from minimind.hardware import synchronize
 from minimind.model.attention import attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import Transformer
@@ -76,7 +76,7 @@ class TimedStep:
         times: list[float] = []
 
         def note(*_: Any) -> None:
-            synchronise(self.device)
+            synchronize(self.device)
             times.append(time.perf_counter())
 
         def after_model(module: Any, inputs: Any, hidden_BTD: torch.Tensor) -> None:
@@ -107,8 +107,8 @@ class TimedStep:
     def attention(self, micro: Batch) -> float:
         """Seconds of the attention of all layers, from queries, keys and values on, forward and backward."""
         config, documents_BT = self.model.config, micro.documents.to(self.device)
-        shape = (*documents_BT.shape, config.num_attention_heads, config.channels)
-        key_shape = (*documents_BT.shape, config.kv_heads, config.channels)
+        shape = (*documents_BT.shape, config.num_attention_heads, config.head_dim)
+        key_shape = (*documents_BT.shape, config.num_key_value_heads, config.head_dim)
         mask = make_mask(documents_BT, self.model.compiled)
         inputs = [
             torch.randn(size, device=self.device).to(self.model.compute_dtype).transpose(1, 2).requires_grad_()
@@ -127,10 +127,10 @@ class TimedStep:
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     run()
-    synchronise(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 

@@ -72,7 +72,7 @@ class Speed:
 
 def work(recipe: Recipe, sizes: list[int], rounds: int) -> float:
     """Floating-point operations of `measure`, about: what a progress bar counts."""
-    return flops_per_token(recipe.model, recipe.batch.row_length) * sum(sizes) * (WARM_UP + rounds)
+    return flops_per_token(recipe.model, recipe.batch.seq_len) * sum(sizes) * (WARM_UP + rounds)
 
 
 def measure(
@@ -92,8 +92,8 @@ def measure(
     What would not fit in memory or in `seconds` is left out, with the reason.
     """
     end = time.monotonic() + seconds
-    row_length = recipe.batch.row_length
-    flops = flops_per_token(recipe.model, row_length)
+    seq_len = recipe.batch.seq_len
+    flops = flops_per_token(recipe.model, seq_len)
     parameters = count_parameters(recipe.model)["total"]
     speed = Speed(recipe.preset, parameters, recipe.batch.tokens_per_step, bool(recipe.compile))
     peak = matmul_rate(device, dtype)
@@ -111,7 +111,7 @@ def measure(
             if not why:
                 reset_peak_memory(device)
                 timed = timed or TimedStep(recipe, device, dtype, say)
-                micro = packed_batch(tokens // row_length, row_length, recipe.model.vocab_size)
+                micro = packed_batch(tokens // seq_len, seq_len, recipe.model.vocab_size)
                 timed.gradients(micro)
                 per_token = timed.gradients(micro) / tokens
                 timed.step()

@@ -55,7 +55,7 @@ def run(argv: list[str]) -> None:
         "train",
         train,
         "tokens a second and memory of real training steps, and what limits them",
-        "minimind bench train --preset nano minimind2-small --row-length 340 --compile",
+        "minimind bench train --preset nano minimind2-small --seq-len 340 --compile",
     )
     on_train.add_argument("--preset", nargs="+", metavar="NAME", help="shapes (default: some that fit the device)")
     on_train.add_argument(
@@ -84,7 +84,7 @@ def run(argv: list[str]) -> None:
         "data",
         data,
         "rates of reading, tokenizing, packing and loading, beside what training needs",
-        "minimind bench data --data zh.jsonl en.jsonl --tokenizer tokenizer --row-length 340",
+        "minimind bench data --data zh.jsonl en.jsonl --tokenizer tokenizer --seq-len 340",
     )
     on_data.add_argument(
         "--data", nargs="+", type=Path, metavar="FILE", help="each is measured alone (default: the built-in corpus)"
@@ -97,7 +97,7 @@ def run(argv: list[str]) -> None:
         "--preset", default="quickstart", metavar="NAME", help="shape whose training is fed (quickstart)"
     )
     for child in (on_train, on_data):
-        child.add_argument("--row-length", type=positive, default=512, metavar="N", help="positions in a row (512)")
+        child.add_argument("--seq-len", type=positive, default=512, metavar="N", help="positions in a row (512)")
         child.add_argument(
             "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="as in a training (auto)"
         )
@@ -159,10 +159,10 @@ def train(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
     compiled = device.type == "cuda" if options.compile is None else options.compile
     sizes = sorted({*(options.micro_batch_tokens or AT_ONCE.get(device.type, FEW_AT_ONCE))})
-    if sizes[0] < options.row_length:
+    if sizes[0] < options.seq_len:
         raise UserError(
-            f"--micro-batch-tokens {sizes[0]} is less than one row of {options.row_length}; raise it, or lower "
-            "--row-length"
+            f"--micro-batch-tokens {sizes[0]} is less than one row of {options.seq_len}; raise it, or lower "
+            "--seq-len"
         )
     step = options.tokens_per_step or max(TOKENS_PER_STEP, sizes[-1])
     names = options.preset or PRESETS.get(device.type, FEW_PRESETS)
@@ -184,10 +184,10 @@ def train(options: argparse.Namespace) -> None:
             speeds.append(measure(recipe, sizes, options.rounds, share, device, dtype, on_done, say))
             on_work(left)
     if options.json:
-        settings = {"row_length": options.row_length, "precision": str(dtype).removeprefix("torch.")}
+        settings = {"seq_len": options.seq_len, "precision": str(dtype).removeprefix("torch.")}
         print_report(device, **settings, results=[dataclasses.asdict(speed) for speed in speeds])
     else:
-        print(f"{machine(device)}, {str(dtype).removeprefix('torch.')}, rows of {options.row_length}")
+        print(f"{machine(device)}, {str(dtype).removeprefix('torch.')}, rows of {options.seq_len}")
         show_speeds(speeds)
     if not any(speed.best for speed in speeds):
         raise WorkFailed(
@@ -200,8 +200,8 @@ def recipe_for(preset: str, options: argparse.Namespace, step: int, compiled: bo
     from minimind import presets
     from minimind.recipe import BatchOptions, Recipe
 
-    row_length = options.row_length
-    batch = BatchOptions(row_length, tokens_per_step=max(1, round(step / row_length)) * row_length)
+    seq_len = options.seq_len
+    batch = BatchOptions(seq_len, tokens_per_step=max(1, round(step / seq_len)) * seq_len)
     return Recipe(preset=preset, model=presets.get(preset), batch=batch, compile=compiled)
 
 
@@ -264,14 +264,14 @@ def data(options: argparse.Namespace) -> None:
         speeds = []
         for sample in samples:
             say(f"tokenizing {Path(sample.file).name}")
-            speeds.append(measure(sample, tokenizer, options.row_length))
+            speeds.append(measure(sample, tokenizer, options.seq_len))
             on_done(1)
     if options.json:
         results = [dataclasses.asdict(speed) for speed in speeds]
-        settings = {"row_length": options.row_length, "vocab_size": tokenizer.vocab_size, "preset": options.preset}
+        settings = {"seq_len": options.seq_len, "vocab_size": tokenizer.vocab_size, "preset": options.preset}
         print_report(device, **settings, training_tokens_per_second=needed, results=results)
     else:
-        print(f"{machine(device)}, rows of {options.row_length}, a vocabulary of {tokenizer.vocab_size:,}")
+        print(f"{machine(device)}, rows of {options.seq_len}, a vocabulary of {tokenizer.vocab_size:,}")
         show_data(speeds, options.preset, needed)
 
 

@@ -21,7 +21,7 @@ EXAMPLES = """\
 examples:
   minimind data world --out world                                  write the built-in bilingual corpus
   minimind data check mine.jsonl                                   name every line that cannot be used
-  minimind data show mine.jsonl --tokenizer tokenizer --sample 3   what is trained on, in colour
+  minimind data show mine.jsonl --tokenizer tokenizer --sample 3   what is trained on, in color
   minimind data prepare mine.jsonl --tokenizer tokenizer           tokenize once, for all later runs"""
 
 
@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int | None:
     which.add_argument("--sample", type=positive, metavar="N", help="show N documents chosen at random")
     child.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice (default 0)")
     child.add_argument(
-        "--row-length", type=positive, default=512, metavar="T", help="count pieces for rows of T tokens (512)"
+        "--seq-len", type=positive, default=512, metavar="T", help="count pieces for rows of T tokens (512)"
     )
     child.add_argument("--json", action="store_true", help="print a JSON list of documents")
 
@@ -135,14 +135,14 @@ def show(arguments: argparse.Namespace) -> None:
             print(f"bad line: {item}", file=sys.stderr)
     documents = [item for item in items if isinstance(item, Document)]
     if arguments.json:
-        described = [_described(document, tokenizer, arguments.row_length) for document in documents]
+        described = [_described(document, tokenizer, arguments.seq_len) for document in documents]
         print(json.dumps(described, ensure_ascii=False))
         return
     for document in documents:
-        _print_document(document, tokenizer, arguments.row_length)
+        _print_document(document, tokenizer, arguments.seq_len)
 
 
-def _described(document: Document, tokenizer: Tokenizer, row_length: int) -> dict[str, Any]:
+def _described(document: Document, tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
     from minimind.data.sources.show import number_of_pieces, segments, sequences
 
     return {
@@ -155,7 +155,7 @@ def _described(document: Document, tokenizer: Tokenizer, row_length: int) -> dic
                 "name": name,
                 "tokens": len(ids),
                 "trained_tokens": sum(mask),
-                "pieces": number_of_pieces(len(ids), row_length),
+                "pieces": number_of_pieces(len(ids), seq_len),
                 "segments": [vars(segment) for segment in segments(ids, mask, tokenizer)],
             }
             for name, ids, mask in sequences(document, tokenizer)
@@ -163,22 +163,22 @@ def _described(document: Document, tokenizer: Tokenizer, row_length: int) -> dic
     }
 
 
-def _print_document(document: Document, tokenizer: Tokenizer, row_length: int) -> None:
+def _print_document(document: Document, tokenizer: Tokenizer, seq_len: int) -> None:
     from rich.console import Console
 
-    from minimind.data.sources.show import colour, number_of_pieces, segments, sequences
+    from minimind.data.sources.show import color, number_of_pieces, segments, sequences
 
     console = Console(highlight=False, soft_wrap=True)
     plain = console.color_system is None
     for name, ids, mask in sequences(document, tokenizer):
-        count = number_of_pieces(len(ids), row_length)
+        count = number_of_pieces(len(ids), seq_len)
         console.print(
             f"── {document.file}:{document.line} · {document.schema} · {name} · {len(ids)} tokens,"
-            f" {sum(mask)} trained on · {count} piece{'s' * (count > 1)} in rows of {row_length}",
+            f" {sum(mask)} trained on · {count} piece{'s' * (count > 1)} in rows of {seq_len}",
             markup=False,
             style="bold",
         )
-        console.print(colour(segments(ids, mask, tokenizer), plain))
+        console.print(color(segments(ids, mask, tokenizer), plain))
         console.print()
 
 

@@ -72,4 +72,4 @@ def _print_list() -> None:
     for name, (size, use) in published.PUBLISHED.items():
         print(f"{name:{width}}  {size:>6}  {use}")
     for variable, endpoint, repository in published.HUBS.values():
-        print(f"{endpoint}/datasets/{repository} (mirror: {variable}); its licence applies")
+        print(f"{endpoint}/datasets/{repository} (mirror: {variable}); its license applies")

@@ -29,7 +29,7 @@ def show(recipe: Recipe) -> None:
         "parameters": f"{counts['total']:,}{active}",
         "documents": f"{len(loaded[1]):,} to train on, {len(loaded[2]):,} held out",
         "tokens": f"{stats.pairs:,} an epoch, {stats.padding:.2%} padding",
-        "steps": f"{steps:,} of {batch.rows} rows × {batch.row_length} tokens = {batch.rows * batch.row_length:,}",
+        "steps": f"{steps:,} of {batch.rows} rows × {batch.seq_len} tokens = {batch.rows * batch.seq_len:,}",
         "epochs": f"{trainer.loader.epoch(steps):.2f}",
         "time": f"about {duration(steps * seconds)} here ({batch.tokens_per_step / seconds:,.0f} tokens/s)",
     }

@@ -25,12 +25,12 @@ def run(argv: list[str]) -> None:
         "ppl",
         ppl,
         "bits per byte and perplexity on texts or conversations",
-        "minimind eval ppl runs/base --data zh.jsonl en.jsonl --row-length 512",
+        "minimind eval ppl runs/base --data zh.jsonl en.jsonl --seq-len 512",
     )
     on_texts.add_argument(
         "--data", nargs="+", type=Path, required=True, metavar="FILE", help="each is measured alone"
     )
-    on_texts.add_argument("--row-length", type=int, default=512, help="longest context in tokens (default: 512)")
+    on_texts.add_argument("--seq-len", type=int, default=512, help="longest context in tokens (default: 512)")
     on_texts.add_argument("--max-tokens", type=int, help="tokens read of each file (default: all)")
 
     on_skills = verbs.add(
@@ -101,7 +101,7 @@ def run(argv: list[str]) -> None:
 
 
 def ppl(options: argparse.Namespace) -> None:
-    """Long documents are read in pieces of at most --row-length tokens that do not overlap."""
+    """Long documents are read in pieces of at most --seq-len tokens that do not overlap."""
     import numpy as np
 
     from minimind.data.batches.loader import sequential_batches
@@ -113,19 +113,19 @@ def ppl(options: argparse.Namespace) -> None:
     from minimind.model.hf.weights import model_directory
     from minimind.tokenizer import Tokenizer
 
-    if options.row_length < 2:
-        raise UserError(f"--row-length {options.row_length} is too short; give at least 2")
+    if options.seq_len < 2:
+        raise UserError(f"--seq-len {options.seq_len} is too short; give at least 2")
     directory, device = model_directory(options.model), pick_device(options.device)
     model, tokenizer = load_model(directory, device=device), Tokenizer.load(directory)
-    rows = max(1, 8192 // options.row_length)
+    rows = max(1, 8192 // options.seq_len)
     results = []
     for file in options.data:
         data = prepare([file], tokenizer, "auto")
-        batches = sequential_batches(data, np.arange(len(data)), options.row_length, rows)
-        most = (options.max_tokens or data.num_tokens) // (rows * options.row_length) + 1
-        surprise = measure(model, (batch for _, batch in zip(range(most), batches)), device)
-        results.append({"file": str(file), **surprise.to_dict(), "perplexity": surprise.perplexity})
-    report = {"model": str(directory), "row_length": options.row_length, "results": results}
+        batches = sequential_batches(data, np.arange(len(data)), options.seq_len, rows)
+        most = (options.max_tokens or data.num_tokens) // (rows * options.seq_len) + 1
+        nll = measure(model, (batch for _, batch in zip(range(most), batches)), device)
+        results.append({"file": str(file), **nll.to_dict(), "perplexity": nll.perplexity})
+    report = {"model": str(directory), "seq_len": options.seq_len, "results": results}
     if options.json:
         print(json.dumps(report, ensure_ascii=False))
     else:
@@ -192,7 +192,7 @@ def longctx(options: argparse.Namespace) -> None:
         cut_windows,
         measure,
         read_long_texts,
-        stretched_configs,
+        rope_configs,
     )
     from minimind.hardware import pick_device
     from minimind.model import load_model
@@ -206,7 +206,7 @@ def longctx(options: argparse.Namespace) -> None:
         raise UserError(f"cannot draw {options.out}: end its name in .svg")
     directory = model_directory(options.model)
     model, tokenizer = load_model(directory, device=pick_device(options.device)), Tokenizer.load(directory)
-    configs = stretched_configs(model.config, options.rope, lengths[-1], options.factor, options.trained)
+    configs = rope_configs(model.config, options.rope, lengths[-1], options.factor, options.trained)
     windows = cut_windows(read_long_texts(options.data), tokenizer, lengths, options.max_tokens)
     with reading(sum(lengths) * len(windows.tokens_NT) * len(configs)) as on_read:
         curves = {

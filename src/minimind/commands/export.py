@@ -30,7 +30,7 @@ def run(argv: list[str]) -> None:
     child.add_argument("--dtype", default="fp32", metavar="TYPE", help="fp32 (default), bf16 or fp16")
     size = "largest file of weights, in KB, MB or GB (default: 2GB); more than one file if it takes that"
     child.add_argument("--shard-size", default="2GB", metavar="SIZE", help=size)
-    child.add_argument("--license", metavar="NAME", help="the model's licence, for the card (default: none named)")
+    child.add_argument("--license", metavar="NAME", help="the model's license, for the card (default: none named)")
     child.add_argument(
         "--language",
         nargs="+",

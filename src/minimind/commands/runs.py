@@ -106,7 +106,7 @@ def show(arguments: argparse.Namespace) -> None:
         "tokens/s": number(values["tokens_per_second"]),
         "data": ", ".join(one.recipe.get("data") or []),
         "preset": one.recipe.get("preset"),
-        "started from": one.recipe.get("start"),
+        "started from": one.recipe.get("init_from"),
         "machine": one.environment.get("cuda") or one.environment.get("processor"),
         "size": f"{size(values['size_bytes'])} in {one.path}",
     }

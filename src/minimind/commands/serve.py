@@ -15,7 +15,7 @@ from minimind.commands.verbs import positive
 from minimind.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
-    from minimind.serve.app import Settings
+    from minimind.serve.app import ServerSettings
 
 EPILOG = """examples:
   minimind serve runs/quickstart/chat
@@ -28,8 +28,8 @@ Ctrl-C or SIGTERM: running answers are finished, new requests refused; a second 
 def run(argv: list[str]) -> None:
     options = _parser().parse_args(argv)
     try:
-        from minimind.serve.app import Settings, create_app
-        from minimind.serve.server import Server
+        from minimind.serve.app import ServerSettings, create_app
+        from minimind.serve.server import UvicornServer
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "fastapi", "serve") from None
     from minimind.api import Model
@@ -37,7 +37,7 @@ def run(argv: list[str]) -> None:
     listener = listen(options.host, options.port)
     model = Model(options.model, device=options.device, weights=options.weights)
     model.engine.max_batch = options.batch
-    settings = Settings(
+    settings = ServerSettings(
         name=options.name or name_of(model.directory),
         api_keys=api_keys(options),
         origins=tuple(options.cors),
@@ -49,7 +49,7 @@ def run(argv: list[str]) -> None:
     )
     app = create_app(model, settings)
     announce(settings, listener, f"{model.directory} on {model.device}, context {model.engine.context}")
-    Server(app, options.shutdown_timeout).serve_at(listener)
+    UvicornServer(app, options.shutdown_timeout).serve_at(listener)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +136,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def announce(settings: Settings, listener: socket.socket, what: str) -> None:
+def announce(settings: ServerSettings, listener: socket.socket, what: str) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {settings.name} at http://{shown}:{port}/v1 ({what}); Ctrl-C ends", file=sys.stderr, flush=True)

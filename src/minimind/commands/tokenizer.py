@@ -28,7 +28,7 @@ examples:
   minimind tokenizer compare tokenizer other --data held_out.jsonl         which takes fewer tokens"""
 
 BORDERS = ("black on bright_cyan", "black on bright_yellow")
-"""Two styles in turn, so that neighbouring tokens can be told apart."""
+"""Two styles in turn, so that neighboring tokens can be told apart."""
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -134,11 +134,11 @@ def _print_shown(tokenizer: Tokenizer, measured: dict[str, float], text: str | N
         tokens = tokenizer.encode_with_offsets(text)
         size = len(text.encode())
         console.print(f"\n{len(tokens)} tokens for {size} bytes, {size / max(len(tokens), 1):.2f} bytes per token:")
-        console.print(coloured(text, tokens), soft_wrap=True)
+        console.print(colored(text, tokens), soft_wrap=True)
 
 
-def coloured(text: str, tokens: Iterable[tuple[int, tuple[int, int]]]) -> Text:
-    """`text` with its tokens in alternating colours and a thin bar between them.
+def colored(text: str, tokens: Iterable[tuple[int, tuple[int, int]]]) -> Text:
+    """`text` with its tokens in alternating colors and a thin bar between them.
 
     A character made of several tokens carries their number: 龘³.
     """

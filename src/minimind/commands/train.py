@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("stage", nargs="?", help=f"what to train: {', '.join(STAGES)}")
     parser.add_argument("--recipe", action="append", default=[], metavar="NAME|FILE", help="settings in YAML")
     parser.add_argument("--data", nargs="+", metavar="FILE", help="files to train on")
-    parser.add_argument("--from", dest="start", metavar="MODEL", help="model or run to start from")
+    parser.add_argument("--from", dest="init_from", metavar="MODEL", help="model or run to start from")
     parser.add_argument("--out", metavar="RUN", type=Path, help="run directory (default: runs/STAGE)")
     parser.add_argument("--dry-run", action="store_true", help="show the resolved recipe and what it costs")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
     from minimind.train.trainer import exit_code
 
     out = options.out or default_directory() / options.stage
-    given = {"data": options.data, "start": options.start}
+    given = {"data": options.data, "init_from": options.init_from}
     recipe = resolve(
         options.stage,
         flags,

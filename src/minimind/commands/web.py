@@ -69,7 +69,7 @@ def server_options(host: str, port: int) -> dict[str, Any]:
     """Streamlit's settings, which win over those in its files: no statistics, no browser opened, our looks."""
     from minimind.runs.svg import DARK, LIGHT
 
-    colours = {
+    colors = {
         "light": {
             "primaryColor": "#0f766e",
             "backgroundColor": "#fcfcfb",
@@ -106,11 +106,11 @@ def server_options(host: str, port: int) -> dict[str, Any]:
         "theme_baseRadius": "10px",
         "theme_baseFontSize": 15,
         "theme_showSidebarBorder": True,
-        **{f"theme_{base}_{name}": value for base, one in colours.items() for name, value in one.items()},
+        **{f"theme_{base}_{name}": value for base, one in colors.items() for name, value in one.items()},
     }
 
 
 def shades(first: str, last: str) -> list[str]:
-    """Ten colours from one to another, as many as Streamlit wants."""
-    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (first, last)]
+    """Ten colors from one to another, as many as Streamlit wants."""
+    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (first, last)]
     return ["#" + "".join(f"{round(a + (b - a) * i / 9):02x}" for a, b in zip(*ends)) for i in range(10)]

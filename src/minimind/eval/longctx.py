@@ -22,18 +22,18 @@ from minimind.data.shards.encode import encode_texts
 from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.data.sources.files import is_plain_text
 from minimind.errors import UserError
-from minimind.eval.perplexity import Surprise
+from minimind.eval.perplexity import NLL
 from minimind.infer.text import REPLACEMENT
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import ModelConfig, Transformer
 from minimind.model.hf.config import to_hf
-from minimind.model.rope import stretch
+from minimind.model.rope import scale_rope
 from minimind.runs.svg import Series, grid, line_plot, short
 from minimind.tokenizer import Tokenizer
 
 log = logging.getLogger("minimind")
 
-STRETCHES: tuple[Literal["linear", "dynamic", "yarn"], ...] = ("linear", "dynamic", "yarn")
+ROPE_TYPES: tuple[Literal["linear", "dynamic", "yarn"], ...] = ("linear", "dynamic", "yarn")
 MOST_TARGETS = 64  # tokens predicted in a window; never more than half of the shortest context
 BATCH_TOKENS = 8192  # read at once
 
@@ -121,7 +121,7 @@ def _between_characters(ids: np.ndarray, last: int, targets: int, tokenizer: Tok
 # ----------------------------------------------------------------------------------------------- the model
 
 
-def stretched_configs(
+def rope_configs(
     config: ModelConfig, ropes: Sequence[str], longest: int, factor: float | None = None, trained: int | None = None
 ) -> dict[str, ModelConfig]:
     """The model's config for each of `ropes`: "none" is without stretching.
@@ -131,11 +131,11 @@ def stretched_configs(
 
     UserError for a kind that does not exist, an unknown trained length, and where there is nothing to stretch.
     """
-    known = ("none", *STRETCHES)
+    known = ("none", *ROPE_TYPES)
     if unknown := [rope for rope in ropes if rope not in known]:
         raise UserError(f"--rope {unknown[0]}: there are {', '.join(known)}")
     configs = {"none": replace(config, rope_scaling=None)} if "none" in ropes else {}
-    for rope in (rope for rope in STRETCHES if rope in ropes):
+    for rope in (rope for rope in ROPE_TYPES if rope in ropes):
         trained = trained or config.original_max_position_embeddings
         if trained is None:
             raise UserError("config.json does not record the length that the model was trained at; give --trained")
@@ -145,7 +145,7 @@ def stretched_configs(
                 f"a factor of {factor:g} stretches nothing: the model was trained at {trained} tokens, the longest "
                 f"of --lengths is {longest}; give longer ones, or --factor above 1, or --rope none"
             )
-        configs[rope] = stretch(config, factor, rope, trained)
+        configs[rope] = scale_rope(config, factor, rope, trained)
     return configs
 
 
@@ -163,15 +163,15 @@ def measure(
     windows: Windows,
     lengths: Sequence[int],
     on_read: Callable[[int], None] = lambda tokens: None,
-) -> list[Surprise]:
-    """The surprise at the windows' last tokens after a context of each length, which ends in the last but one.
+) -> list[NLL]:
+    """The nll at the windows' last tokens after a context of each length, which ends in the last but one.
 
     So the last target is predicted from `length` tokens, the first from `length - targets + 1`. `on_read` is told
     how many tokens were read.
     """
     device, found = model.output_weight.device, []
     for length in lengths:
-        total = Surprise(tokens=windows.targets * len(windows.tokens_NT), bytes=windows.bytes)
+        total = NLL(tokens=windows.targets * len(windows.tokens_NT), bytes=windows.bytes)
         for batch_NT in windows.tokens_NT[:, -length - 1 :].split(max(1, BATCH_TOKENS // length)):
             batch_NT = batch_NT.to(device)
             hidden_NTD = model(batch_NT[:, :-1])[:, -windows.targets :]
@@ -187,11 +187,11 @@ def measure(
 
 @dataclass(frozen=True)
 class LengthReport:
-    """For each way to read positions, the surprise at the same tokens after a context of each length."""
+    """For each way to read positions, the nll at the same tokens after a context of each length."""
 
     lengths: Sequence[int]
     configs: dict[str, ModelConfig]
-    curves: dict[str, list[Surprise]]
+    curves: dict[str, list[NLL]]
 
     @property
     def best(self) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from minimind.data.batches.batch import Batch
-from minimind.data.batches.collate import num_targets
-from minimind.losses.next_token import next_token_nats
+from minimind.data.batches.collate import num_valid_tokens
+from minimind.losses.next_token import next_token_nll
 from minimind.model import Transformer
 
 
 @dataclass
-class Surprise:
+class NLL:
     """Sums over evaluated text: nats of all targets (ends of documents included), targets, UTF-8 bytes."""
 
     nats: float = 0.0
@@ -42,19 +42,19 @@ class Surprise:
         return {**asdict(self), "loss": self.loss, "bits_per_byte": self.bits_per_byte}
 
 
-def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) -> Surprise:
-    """The surprise of a model at packed batches of documents (see data.loader.sequential_batches).
+def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) -> NLL:
+    """The nll of a model at packed batches of documents (see data.loader.sequential_batches).
 
     Gradients stay enabled although none is taken: without them a compiled model would compile once more.
     """
     nats = torch.zeros((), dtype=torch.float64, device=device)
-    total = Surprise()
+    total = NLL()
     for batch in batches:
-        total.tokens += num_targets(batch)
+        total.tokens += num_valid_tokens(batch)
         total.bytes += float(batch.table["bytes"].sum())
         batch = batch.to(device)
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
         with torch.no_grad():
-            nats += next_token_nats(model, hidden_BTD, batch)
+            nats += next_token_nll(model, hidden_BTD, batch)
     total.nats = float(nats)
     return total

@@ -97,9 +97,9 @@ class Score:
     def interval(self) -> tuple[float, float]:
         """The 95% interval of the accuracy (Wilson 1927)."""
         z, n, p = 1.959964, self.total, self.accuracy
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        center = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return max(0.0, center - half), min(1.0, center + half)
 
     def to_dict(self) -> dict[str, Any]:
         low, high = self.interval

@@ -17,9 +17,9 @@ from minimind.errors import UserError
 from minimind.eval.skills import Score, span
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
-from minimind.tokenizer import ChatError, Tokenizer, normalise, parse_assistant
+from minimind.tokenizer import ChatError, Tokenizer, normalize, parse_assistant
 from minimind.tokenizer.parse import read_call
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES
 from minimind.world.skills import tools
 
@@ -62,7 +62,7 @@ def read_cases(paths: Iterable[Path]) -> list[Case]:
 
 def cases_of(messages: Sequence[dict[str, Any]], offered: Any = None) -> list[Case]:
     """The questions of one conversation in the published schema; none where it has no tools. Raises ChatError."""
-    plain, schemas = normalise(messages, offered)
+    plain, schemas = normalize(messages, offered)
     if not schemas:
         return []
     return [
@@ -76,12 +76,12 @@ def world_cases(seed: int, count: int) -> list[Case]:
     """Held-out questions of the embedded world that want a call, half of them in each language."""
     found: list[Case] = []
     for at, lang in enumerate(LANGUAGES):
-        draw, seen = Draw(seed, "toolcall", lang), set()
+        rng, seen = Rng(seed, "toolcall", lang), set()
         wanted = len(found) + (count + at) // 2
         for _ in range(100 * count):
             if len(found) == wanted:
                 break
-            one = tools.sample(draw, lang, held_out=True)
+            one = tools.sample(rng, lang, held_out=True)
             if one.check == "tool_call" and one.messages[-2]["content"] not in seen:
                 seen.add(one.messages[-2]["content"])
                 found += cases_of(one.messages)

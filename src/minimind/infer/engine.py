@@ -5,8 +5,8 @@ arXiv:2308.16369). A step carries one token of every answer under way and, if pr
 theirs: so a long prompt stops nobody. Requests come and go between any two steps.
 
 A request's prompt is read into a cache of its own, which begins with what is known already of an equal beginning.
-Then the request joins a lane: answers of about the same length, one a row, which attend together. An answer that
-outgrows its lane moves to one twice as long.
+Then the request joins a group: answers of about the same length, one a row, which attend together. An answer that
+outgrows its group moves to one twice as long.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 
 from minimind.errors import UserError
 from minimind.infer.constraint import Constraint, Vocabulary
-from minimind.infer.network import Network, Span, Weights, next_tokens, piece_of_prompt
-from minimind.infer.prefix_cache import Prefixes, common_prefix
+from minimind.infer.network import AttentionSpan, Network, WeightFormat, decode_tokens, prompt_chunk
+from minimind.infer.prefix_cache import PrefixCache, common_prefix
 from minimind.infer.repetition import loops
 from minimind.infer.sampler import SamplingParams, adjust, sample
 from minimind.model import Transformer
@@ -32,7 +32,7 @@ from minimind.tokenizer import Tokenizer
 
 PREFILL_TOKENS = {"cpu": 256}  # of prompts in one step; a CPU computes no faster with more at once
 PREFILL_TOKENS_ELSEWHERE = 2048
-SHORTEST_LANE = 256  # positions
+SHORTEST_SLOT = 256  # positions
 WORTH_WAITING = 32  # tokens that another request is about to read, too, are not read twice
 
 StopReason = Literal["stop", "length", "loop"]
@@ -62,7 +62,7 @@ class Request:
     params: SamplingParams
     max_tokens: int  # params.max_tokens, or what the context leaves room for
     max_repeats: int
-    luck: random.Random  # one number a token: independent of device, batch and every other generator
+    rng: random.Random  # one number a token: independent of device, batch and every other generator
     constraint: Constraint | None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -80,8 +80,8 @@ class Request:
     def adjusts(self) -> bool:
         """Whether its tokens are drawn from something else than the model's own logits."""
         p = self.params
-        penalised = p.repetition_penalty != 1 or p.presence_penalty != 0 or p.frequency_penalty != 0
-        return penalised or bool(p.logit_bias) or self.constraint is not None
+        penalized = p.repetition_penalty != 1 or p.presence_penalty != 0 or p.frequency_penalty != 0
+        return penalized or bool(p.logit_bias) or self.constraint is not None
 
     def adjusted(self, logits_V: torch.Tensor) -> torch.Tensor:
         logits_V = adjust(logits_V, self.params, chain(self.prompt, self.ids), self.counts)
@@ -109,7 +109,7 @@ class Request:
 
 
 @dataclass(eq=False)
-class Reading:
+class Prefill:
     """A request whose prompt is being read: the first `done` positions of its cache are filled."""
 
     request: Request
@@ -117,7 +117,7 @@ class Reading:
     done: int
 
 
-class Lane:
+class SlotGroup:
     """Texts under way of up to `length` positions: requests[i] owns row i of the cache. Without any, no memory."""
 
     def __init__(self, length: int) -> None:
@@ -160,7 +160,7 @@ class Engine:
         model: Transformer,
         max_batch: int = 32,
         tokenizer: Tokenizer | None = None,
-        weights: Weights = "full",
+        weights: WeightFormat = "full",
         prefill_tokens: int | None = None,
         prefix_bytes: int = 2**28,
         max_repeats: int = 0,
@@ -178,29 +178,32 @@ class Engine:
         self.source = model
         self.max_batch = max_batch
         self.tokenizer = tokenizer
-        self.weights: Weights = weights
+        self.weights: WeightFormat = weights
         self.max_repeats = max_repeats
         self.prefill_tokens = prefill_tokens or PREFILL_TOKENS.get(
             model.output_weight.device.type, PREFILL_TOKENS_ELSEWHERE
         )
         self.context = model.config.context_length
         self.waiting: deque[Request] = deque()
-        self.reading: list[Reading] = []  # the first come first
-        self.lanes: list[Lane] = []  # the shortest first
-        self.prefixes = Prefixes(prefix_bytes)
+        self.prefilling: list[Prefill] = []  # the first come first
+        self.slot_groups: list[SlotGroup] = []  # the shortest first
+        self.prefix_cache = PrefixCache(prefix_bytes)
         self.refresh()
 
     @property
     def active(self) -> list[Request]:
         """The requests under way."""
-        return [*(r for lane in self.lanes for r in lane.requests), *(one.request for one in self.reading)]
+        return [
+            *(r for group in self.slot_groups for r in group.requests),
+            *(one.request for one in self.prefilling),
+        ]
 
     def refresh(self) -> None:
         """Take over the model's present weights; call it after they changed, with no request under way."""
         assert not self.active, "requests under way hold keys of the old weights"
         self.network: Network | None = None  # laid out at the next step
         self.vocabulary: Vocabulary | None = None
-        self.prefixes = Prefixes(self.prefixes.capacity)
+        self.prefix_cache = PrefixCache(self.prefix_cache.capacity)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams | Sequence[SamplingParams]
@@ -246,9 +249,9 @@ class Engine:
         """Forget those of the requests that have not ended."""
         unfinished = {id(request) for request in requests if request.stop_reason is None}
         self.waiting = deque(request for request in self.waiting if id(request) not in unfinished)
-        self.reading = [one for one in self.reading if id(one.request) not in unfinished]
+        self.prefilling = [one for one in self.prefilling if id(one.request) not in unfinished]
         # The ended ones are still there only if an exception broke off a step.
-        self._leave(lambda request: request.stop_reason is not None or id(request) in unfinished)
+        self._free(lambda request: request.stop_reason is not None or id(request) in unfinished)
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -259,18 +262,18 @@ class Engine:
         tokens: list[int] = []
         positions: list[int] = []
         lengths: list[int] = []
-        spans: list[Span] = []
-        for lane in self.lanes:
-            if lane.cache is not None:
-                spans.append(next_tokens(len(tokens), lane.cache, [r.length for r in lane.requests]))
-                tokens += [request.ids[-1] for request in lane.requests]
-                positions += [request.length - 1 for request in lane.requests]
-                lengths += [request.length for request in lane.requests]
-        drawing = [request for lane in self.lanes for request in lane.requests]
+        spans: list[AttentionSpan] = []
+        for group in self.slot_groups:
+            if group.cache is not None:
+                spans.append(decode_tokens(len(tokens), group.cache, [r.length for r in group.requests]))
+                tokens += [request.ids[-1] for request in group.requests]
+                positions += [request.length - 1 for request in group.requests]
+                lengths += [request.length for request in group.requests]
+        drawing = [request for group in self.slot_groups for request in group.requests]
         wanted = list(range(len(drawing)))  # the flat tokens whose output is drawn from
-        pieces = list(self._pieces())
+        pieces = list(self._prefill_chunks())
         for one, stop in pieces:
-            spans.append(piece_of_prompt(len(tokens), one.cache, one.done, stop))
+            spans.append(prompt_chunk(len(tokens), one.cache, one.done, stop))
             tokens += one.request.prompt[one.done : stop]
             positions += range(one.done, stop)
             lengths += [len(one.request.prompt)] * (stop - one.done)
@@ -283,12 +286,12 @@ class Engine:
         if len(wanted) < len(tokens):
             hidden_ND = hidden_ND[wanted]
         if drawing:
-            self._draw(drawing, network.logits(hidden_ND))
-        self._leave(lambda request: request.stop_reason is not None)
+            self._sample(drawing, network.logits(hidden_ND))
+        self._free(lambda request: request.stop_reason is not None)
         for one, stop in pieces:
             one.done = stop
-        self._start_answers(network)
-        self._change_lanes(network)
+        self._start_decoding(network)
+        self._move_to_longer_slots(network)
 
     def _request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         room = self.context - len(prompt)
@@ -308,13 +311,13 @@ class Engine:
             if self.vocabulary is None:
                 self.vocabulary = Vocabulary(self.tokenizer, self.source.config.vocab_size)
             constraint = Constraint(params.json_schema, self.vocabulary)
-        max_tokens, luck = min(params.max_tokens, room), random.Random(params.seed)
-        return Request(list(prompt), params, max_tokens, self.max_repeats, luck, constraint)
+        max_tokens, rng = min(params.max_tokens, room), random.Random(params.seed)
+        return Request(list(prompt), params, max_tokens, self.max_repeats, rng, constraint)
 
-    def _pieces(self) -> Iterator[tuple[Reading, int]]:
+    def _prefill_chunks(self) -> Iterator[tuple[Prefill, int]]:
         """What of the prompts is read in this step, and up to where; new requests are let in for it."""
         left = self.prefill_tokens
-        for one in self.reading:
+        for one in self.prefilling:
             if left:
                 stop = min(len(one.request.prompt), one.done + left)
                 left -= stop - one.done
@@ -322,36 +325,36 @@ class Engine:
         for request in list(islice(self.waiting, self.max_batch)):
             if not left or len(self.active) >= self.max_batch:
                 break
-            if (new := self._let_in(request)) is not None:
+            if (new := self._admit(request)) is not None:
                 stop = min(len(request.prompt), new.done + left)
                 left -= stop - new.done
                 yield new, stop
 
-    def _let_in(self, request: Request) -> Reading | None:
+    def _admit(self, request: Request) -> Prefill | None:
         """Begin to read a prompt, with what is known of it already; None if it is better to wait a little."""
         assert self.network is not None
         prompt = request.prompt
         # Keys of a text whose positions are stretched by its length are of no use to a text of another length.
-        known, text = (0, ()) if self.network.by_length else self.prefixes.find(prompt)
-        if self.prefixes.capacity and not self.network.by_length:
-            others = (common_prefix(one.request.prompt, prompt) for one in self.reading)
+        known, text = (0, ()) if self.network.by_length else self.prefix_cache.lookup(prompt)
+        if self.prefix_cache.capacity and not self.network.by_length:
+            others = (common_prefix(one.request.prompt, prompt) for one in self.prefilling)
             if max(others, default=0) - known >= WORTH_WAITING:
                 return None
-        one = Reading(request, self.network.cache(1, len(prompt)), known)
+        one = Prefill(request, self.network.cache(1, len(prompt)), known)
         if known:
-            self.prefixes.copy(text, known, one.cache)
+            self.prefix_cache.copy(text, known, one.cache)
         request.reused = known
         self.waiting.remove(request)
-        self.reading.append(one)
+        self.prefilling.append(one)
         return one
 
-    def _draw(self, requests: list[Request], logits_NV: torch.Tensor) -> None:
+    def _sample(self, requests: list[Request], logits_NV: torch.Tensor) -> None:
         adjusted_NV = None
         if any(request.adjusts for request in requests):
             rows = zip(requests, logits_NV.float())
             adjusted_NV = torch.stack([r.adjusted(row) if r.adjusts else row for r, row in rows])
-        luck = [request.luck.random() for request in requests]
-        ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], luck, adjusted_NV)
+        rng = [request.rng.random() for request in requests]
+        ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], rng, adjusted_NV)
         chosen_N = logprobs_NV.gather(-1, ids_N[:, None])[:, 0]
         for row, (request, token, logprob) in enumerate(zip(requests, ids_N.tolist(), chosen_N.tolist())):
             top: list[tuple[int, float]] = []
@@ -360,35 +363,37 @@ class Engine:
                 top = list(zip(ids.tolist(), values.tolist()))
             request.receive(token, logprob, top)
 
-    def _start_answers(self, network: Network) -> None:
-        """Requests whose prompts are read go on in a lane, and the prompts are remembered."""
-        for one in [one for one in self.reading if one.done == len(one.request.prompt)]:
-            self.reading.remove(one)
+    def _start_decoding(self, network: Network) -> None:
+        """Requests whose prompts are read go on in a group, and the prompts are remembered."""
+        for one in [one for one in self.prefilling if one.done == len(one.request.prompt)]:
+            self.prefilling.remove(one)
             memory = one.cache.memory[:, 0]
             if one.request.stop_reason is None:
-                self._lane(one.request).add(one.request, memory, network)
+                self._slot_group(one.request).add(one.request, memory, network)
             if not network.by_length:
-                self.prefixes.keep(one.request.prompt, memory)
+                self.prefix_cache.insert(one.request.prompt, memory)
 
-    def _lane(self, request: Request) -> Lane:
-        """The shortest lane in which the request's next token has a place."""
-        while not self.lanes or self.lanes[-1].length < request.length:
-            self.lanes.append(Lane(min(2 * self.lanes[-1].length if self.lanes else SHORTEST_LANE, self.context)))
-        return next(lane for lane in self.lanes if lane.length >= request.length)
+    def _slot_group(self, request: Request) -> SlotGroup:
+        """The shortest group in which the request's next token has a place."""
+        while not self.slot_groups or self.slot_groups[-1].length < request.length:
+            self.slot_groups.append(
+                SlotGroup(min(2 * self.slot_groups[-1].length if self.slot_groups else SHORTEST_SLOT, self.context))
+            )
+        return next(group for group in self.slot_groups if group.length >= request.length)
 
-    def _change_lanes(self, network: Network) -> None:
-        for lane in list(self.lanes):
-            for row in reversed(range(len(lane.requests))):
-                if (request := lane.requests[row]).length > lane.length:
-                    self._lane(request).add(request, lane.memory(row), network)
-                    lane.remove(row)
+    def _move_to_longer_slots(self, network: Network) -> None:
+        for group in list(self.slot_groups):
+            for row in reversed(range(len(group.requests))):
+                if (request := group.requests[row]).length > group.length:
+                    self._slot_group(request).add(request, group.memory(row), network)
+                    group.remove(row)
 
-    def _leave(self, leaves: Callable[[Request], bool]) -> None:
-        """Take requests out of their lanes; what they have read and written is remembered."""
-        for lane in self.lanes:
-            for row in reversed(range(len(lane.requests))):
-                if leaves(request := lane.requests[row]):
+    def _free(self, leaves: Callable[[Request], bool]) -> None:
+        """Take requests out of their slot_groups; what they have read and written is remembered."""
+        for group in self.slot_groups:
+            for row in reversed(range(len(group.requests))):
+                if leaves(request := group.requests[row]):
                     if self.network is not None and not self.network.by_length:
-                        memory = lane.memory(row)
-                        self.prefixes.keep([*request.prompt, *request.ids][: memory.shape[1]], memory.clone())
-                    lane.remove(row)
+                        memory = group.memory(row)
+                        self.prefix_cache.insert([*request.prompt, *request.ids][: memory.shape[1]], memory.clone())
+                    group.remove(row)

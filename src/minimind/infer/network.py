@@ -26,7 +26,7 @@ from minimind.model.moe import MoE
 from minimind.model.rope import angles
 from minimind.model.transformer import Block, Linear, RMSNorm
 
-Weights = Literal["full", "int8"]
+WeightFormat = Literal["full", "int8"]
 """how an engine keeps the matrices: in the model's compute type, or in 8 bits"""
 
 
@@ -63,7 +63,7 @@ class Int8:
 
 
 @dataclass
-class Span:
+class AttentionSpan:
     """Tokens that stand side by side in a step and attend in one call.
 
     Either one token of each of R rows of a cache, or several of one text, whose row it alone is.
@@ -102,7 +102,7 @@ class Span:
             out_NHC.view(N, K, H // K, C).copy_(mixed.permute(2, 0, 1, 3))
 
 
-def next_tokens(first: int, cache: KVCache, lengths: list[int]) -> Span:
+def decode_tokens(first: int, cache: KVCache, lengths: list[int]) -> AttentionSpan:
     """The last token of each of the cache's first rows, whose texts are so long, that token included."""
     device, longest = cache.memory.device, max(lengths)
     lengths_R = torch.tensor(lengths, device=device)
@@ -112,20 +112,20 @@ def next_tokens(first: int, cache: KVCache, lengths: list[int]) -> Span:
         mask = cache.memory.new_zeros(hidden_RS.shape).masked_fill_(hidden_RS, -torch.inf)[:, None, None]
     index_R = torch.arange(len(lengths), device=device) * cache.length + lengths_R - 1
     keys_values = cache.keys_values(len(lengths), longest)
-    return Span(first, first + len(lengths), cache.flat(), index_R, keys_values, mask)
+    return AttentionSpan(first, first + len(lengths), cache.flat(), index_R, keys_values, mask)
 
 
-def piece_of_prompt(first: int, cache: KVCache, start: int, stop: int) -> Span:
+def prompt_chunk(first: int, cache: KVCache, start: int, stop: int) -> AttentionSpan:
     """Positions `start` to `stop` of the text in the cache's first row."""
     index_T = torch.arange(start, stop, device=cache.memory.device)
     mask = cache.memory.new_full((1, 1, stop - start, stop), -torch.inf).triu_(start + 1)
-    return Span(first, first + stop - start, cache.flat(), index_T, cache.keys_values(1, stop), mask)
+    return AttentionSpan(first, first + stop - start, cache.flat(), index_T, cache.keys_values(1, stop), mask)
 
 
 class Layer:
     """One block's weights, fused."""
 
-    def __init__(self, block: nn.Module, weights: Weights, dtype: torch.dtype) -> None:
+    def __init__(self, block: nn.Module, weights: WeightFormat, dtype: torch.dtype) -> None:
         assert isinstance(block, Block)
         attention = block.self_attn
         kind = Int8 if weights == "int8" else Dense
@@ -140,9 +140,9 @@ class Layer:
         self.head_norms: torch.Tensor | None = None
         q_norm, k_norm = attention.q_norm, attention.k_norm
         if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
-            heads = attention.q_proj.out_features // attention.channels
-            kv_heads = attention.k_proj.out_features // attention.channels
-            norms = q_norm.weight.expand(heads, -1), k_norm.weight.expand(kv_heads, -1)
+            heads = attention.q_proj.out_features // attention.head_dim
+            num_key_value_heads = attention.k_proj.out_features // attention.head_dim
+            norms = q_norm.weight.expand(heads, -1), k_norm.weight.expand(num_key_value_heads, -1)
             self.head_norms = torch.cat(norms).to(dtype)  # (H + K, C)
         self.ffn_norm = block.post_attention_layernorm.weight.to(dtype, copy=True)
         if isinstance(block.mlp, MoE):
@@ -164,13 +164,13 @@ class Network:
     """A model's weights at one moment, laid out for generation: about as much memory again as the model."""
 
     @torch.no_grad()
-    def __init__(self, model: Transformer, weights: Weights = "full") -> None:
+    def __init__(self, model: Transformer, weights: WeightFormat = "full") -> None:
         config, dtype = model.config, model.compute_dtype
         self.device = model.output_weight.device
         if weights == "int8" and (self.device.type != "cpu" or config.family.experts):
             raise UserError('weights "int8" are for dense models on a CPU; take "full"')
         self.config, self.dtype, self.frequencies = config, dtype, model.frequencies
-        self.heads, self.channels = config.num_attention_heads, config.channels
+        self.heads, self.head_dim = config.num_attention_heads, config.head_dim
         self.eps = torch.tensor(
             config.rms_norm_eps, dtype=torch.promote_types(dtype, torch.float32), device=self.device
         )
@@ -180,13 +180,17 @@ class Network:
         self.head = (Int8 if weights == "int8" else Dense)(model.output_weight.to(dtype))
         scaling = config.rope_scaling
         self.by_length = scaling is not None and scaling.rope_type == "dynamic"
-        self.table_P2C = torch.empty(0, 2, self.channels)  # grows as positions come
+        self.table_P2C = torch.empty(0, 2, self.head_dim)  # grows as positions come
 
     def cache(self, rows: int, length: int) -> KVCache:
         return KVCache.empty(self.config, rows, length, self.dtype, self.device)
 
     def hidden(
-        self, tokens: Sequence[int], positions: Sequence[int], lengths: Sequence[int], spans: Sequence[Span]
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        lengths: Sequence[int],
+        spans: Sequence[AttentionSpan],
     ) -> torch.Tensor:
         """Hidden states (N, D) after the last norm.
 
@@ -196,15 +200,15 @@ class Network:
         """
         tokens_N = torch.tensor(tokens, device=self.device)
         cos_N1C, sin_N1C = self._rotations_at(positions, lengths)[:, :, None].unbind(1)
-        N, H, C = len(tokens), self.heads, self.channels
+        N, H, C = len(tokens), self.heads, self.head_dim
         x_ND = F.embedding(tokens_N, self.embedding)
         mixed_NHC = x_ND.new_empty(N, H, C)
         for index, layer in enumerate(self.layers):
-            qkv_NF = layer.qkv(self._normalise(x_ND, layer.input_norm))
+            qkv_NF = layer.qkv(self._normalize(x_ND, layer.input_norm))
             heads_NHC = qkv_NF.view(N, -1, C)
-            turning = heads_NHC[:, : H + self.config.kv_heads]
+            turning = heads_NHC[:, : H + self.config.num_key_value_heads]
             if layer.head_norms is not None:
-                turning.copy_(self._normalise(turning, layer.head_norms))
+                turning.copy_(self._normalize(turning, layer.head_norms))
             turned = turning.roll(C // 2, -1)
             turning.mul_(cos_N1C).addcmul_(turned, sin_N1C)
             for span in spans:
@@ -212,13 +216,13 @@ class Network:
                 span.lines[index].index_copy_(0, span.index_N, qkv_NF[mine, H * C :])
                 span.attend(index, heads_NHC[mine, :H], mixed_NHC[mine])
             x_ND = x_ND + layer.out(mixed_NHC.view(N, H * C))
-            x_ND = x_ND + layer.feed_forward(self._normalise(x_ND, layer.ffn_norm))
-        return self._normalise(x_ND, self.norm)
+            x_ND = x_ND + layer.feed_forward(self._normalize(x_ND, layer.ffn_norm))
+        return self._normalize(x_ND, self.norm)
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         return self.head(hidden_ND)
 
-    def _normalise(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMSNorm of the last dimension in at least fp32, in few operations."""
         wide = x.to(self.eps.dtype)
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -238,5 +242,5 @@ class Network:
         """(N, 2, C): x · [0] + (x, its halves exchanged) · [1] turns x; so the first half of [1] is negative."""
         lengths = None if lengths_N is None else lengths_N[None]
         cos, sin = angles(self.config, self.frequencies, positions_N[None], lengths_BT=lengths)
-        sin[..., : self.channels // 2].neg_()
+        sin[..., : self.head_dim // 2].neg_()
         return torch.cat((cos, sin), 2)[0].to(self.dtype)

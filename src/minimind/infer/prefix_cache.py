@@ -21,7 +21,7 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     return low
 
 
-class Prefixes:
+class PrefixCache:
     """Texts with their keys and values, the least recently used forgotten first, in at most so many bytes.
 
     What is found is copied, so forgetting a text never takes anything away from a request.
@@ -32,7 +32,7 @@ class Prefixes:
         self.texts: dict[tuple[int, ...], torch.Tensor] = {}  # to (L, positions, 2, K, C), oldest use first
         self.bytes = 0
 
-    def find(self, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
+    def lookup(self, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
         """How many tokens of the prompt are known, and by which text; the last never is: its output is wanted."""
         prompt_ids, best = tuple(prompt[:-1]), 0
         found: tuple[int, ...] = ()
@@ -46,17 +46,17 @@ class Prefixes:
         memory = self.texts[text] = self.texts.pop(text)  # used last
         cache.memory[:, 0, :length] = memory[:, :length]
 
-    def keep(self, ids: Sequence[int], memory: torch.Tensor) -> None:
+    def insert(self, ids: Sequence[int], memory: torch.Tensor) -> None:
         """Remember the keys and values of `ids`, memory that is nobody else's; texts that they begin with go."""
         text = tuple(ids)
         if memory.nbytes > self.capacity:
             return
         for other in [other for other in self.texts if len(other) <= len(text) and text[: len(other)] == other]:
-            self._forget(other)
+            self._evict(other)
         self.texts[text] = memory
         self.bytes += memory.nbytes
         while self.bytes > self.capacity:
-            self._forget(next(iter(self.texts)))
+            self._evict(next(iter(self.texts)))
 
-    def _forget(self, text: tuple[int, ...]) -> None:
+    def _evict(self, text: tuple[int, ...]) -> None:
         self.bytes -= self.texts.pop(text).nbytes

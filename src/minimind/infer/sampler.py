@@ -88,18 +88,18 @@ def sample(
     logits_NV = logits_NV.float()
     adjusted_NV = logits_NV if adjusted_NV is None else adjusted_NV.float()
     scaled_NV = logits_NV
-    drawing = [row for row, p in enumerate(params) if p.temperature > 0]
-    if len(drawing) < len(params):
+    sampling = [row for row, p in enumerate(params) if p.temperature > 0]
+    if len(sampling) < len(params):
         ids_N = adjusted_NV.argmax(-1)
     else:
         ids_N = torch.empty(len(params), dtype=torch.int64, device=logits_NV.device)
-    if drawing:
+    if sampling:
         temperature_N1 = _column([p.temperature or 1.0 for p in params], logits_NV)
         scaled_NV = logits_NV / temperature_N1
-        rows = torch.tensor(drawing, device=logits_NV.device)
-        drawn_NV = truncate((adjusted_NV / temperature_N1)[rows], [params[row] for row in drawing])
-        luck_N1 = _column([uniforms[row] for row in drawing], logits_NV, torch.float64)
-        ids_N = ids_N.index_copy(0, rows, draw(drawn_NV, luck_N1))
+        rows = torch.tensor(sampling, device=logits_NV.device)
+        truncated_NV = truncate((adjusted_NV / temperature_N1)[rows], [params[row] for row in sampling])
+        uniforms_N1 = _column([uniforms[row] for row in sampling], logits_NV, torch.float64)
+        ids_N = ids_N.index_copy(0, rows, sample_inverse_cdf(truncated_NV, uniforms_N1))
     return ids_N, scaled_NV.log_softmax(-1)
 
 
@@ -159,7 +159,7 @@ def _descending(logits_NV: torch.Tensor) -> torch.Tensor:
     return logits_NV.sort(descending=True).values
 
 
-def draw(logits_NV: torch.Tensor, uniforms_N1: torch.Tensor) -> torch.Tensor:
+def sample_inverse_cdf(logits_NV: torch.Tensor, uniforms_N1: torch.Tensor) -> torch.Tensor:
     """(N,) token ids: where each row's number falls in its cumulative distribution.
 
     In fp64, where rounding cannot move a draw onto a token of probability zero.

@@ -20,13 +20,13 @@ from minimind.tokenizer.tokenizer import well_formed
 SETTINGS = (
     "preset",
     "batch.tokens_per_step",
-    "batch.row_length",
+    "batch.seq_len",
     "optimizer.name",
     "optimizer.learning_rate",
     "optimizer.weight_decay",
     "schedule.kind",
     "schedule.warmup",
-    "schedule.cooldown",
+    "schedule.decay",
     "precision",
     "seed",
 )
@@ -134,7 +134,7 @@ def history(directory: Path) -> list[Training]:
     training = trained(directory)
     while training is not None:
         found.insert(0, training)
-        start = training.run.recipe.get("start")
+        start = training.run.recipe.get("init_from")
         older = trained(Path(start)) if start else None
         if older is not None and older.run.state.get("ended", math.inf) > training.run.state.get("started", 0):
             older = None
@@ -175,8 +175,9 @@ def model_rows(config: ModelConfig, about: About) -> Rows:
             ["width of an expert", config.moe_intermediate_size],
         ]
     else:
-        rows.append(["feed-forward width", config.ffn_size])
-    heads = f"{config.num_attention_heads} of {config.channels} channels, {config.kv_heads} for keys and values"
+        rows.append(["feed-forward width", config.intermediate_size])
+    kv_heads = config.num_key_value_heads
+    heads = f"{config.num_attention_heads} of {config.head_dim} channels, {kv_heads} for keys and values"
     rows += [
         ["layers × width", f"{config.num_hidden_layers} × {config.hidden_size:,}"],
         ["attention heads", heads],
@@ -207,7 +208,7 @@ def training_section(trainings: Sequence[Training], config: ModelConfig) -> str:
 def training_facts(training: Training, config: ModelConfig) -> dict[str, Any]:
     """Name and value of everything shown of one training; None for what is not recorded."""
     run, data = training.run, training.data
-    start = run.recipe.get("start")
+    start = run.recipe.get("init_from")
     facts = {
         "started from": start and (run_directory(Path(start)) or Path(start)).name,
         "steps": training.step,

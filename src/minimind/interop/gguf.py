@@ -12,7 +12,7 @@ from minimind.errors import UserError
 from minimind.infer.sampler import SamplingParams
 from minimind.interop.gguf_file import FILE_TYPES, Type, Value, choose_type, type_named, write
 from minimind.interop.gguf_model import architecture, settings, tensors
-from minimind.interop.gguf_tokenizer import Vocabulary, vocabulary
+from minimind.interop.gguf_tokenizer import GGUFVocabulary, vocabulary
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory, refuse_infinite
 from minimind.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ SAMPLING = {
 
 
 @dataclass
-class Exported:
+class ExportedGGUF:
     """What was written."""
 
     architecture: str
@@ -39,7 +39,7 @@ class Exported:
     """what its user should know"""
 
 
-def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Exported:
+def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> ExportedGGUF:
     """Write the model and tokenizer of a model or run directory into the file `path`, replacing what was there.
 
     kind  f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0
@@ -75,7 +75,7 @@ def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Expo
     notes = list(words.notes)
     if uneven := [label for label, _, stored in chosen if stored == Type.F16 != wanted]:
         notes.append(f"{len(uneven)} matrices are f16, because their rows are no multiple of 32: {uneven[0]} …")
-    return Exported(name, path.stat().st_size, notes)
+    return ExportedGGUF(name, path.stat().st_size, notes)
 
 
 def sampling(directory: Path) -> dict[str, float | int]:
@@ -94,7 +94,7 @@ def sampling(directory: Path) -> dict[str, float | int]:
         raise UserError(f"{path} is not valid JSON, or has no numbers for sampling: {error}") from None
 
 
-def _tokenizer_fields(tokenizer: Tokenizer, words: Vocabulary) -> dict[str, Value]:
+def _tokenizer_fields(tokenizer: Tokenizer, words: GGUFVocabulary) -> dict[str, Value]:
     template = {} if words.chat_template is None else {"tokenizer.chat_template": words.chat_template}
     return {
         "tokenizer.ggml.model": "gpt2",  # byte-level BPE

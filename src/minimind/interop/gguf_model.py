@@ -1,6 +1,6 @@
 """A model as llama.cpp computes it: which of its architectures, its settings, its tensors' names and order.
 
-llama.cpp turns neighbouring channels (2i, 2i + 1) in some architectures and (i, i + C/2), as we do, in others; in
+llama.cpp turns neighboring channels (2i, 2i + 1) in some architectures and (i, i + C/2), as we do, in others; in
 the first kind the rows of the query and key matrices are put in that order. Letters: H heads, C channels of a head,
 D model width, F width of an expert.
 """
@@ -14,14 +14,12 @@ from dataclasses import replace
 import torch
 
 from minimind.errors import UserError
-from minimind.interop.rotary_pairs import neighbours
+from minimind.interop.rotary_pairs import neighbors
 from minimind.model import ModelConfig, Transformer
 from minimind.model.rope import inverse_frequencies
 
-Value = str | int | float | bool
-
 # llama.cpp has a reader of its own for each architecture and computes only what the original model computes. Its
-# qwen2moe, for one, gates the shared expert and never normalises; bailingmoe is what our qwen2_moe is.
+# qwen2moe, for one, gates the shared expert and never normalizes; bailingmoe is what our qwen2_moe is.
 ARCHITECTURES = {
     "llama": "llama",
     "qwen3": "qwen3",
@@ -30,7 +28,7 @@ ARCHITECTURES = {
     "glm4_moe": "glm4moe",
 }
 NEIGHBOURS = ("llama", "bailingmoe")
-"""architectures that turn neighbouring channels"""
+"""architectures that turn neighboring channels"""
 UNTIED = ("bailingmoe",)
 """architectures that want an output matrix even where it is the embedding"""
 SOFTMAX, SIGMOID = 1, 2
@@ -64,6 +62,8 @@ NAMES = {
 }
 """our name, of a layer's parts within the layer -> llama.cpp's"""
 
+Scalar = str | int | float | bool
+
 
 def architecture(config: ModelConfig) -> str:
     """llama.cpp's name for what `config` computes; UserError for a shape that it cannot hold."""
@@ -77,20 +77,20 @@ def architecture(config: ModelConfig) -> str:
     return "glm4moe" if config.model_type == "qwen3_moe" and raw else ARCHITECTURES[config.model_type]
 
 
-def settings(config: ModelConfig) -> dict[str, Value]:
+def settings(config: ModelConfig) -> dict[str, Scalar]:
     """The architecture's settings, each to be written as `ARCHITECTURE.NAME`; UserError for scaling it has not."""
-    found: dict[str, Value] = {
+    found: dict[str, Scalar] = {
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
-        "feed_forward_length": config.ffn_size,
+        "feed_forward_length": config.intermediate_size,
         "vocab_size": config.vocab_size,
         "attention.head_count": config.num_attention_heads,
-        "attention.head_count_kv": config.kv_heads,
-        "attention.key_length": config.channels,
-        "attention.value_length": config.channels,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "rope.dimension_count": config.channels,
+        "rope.dimension_count": config.head_dim,
         "rope.freq_base": config.rope_theta,
     }
     if config.family.experts:
@@ -109,13 +109,13 @@ def settings(config: ModelConfig) -> dict[str, Value]:
     return found | _rope_scaling(config)
 
 
-def _rope_scaling(config: ModelConfig) -> dict[str, Value]:
+def _rope_scaling(config: ModelConfig) -> dict[str, Scalar]:
     scaling = config.rope_scaling
     if scaling is None:
         return {}
     if scaling.rope_type == "dynamic":
         raise UserError("GGUF: llama.cpp has no dynamic rope_scaling; choose yarn or linear, or export without it")
-    found: dict[str, Value] = {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
+    found: dict[str, Scalar] = {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
     if scaling.rope_type == "linear":
         return found
     builtin = replace(scaling, beta_fast=32.0, beta_slow=1.0)
@@ -142,7 +142,7 @@ def tensors(model: Transformer) -> Iterator[tuple[str, torch.Tensor]]:
     """All tensors by llama.cpp's names."""
     config, kind = model.config, architecture(model.config)
     for name, tensor in model.state_dict().items():
-        turned = neighbours(tensor, config.channels) if is_turned(name, kind) else tensor
+        turned = neighbors(tensor, config.head_dim) if is_turned(name, kind) else tensor
         yield name_in_file(name, kind), turned
     if config.tie_word_embeddings and kind in UNTIED:
         yield name_in_file("lm_head.weight", kind), model.output_weight.detach()

@@ -72,7 +72,7 @@ def read_gguf(path: str | Path) -> tuple[Transformer, Tokenizer]:
     with torch.no_grad():
         for name, place in model.state_dict().items():
             numbers = tensors[name_in_file(name, kind)].numbers()
-            place.copy_(halves(numbers, config.channels) if is_turned(name, kind) else numbers)
+            place.copy_(halves(numbers, config.head_dim) if is_turned(name, kind) else numbers)
     return model.eval(), tokenizer
 
 

@@ -31,7 +31,7 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 
 
 @dataclass
-class Vocabulary:
+class GGUFVocabulary:
     """What a GGUF file says of a tokenizer."""
 
     pre: str
@@ -46,10 +46,10 @@ class Vocabulary:
     notes: list[str] = field(default_factory=list)
 
 
-def vocabulary(tokenizer: Tokenizer, size: int) -> Vocabulary:
+def vocabulary(tokenizer: Tokenizer, size: int) -> GGUFVocabulary:
     """The vocabulary of a model with `size` ids; UserError where llama.cpp would find other tokens in a text."""
     content = json.loads(tokenizer.backend.to_str())
-    found = Vocabulary(_pre_tokenizer(content["pre_tokenizer"]), *_tokens(tokenizer, content, size))
+    found = GGUFVocabulary(_pre_tokenizer(content["pre_tokenizer"]), *_tokens(tokenizer, content, size))
     found.chat_template = tokenizer.chat_template
     if OPENED_BY_IT in (found.chat_template or ""):
         found.chat_template = f"{QUIET}{found.chat_template}"

@@ -26,7 +26,7 @@ FILES = re.compile(
 
 
 @dataclass
-class Exported:
+class ExportedHF:
     """What was written."""
 
     architecture: str
@@ -46,7 +46,7 @@ def export_hf(
     shard_size: str = "2GB",
     license: str | None = None,
     languages: Sequence[str] = (),
-) -> Exported:
+) -> ExportedHF:
     """Write the model of a model or run directory, and a model card, into the directory `out`, whole or not at all.
 
     dtype       type of the weights: fp32 (every value as it is), bf16 or fp16
@@ -72,7 +72,7 @@ def export_hf(
         text = marked(card(where, model.config, tokenizer, about))
         (partial / "README.md").write_text(text, encoding="utf-8")
     notes = [] if tokenizer else [f"{where} has no tokenizer, so only the weights can be used"]
-    return Exported(model.config.family.architecture, len(files), size, notes)
+    return ExportedHF(model.config.family.architecture, len(files), size, notes)
 
 
 def parse_size(text: str) -> int:

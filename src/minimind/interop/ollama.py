@@ -26,7 +26,7 @@ NAMES = {
 
 
 @dataclass
-class Exported:
+class ExportedOllama:
     """What was written."""
 
     bytes: int
@@ -35,7 +35,7 @@ class Exported:
     """what its user should know"""
 
 
-def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> Exported:
+def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> ExportedOllama:
     """Write model.gguf (type `kind`, see export_gguf) and Modelfile into the directory `out`, whole or not at all.
 
     An earlier export in `out` is replaced. UserError for anything else there, and as in export_gguf.
@@ -52,7 +52,7 @@ def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> Exp
             "its chat template is not MiniMind's own, so the Modelfile has no TEMPLATE; see what Ollama takes "
             "instead with: ollama show NAME --template"
         )
-    return Exported(done.bytes, notes)
+    return ExportedOllama(done.bytes, notes)
 
 
 def check_replaceable(out: Path) -> None:

@@ -1,6 +1,6 @@
 """The public MiniMind project's weights of every generation, turned into the Hugging Face layout.
 
-A generation is recognised by its tensors:
+A generation is recognized by its tensors:
 
 | tensors                                | generation                                                   |
 |----------------------------------------|--------------------------------------------------------------|
@@ -24,7 +24,7 @@ import torch
 from minimind.errors import UserError
 from minimind.interop.checkpoints import find_weights, read_tensors
 from minimind.interop.rotary_pairs import halves
-from minimind.interop.versions import GENERATIONS, Settings, model_config, read_settings
+from minimind.interop.versions import GENERATIONS, VersionDefaults, model_config, read_settings
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES
 from minimind.model.hf.config import from_hf
@@ -57,8 +57,8 @@ BUFFERS = re.compile(
 
 
 @dataclass
-class Weights:
-    """Weights that were read and recognised."""
+class UpstreamWeights:
+    """UpstreamWeights that were read and recognized."""
 
     where: str
     """file or folder, for messages"""
@@ -69,10 +69,12 @@ class Weights:
     tensors: dict[str, torch.Tensor]
 
 
-def read_weights(path: str | Path, generation: str | None = None, config: str | Path | None = None) -> Weights:
+def read_weights(
+    path: str | Path, generation: str | None = None, config: str | Path | None = None
+) -> UpstreamWeights:
     """Read published weights: a `.pth`, `.bin` or `.safetensors` file, or a folder with a `config.json`.
 
-    generation  one of GENERATIONS; by default it is recognised by the tensors
+    generation  one of GENERATIONS; by default it is recognized by the tensors
     config      a file with the settings that tensors cannot tell; by default the `config.json` beside the weights
 
     What neither says is taken from the generation's published defaults. UserError for everything that does not fit.
@@ -92,14 +94,14 @@ def read_weights(path: str | Path, generation: str | None = None, config: str | 
         if not tensor.is_floating_point():
             raise UserError(f"{where}: tensor {name} is {tensor.dtype}: quantized weights are not supported")
     if kind in FAMILIES:
-        return Weights(where, folder, _hugging_face_config(content, source, generation), None, tensors)
+        return UpstreamWeights(where, folder, _hugging_face_config(content, source, generation), None, tensors)
     settings = read_settings(content, source)
     if generation and settings.generation not in (None, generation):
         raise UserError(
             f"{source} is of generation {settings.generation}, not {generation}; leave --generation out"
         )
-    generation = generation or settings.generation or recognise(tensors, where)
-    return Weights(where, folder, _config(generation, settings, tensors), generation, tensors)
+    generation = generation or settings.generation or recognize(tensors, where)
+    return UpstreamWeights(where, folder, _config(generation, settings, tensors), generation, tensors)
 
 
 def _hugging_face_config(content: dict[str, Any], source: str, generation: str | None) -> ModelConfig:
@@ -131,7 +133,7 @@ def read_config_file(folder: Path, config: str | Path | None) -> tuple[dict[str,
     return content, str(path)
 
 
-def recognise(tensors: dict[str, torch.Tensor], where: str) -> str:
+def recognize(tensors: dict[str, torch.Tensor], where: str) -> str:
     """The generation whose names and shapes these are; UserError for tensors of no known architecture."""
     if any(".self_attn.q_norm." in name for name in tensors):
         return "minimind-3"
@@ -166,7 +168,7 @@ def read_tokenizer(directory: str | Path, config: ModelConfig) -> Tokenizer:
     return tokenizer
 
 
-def build(weights: Weights) -> Transformer:
+def build(weights: UpstreamWeights) -> Transformer:
     """The model, fp32 on the CPU, in evaluation mode; UserError naming a tensor that does not fit."""
     if weights.generation is None:
         model = Transformer(weights.config, seed=None)
@@ -181,7 +183,7 @@ def build(weights: Weights) -> Transformer:
         for name, place in places(model, early).items():
             turned = name.endswith((".wq.weight", ".wk.weight"))
             tensor = weights.tensors[name]
-            place.copy_(halves(tensor, weights.config.channels) if turned else tensor)
+            place.copy_(halves(tensor, weights.config.head_dim) if turned else tensor)
     return model.eval()
 
 
@@ -207,7 +209,7 @@ def _early_name(name: str) -> str:
     return name
 
 
-def _check(weights: Weights, expected: dict[str, torch.Tensor]) -> None:
+def _check(weights: UpstreamWeights, expected: dict[str, torch.Tensor]) -> None:
     """UserError naming the first tensor that is missing, left over or of another shape."""
     described = f"a {weights.generation} model with these settings"
     for name in expected:
@@ -228,7 +230,7 @@ def _check(weights: Weights, expected: dict[str, torch.Tensor]) -> None:
 # ------------------------------------------------------------------------------------ what the tensors tell
 
 
-def _config(generation: str, settings: Settings, tensors: dict[str, torch.Tensor]) -> ModelConfig:
+def _config(generation: str, settings: VersionDefaults, tensors: dict[str, torch.Tensor]) -> ModelConfig:
     """The model's shape. A head that repeats the embedding is taken out of `tensors`."""
     early = GENERATIONS[generation].early
     told = _told(tensors, early)

@@ -19,7 +19,7 @@ class Generation:
     """One generation, and the Hugging Face classes that compute the same."""
 
     early: bool
-    """the earlier names (`tok_embeddings`, `attention.wq` …), and rotary pairs of neighbouring channels"""
+    """the earlier names (`tok_embeddings`, `attention.wq` …), and rotary pairs of neighboring channels"""
     dense: str
     """model_type without experts"""
     sparse: str
@@ -90,7 +90,7 @@ WITHOUT_EFFECT = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class VersionDefaults:
     """What a config says about a model, in our names."""
 
     where: str
@@ -99,7 +99,7 @@ class Settings:
     generation: str | None = None
 
 
-def read_settings(content: dict[str, Any], where: str) -> Settings:
+def read_settings(content: dict[str, Any], where: str) -> VersionDefaults:
     """Read a config in the earlier or the later naming; UserError for a setting that is unknown or unsupported.
 
     The settings may lie under `arguments`, beside the name of the `generation`. A config that transformers wrote
@@ -133,10 +133,10 @@ def read_settings(content: dict[str, Any], where: str) -> Settings:
     for name, demanded in DEMANDED.items():
         if values.get(name, demanded) != demanded:
             raise UserError(f"{where}: {name} = {values[name]!r} is not supported, only {demanded!r}")
-    return Settings(where, values, generation)
+    return VersionDefaults(where, values, generation)
 
 
-def model_config(name: str, settings: Settings, told: dict[str, Any]) -> ModelConfig:
+def model_config(name: str, settings: VersionDefaults, told: dict[str, Any]) -> ModelConfig:
     """The shape of a model: what the settings say, else what the tensors told, else the generation's defaults."""
     generation, given, where = GENERATIONS[name], dict(settings.values), settings.where
     if generation.early and "n_shared_experts" in given:  # there is one, whatever is given but null

@@ -1,1 +1,1 @@
-"""What is minimised, in plain PyTorch."""
+"""What is minimized, in plain PyTorch."""

@@ -1,6 +1,6 @@
 """The one seam over attention kernels.
 
-`attend` is what the model calls; everything about masks and kernels is decided here. `dense` is the
+`attend` is what the model calls; everything about masks and kernels is decided here. `reference_attention` is the
 reference: plain matrix products and a softmax.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from minimind.model.kernels.varlen_attention import document_attention
+from minimind.model.kernels.varlen_attention import varlen_attention
 
 # Rows up to this length attend in one masked call on a CPU: what it computes in vain is less than what a call for
 # each document costs.
@@ -73,7 +73,7 @@ def attend(query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.T
 
         return flex_attention(query_BHTC, key_BKSC, value_BKSC, block_mask=mask.blocks, enable_gqa=True)
     if mask.documents_BT is not None:
-        return document_attention(query_BHTC, key_BKSC, value_BKSC, mask.documents_BT)
+        return varlen_attention(query_BHTC, key_BKSC, value_BKSC, mask.documents_BT)
     if mask.allowed_BTS is None:
         return F.scaled_dot_product_attention(query_BHTC, key_BKSC, value_BKSC, is_causal=True, enable_gqa=True)
     return F.scaled_dot_product_attention(
@@ -81,7 +81,7 @@ def attend(query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.T
     )
 
 
-def dense(
+def reference_attention(
     query_BHTC: torch.Tensor, key_BKSC: torch.Tensor, value_BKSC: torch.Tensor, allowed_BTS: torch.Tensor
 ) -> torch.Tensor:
     """The reference. The query heads of one key head are laid end to end, so that no key is copied."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from minimind.model.attention import dense
+from minimind.model.attention import reference_attention
 from minimind.model.rope import rotate
 from minimind.model.transformer import Attention, Transformer
 
@@ -26,10 +26,10 @@ def attention_maps(model: Transformer, ids: list[int]) -> torch.Tensor:
     def look(attention: Attention, inputs: tuple[Any, ...]) -> None:
         x_1TD, rotation, *_ = inputs
         parts = (attention.q_norm, attention.q_proj), (attention.k_norm, attention.k_proj)
-        query_1THC, key_1TKC = (norm(proj(x_1TD).view(1, T, -1, attention.channels)) for norm, proj in parts)
+        query_1THC, key_1TKC = (norm(proj(x_1TD).view(1, T, -1, attention.head_dim)) for norm, proj in parts)
         query_1HTC, key_1KTC = (rotate(one, *rotation).transpose(1, 2).float() for one in (query_1THC, key_1TKC))
         unit_1KTT = torch.eye(T, device=device).expand(1, key_1KTC.shape[1], T, T)
-        maps.append(dense(query_1HTC, key_1KTC, unit_1KTT, allowed_TT[None, None])[0].cpu())
+        maps.append(reference_attention(query_1HTC, key_1KTC, unit_1KTT, allowed_TT[None, None])[0].cpu())
 
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     hooks = [attention.register_forward_pre_hook(look) for attention in attentions]

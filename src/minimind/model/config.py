@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from minimind.errors import UserError
+
+# A size that follows from others where nobody names it; once a config is built, it is a number.
+if TYPE_CHECKING:
+    Derived = Any
+else:
+    Derived = int | None
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Family:
 
     architecture: str
     qk_norm: bool = False
-    """queries and keys are normalised per head"""
+    """queries and keys are normalized per head"""
     experts: bool = False
     """the feed-forward part is a mixture of experts"""
     shared: bool = False
@@ -65,21 +71,21 @@ class ModelConfig:
     """A decoder: pre-norm RMSNorm, grouped-query attention, rotary positions, SwiGLU, dense or with experts."""
 
     model_type: Literal["qwen3", "llama", "qwen3_moe", "qwen2_moe", "glm4_moe"] = "qwen3"
-    """qwen3: queries and keys normalised per head; llama: not. With experts: qwen3_moe as qwen3, softmax router;
+    """qwen3: queries and keys normalized per head; llama: not. With experts: qwen3_moe as qwen3, softmax router;
     qwen2_moe as llama, softmax router, shared experts; glm4_moe as qwen3, sigmoid router, shared experts if any"""
     vocab_size: int = 6400
     """number of token ids"""
     hidden_size: int = 512
     """model width D"""
-    intermediate_size: int | None = None
+    intermediate_size: Derived = None
     """feed-forward width F; default: pi * D rounded up to a multiple of 64"""
     num_hidden_layers: int = 8
     """number of blocks"""
     num_attention_heads: int = 8
     """number of query heads H"""
-    num_key_value_heads: int | None = None
+    num_key_value_heads: Derived = None
     """number of key/value heads K, a divisor of H; default: H"""
-    head_dim: int | None = None
+    head_dim: Derived = None
     """channels of a head C; default: D / H"""
     max_position_embeddings: int = 32768
     """longest context that is claimed to work, in tokens"""
@@ -124,13 +130,13 @@ class ModelConfig:
                     f"{self.num_attention_heads}; change one of them or set model.head_dim"
                 )
             self._fill("head_dim", self.hidden_size // self.num_attention_heads)
-        if self.num_attention_heads % self.kv_heads:
+        if self.num_attention_heads % self.num_key_value_heads:
             raise UserError(
                 f"model.num_attention_heads {self.num_attention_heads} is not a multiple of "
-                f"model.num_key_value_heads {self.kv_heads}"
+                f"model.num_key_value_heads {self.num_key_value_heads}"
             )
-        if self.channels % 2:
-            raise UserError(f"model.head_dim {self.channels} must be even: rotary embeddings turn pairs")
+        if self.head_dim % 2:
+            raise UserError(f"model.head_dim {self.head_dim} must be even: rotary embeddings turn pairs")
         if self.rope_scaling is not None:
             self._complete_rope(self.rope_scaling)
         self._complete_experts() if self.family.experts else self._refuse_experts()
@@ -148,8 +154,8 @@ class ModelConfig:
                     f"model.rope_scaling: was the model trained at {trained} tokens or at {other}? both values of "
                     "original_max_position_embeddings must be equal, and with dynamic max_position_embeddings too"
                 )
-        if scaling.rope_type == "dynamic" and self.channels < 4:
-            raise UserError(f"model.head_dim {self.channels} leaves dynamic nothing to stretch; take at least 4")
+        if scaling.rope_type == "dynamic" and self.head_dim < 4:
+            raise UserError(f"model.head_dim {self.head_dim} leaves dynamic nothing to stretch; take at least 4")
         self._fill("original_max_position_embeddings", trained)
         self._fill("rope_scaling", replace(scaling, original_max_position_embeddings=trained))
 
@@ -159,7 +165,7 @@ class ModelConfig:
         if not self.num_experts_per_tok:
             self._fill("num_experts_per_tok", 2)
         if not self.moe_intermediate_size:
-            self._fill("moe_intermediate_size", self.ffn_size)
+            self._fill("moe_intermediate_size", self.intermediate_size)
         if self.model_type == "qwen2_moe" and not self.n_shared_experts:
             self._fill("n_shared_experts", 1)
         if not 1 < self.num_experts >= self.num_experts_per_tok:
@@ -193,19 +199,3 @@ class ModelConfig:
         if self.rope_scaling is not None and self.rope_scaling.rope_type == "dynamic":
             return round(self.rope_scaling.factor * self.max_position_embeddings)  # the trained length there
         return self.max_position_embeddings
-
-    # The three optional fields are filled in above; these say so to the type checker.
-    @property
-    def ffn_size(self) -> int:
-        assert self.intermediate_size is not None
-        return self.intermediate_size
-
-    @property
-    def kv_heads(self) -> int:
-        assert self.num_key_value_heads is not None
-        return self.num_key_value_heads
-
-    @property
-    def channels(self) -> int:
-        assert self.head_dim is not None
-        return self.head_dim

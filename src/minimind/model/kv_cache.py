@@ -29,7 +29,7 @@ class KVCache:
     def empty(
         cls, config: ModelConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device
     ) -> KVCache:
-        shape = (config.num_hidden_layers, rows, length, 2, config.kv_heads, config.channels)
+        shape = (config.num_hidden_layers, rows, length, 2, config.num_key_value_heads, config.head_dim)
         # Zeros, not raw memory: a masked position's weight is 0, and 0 times a stray NaN would be NaN.
         return cls(torch.zeros(shape, dtype=dtype, device=device))
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minimind.model.config import ModelConfig
-from minimind.model.kernels.grouped_matmul import grouped_linear
+from minimind.model.kernels.grouped_matmul import grouped_matmul
 
 
 class Routing(NamedTuple):
@@ -40,7 +40,7 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.top_k = config.num_experts_per_tok
-        self.normalise = config.norm_topk_prob
+        self.normalize = config.norm_topk_prob
         self.scaling = config.routed_scaling_factor
         self.sigmoid = config.family.sigmoid
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
@@ -61,11 +61,11 @@ class Router(nn.Module):
         preferred_NE = scores_NE + self.e_score_correction_bias if self.sigmoid else scores_NE
         chosen_NK = preferred_NE.topk(self.top_k, dim=-1).indices
         weights_NK = scores_NE.gather(-1, chosen_NK)
-        if self.normalise and self.top_k == 1:
+        if self.normalize and self.top_k == 1:
             # p / p is 1 whatever p is: no gradient would reach the router. This is 1, too, with the gradient of
             # log p (a straight-through weight).
             weights_NK = weights_NK / weights_NK.detach()
-        elif self.normalise:
+        elif self.normalize:
             weights_NK = weights_NK / weights_NK.sum(-1, keepdim=True)
         return weights_NK * self.scaling, Routing(logits_NE, chosen_NK)
 
@@ -140,8 +140,8 @@ def dispatch_grouped(
     ends_E = counts_E.cumsum(0).to(torch.int32)  # expert e has the rows from ends[e - 1] up to ends[e]
     rows = x_ND[:, None].expand(N, K, -1).reshape(N * K, -1)
     rows = _Permute.apply(rows, order, back)  # type: ignore[no-untyped-call]
-    gated = F.silu(grouped_linear(rows, gate_EFD, ends_E)) * grouped_linear(rows, up_EFD, ends_E)
-    rows = grouped_linear(gated, down_EDF, ends_E)
+    gated = F.silu(grouped_matmul(rows, gate_EFD, ends_E)) * grouped_matmul(rows, up_EFD, ends_E)
+    rows = grouped_matmul(gated, down_EDF, ends_E)
     rows = _Permute.apply(rows, back, order)  # type: ignore[no-untyped-call]
     return (rows.view(N, K, -1) * weights_NK[..., None]).sum(1)
 

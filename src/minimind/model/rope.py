@@ -34,7 +34,7 @@ def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
 
 def exponents(config: ModelConfig) -> torch.Tensor:
     """(C / 2,) float32: 2i/C."""
-    return torch.arange(0, config.channels, 2, dtype=torch.int64).float() / config.channels
+    return torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
 
 
 def fast_part(config: ModelConfig, scaling: RopeScaling) -> torch.Tensor:
@@ -44,14 +44,14 @@ def fast_part(config: ModelConfig, scaling: RopeScaling) -> torch.Tensor:
     never turned a whole time would come to angles it has never seen: 0. In between a straight ramp (equation 18).
     """
     trained = scaling.original_max_position_embeddings
-    pairs = torch.arange(config.channels // 2, dtype=torch.float32)
+    pairs = torch.arange(config.head_dim // 2, dtype=torch.float32)
     assert trained is not None  # ModelConfig filled it in
 
     def pair_that_turns(times: float) -> float:
-        return config.channels * math.log(trained / (times * 2 * math.pi)) / (2 * math.log(config.rope_theta))
+        return config.head_dim * math.log(trained / (times * 2 * math.pi)) / (2 * math.log(config.rope_theta))
 
     low = max(math.floor(pair_that_turns(scaling.beta_fast)), 0)
-    high = min(math.ceil(pair_that_turns(scaling.beta_slow)), config.channels - 1)
+    high = min(math.ceil(pair_that_turns(scaling.beta_slow)), config.head_dim - 1)
     ramp = (pairs - low) / (high - low or 0.001)  # 0.001: a step, where there is no room for a ramp
     return 1 - ramp.clamp(0, 1)
 
@@ -75,7 +75,7 @@ def ntk_frequencies(config: ModelConfig, lengths: torch.Tensor) -> torch.Tensor:
     # On a CPU, fp32 powers of many numbers and of one differ in the last bit, and packed texts would from unpacked
     # ones; rounded from fp64 they agree. (MPS has no fp64.)
     wide = torch.float32 if growth.device.type == "mps" else torch.float64
-    power = growth.to(wide) ** (config.channels / (config.channels - 2))
+    power = growth.to(wide) ** (config.head_dim / (config.head_dim - 2))
     theta = config.rope_theta * power.to(growth.dtype)
     return 1.0 / (theta[..., None] ** exponents(config).to(lengths.device))
 
@@ -121,7 +121,7 @@ def rotate(x_BTHC: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return (x_BTHC * cos + turned * sin).to(x_BTHC.dtype)
 
 
-def stretch(
+def scale_rope(
     config: ModelConfig,
     factor: float,
     rope_type: Literal["linear", "dynamic", "yarn"] = "yarn",

@@ -1,6 +1,6 @@
 """The model: a decoder as in Hugging Face's Qwen3, Llama and their kin with experts, same names, same numbers.
 
-From the smallest part to the whole: Linear, RMSNorm, MLP, Attention, Block, Decoder, Transformer, and `initialise`.
+From the smallest part to the whole: Linear, RMSNorm, MLP, Attention, Block, Decoder, Transformer, and `initialize`.
 Letters in names: B batch, T positions, D model width, H heads, K key/value heads, C channels of a head.
 Parameters are fp32 masters; the type of the computation is the type the embedding is cast to
 (`Transformer.compute_dtype`), and every Linear casts its master to the type of its input.
@@ -29,7 +29,7 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias=False)
 
     def reset_parameters(self) -> None:
-        """Left to `initialise`, which sets every parameter of the model in one place."""
+        """Left to `initialize`, which sets every parameter of the model in one place."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight.to(x.dtype))
@@ -67,8 +67,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        D, H, K, C = config.hidden_size, config.num_attention_heads, config.kv_heads, config.channels
-        self.channels = C
+        D, H, K, C = config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.head_dim = C
         self.q_proj = Linear(D, H * C)
         self.k_proj = Linear(D, K * C)
         self.v_proj = Linear(D, K * C)
@@ -83,9 +83,9 @@ class Attention(nn.Module):
         mask: Mask,
     ) -> torch.Tensor:
         B, T, _ = x_BTD.shape
-        query = self.q_norm(self.q_proj(x_BTD).view(B, T, -1, self.channels))
-        key = self.k_norm(self.k_proj(x_BTD).view(B, T, -1, self.channels))
-        value = self.v_proj(x_BTD).view(B, T, -1, self.channels)
+        query = self.q_norm(self.q_proj(x_BTD).view(B, T, -1, self.head_dim))
+        key = self.k_norm(self.k_proj(x_BTD).view(B, T, -1, self.head_dim))
+        value = self.v_proj(x_BTD).view(B, T, -1, self.head_dim)
         query, key = rotate(query, *rotation), rotate(key, *rotation)
         mixed_BHTC = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
         return self.o_proj(mixed_BHTC.transpose(1, 2).reshape(B, T, -1))
@@ -103,7 +103,7 @@ class Block(nn.Module):
             shared = config.n_shared_experts * config.moe_intermediate_size  # several side by side are a wide one
             self.mlp: MoE | MLP = MoE(config, MLP(config.hidden_size, shared) if shared else None)
         else:
-            self.mlp = MLP(config.hidden_size, config.ffn_size)
+            self.mlp = MLP(config.hidden_size, config.intermediate_size)
 
     def forward(
         self,
@@ -123,7 +123,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        # Unset, as the Linears are: nn.Embedding's own initialisation would draw from the global generator.
+        # Unset, as the Linears are: nn.Embedding's own initialization would draw from the global generator.
         unset = torch.empty(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(unset, freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
@@ -133,26 +133,26 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """A causal language model. `forward` gives hidden states, `logits` turns them into scores of tokens.
 
-    compute_dtype  type of the computation
-    recompute      keep of each block only its input, and compute it again in the backward pass (activation
-                   checkpointing: Chen et al. 2016, arXiv:1604.06174)
+    compute_dtype             type of the computation
+    activation_checkpointing  keep of each block only its input, and compute it again in the backward pass (Chen et
+                              al. 2016, arXiv:1604.06174)
     """
 
     frequencies: torch.Tensor
 
     def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
-        """Initialised from `seed`; None leaves the parameters unset, to be loaded."""
+        """Initialized from `seed`; None leaves the parameters unset, to be loaded."""
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
         self.compiled = False
-        self.recompute = False
+        self.activation_checkpointing = False
         self.model = Decoder(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
         self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
         if seed is not None:
-            initialise(self, seed)
+            initialize(self, seed)
 
     def cast(self, dtype: torch.dtype) -> Transformer:
         """Keep the weights themselves in `dtype`, for inference; the rotary frequencies stay fp32."""
@@ -202,7 +202,7 @@ class Transformer(nn.Module):
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
         for block in self.model.layers:
-            if self.recompute and torch.is_grad_enabled():
+            if self.activation_checkpointing and torch.is_grad_enabled():
                 hidden_BTD, routing = checkpoint(
                     block, hidden_BTD, rotation, mask, use_reentrant=False, preserve_rng_state=False
                 )
@@ -218,7 +218,7 @@ class Transformer(nn.Module):
 
 
 @torch.no_grad()
-def initialise(model: Transformer, seed: int) -> None:
+def initialize(model: Transformer, seed: int) -> None:
     """Set every parameter from `seed`, the same on every device and number of threads.
 
     | parameter                          | initial value                                                    |

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is orthogonalised, matrix by matrix.
+"""Muon: momentum whose update is orthogonalized, matrix by matrix.
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): the momentum of each matrix is replaced by the
 nearest matrix with orthonormal rows or columns, so that all its directions move by the same amount. The nearest
@@ -31,7 +31,7 @@ ITERATIONS: dict[str, Coefficients] = {
 }
 
 
-def orthogonalise(
+def orthogonalize(
     matrices_NRC: torch.Tensor, dtype: torch.dtype, coefficients: Coefficients = ITERATIONS["newton_schulz"]
 ) -> torch.Tensor:
     """A stack of matrices (N, R, C), each replaced by approximately U Vᵀ of its singular value decomposition."""
@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
         nesterov = torch._foreach_lerp(gradients, buffers, momentum)
         rows, columns = parameters[0].shape[-2:]
         stack = torch.cat([matrices.view(-1, rows, columns) for matrices in nesterov])
-        update = orthogonalise(stack, self.dtype, self.coefficients).to(parameters[0].dtype)
+        update = orthogonalize(stack, self.dtype, self.coefficients).to(parameters[0].dtype)
         updates = list(update.view(-1, *parameters[0].shape).unbind())
         if self.row_decay:
             updates = self._normalise_rows(parameters, updates, bad)
@@ -126,9 +126,9 @@ class Muon(torch.optim.Optimizer):
         if bad is not None:
             means = [torch.where(bad, square, mean) for square, mean in zip(squares, means)]
         torch._foreach_lerp_(squares, means, 1 - self.row_decay)
-        normalised = [update / square.sqrt().clamp_min(1e-8) for update, square in zip(updates, squares)]
+        normalized = [update / square.sqrt().clamp_min(1e-8) for update, square in zip(updates, squares)]
         norm = lambda x: x.norm(dim=(-2, -1), keepdim=True)  # noqa: E731
-        return [new * (norm(old) / norm(new).clamp_min(1e-8)) for new, old in zip(normalised, updates)]
+        return [new * (norm(old) / norm(new).clamp_min(1e-8)) for new, old in zip(normalized, updates)]
 
     def _state_of(
         self, parameters: list[torch.Tensor], name: str, initial: Callable[[torch.Tensor], torch.Tensor]

@@ -43,7 +43,7 @@ class ScheduleOptions:
     """after the warm-up: half a cosine; or stable, then a linear cool-down; or constant"""
     warmup: float = 0.05
     """part of all steps in which the rate rises"""
-    cooldown: float = 0.5
+    decay: float = 0.5
     """part of all steps in which wsd falls"""
-    final: float = 0.0
+    min_lr_ratio: float = 0.0
     """rate at the end, as a part of the peak"""

@@ -28,7 +28,7 @@ def derive(recipe: Recipe, named: Collection[str] = ()) -> dict[str, Any]:
         # longer training has steps enough to make them larger. A power of two, of at least eight rows.
         wanted = 2048 * math.sqrt(tokens / 3e6)
         power = 2 ** round(math.log2(min(max(wanted, 2048), 2**19)))
-        positions = max(8, round(power / recipe.batch.row_length)) * recipe.batch.row_length
+        positions = max(8, round(power / recipe.batch.seq_len)) * recipe.batch.seq_len
         derived["batch.tokens_per_step"] = positions
     if recipe.optimizer.name == "muon":
         # Muon's update has the same size in every direction, so its best rate hardly depends on the width. But the

@@ -130,8 +130,6 @@ def write_report(path: str | Path, title: str, sections: Sequence[Section]) -> P
     return write_text(Path(path), page)
 
 
-
-
 def turn(message: Mapping[str, Any]) -> str:
     """One message as a bubble: thinking, then the text, then tool calls."""
     role = message["role"]

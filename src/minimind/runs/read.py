@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from minimind.config import flatten
+from minimind.config import RENAMED, flatten
 from minimind.errors import UserError
 from minimind.util.system import is_alive as process_is_alive
 
@@ -78,12 +78,12 @@ def read_run(path: Path, name: str = "") -> Run:
     """The run in a directory, by default named after it. UserError if it is none."""
     if not (path / "state.json").is_file():
         raise UserError(f"{path} is no run directory: it has no state.json; `minimind runs list` names the runs")
-    lines = read_jsonl(path / "metrics.jsonl")
+    lines, recipe = read_jsonl(path / "metrics.jsonl"), flatten(read_mapping(path / "recipe.yaml"))
     return Run(
         name=name or path.resolve().name,
         path=path,
         state=read_mapping(path / "state.json"),
-        recipe=flatten(read_mapping(path / "recipe.yaml")),
+        recipe={RENAMED.get(key, key): value for key, value in recipe.items()},
         environment=read_mapping(path / "environment.json"),
         training=in_order([line for line in lines if "eval" not in line]),
         evaluations=in_order([line for line in lines if isinstance(line.get("eval"), dict)]),

@@ -1,6 +1,6 @@
 """Line plots as SVG text and as one line in the terminal, with no dependency.
 
-An SVG carries its own style: colours are CSS variables that follow the reader's light or dark theme. It stands
+An SVG carries its own style: colors are CSS variables that follow the reader's light or dark theme. It stands
 alone as a file and lies as well inside a page.
 """
 
@@ -15,13 +15,13 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 40  # margins around the plotting area
 MOST_POINTS = 400  # of one line: more than one per pixel cannot be seen
 LEGEND_COLUMNS, LEGEND_LINE = 3, 15
 
-# Colours that stay apart for colour-blind readers (after Okabe and Ito), for a light and a dark ground.
+# Colors that stay apart for color-blind readers (after Okabe and Ito), for a light and a dark ground.
 LIGHT = ("#0072b2", "#d55e00", "#00805e", "#b0478a", "#8a6d00", "#3a9bd9", "#6b5bb5", "#555555")
 DARK = ("#5cb3ee", "#ff9147", "#35c79a", "#e58fc4", "#e3c64a", "#9cd4f7", "#b3a6f0", "#bbbbbb")
 
 
-def variables(ground: str, ink: str, quiet: str, grid: str, colours: Sequence[str]) -> str:
-    lines = "".join(f"--line{i}:{colour};" for i, colour in enumerate(colours))
+def variables(ground: str, ink: str, quiet: str, grid: str, colors: Sequence[str]) -> str:
+    lines = "".join(f"--line{i}:{color};" for i, color in enumerate(colors))
     return f".plot{{--ground:{ground};--ink:{ink};--quiet:{quiet};--grid:{grid};{lines}}}"
 
 
@@ -195,7 +195,7 @@ def draw_axes(x_axis: Axis, y_axis: Axis, x_label: str) -> list[str]:
     return drawn
 
 
-def draw_line(line: list[Point], x_axis: Axis, y_axis: Axis, colour: int) -> list[str]:
+def draw_line(line: list[Point], x_axis: Axis, y_axis: Axis, color: int) -> list[str]:
     """The unbroken parts of a line; a part of one point is a dot."""
     drawn = []
     for gap, part in itertools.groupby(line, key=lambda point: point[1] is None):
@@ -203,10 +203,10 @@ def draw_line(line: list[Point], x_axis: Axis, y_axis: Axis, colour: int) -> lis
             continue
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in part if y is not None]
         if len(places) == 1:
-            drawn.append(f'<circle class="dot{colour}" cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="2.5"/>')
+            drawn.append(f'<circle class="dot{color}" cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="2.5"/>')
         else:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            drawn.append(f'<polyline class="line{colour}" points="{path}"/>')
+            drawn.append(f'<polyline class="line{color}" points="{path}"/>')
     return drawn
 
 

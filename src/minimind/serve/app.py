@@ -34,7 +34,7 @@ from minimind.tokenizer.messages import ChatError
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """How a model is served."""
 
     name: str
@@ -99,7 +99,7 @@ class EventStream(StreamingResponse):
             self.job.close()
 
 
-def create_app(model: Model, settings: Settings) -> FastAPI:
+def create_app(model: Model, settings: ServerSettings) -> FastAPI:
     """The server as an ASGI application; its engine runs while the application does."""
     engine, tokenizer = model.engine, model.tokenizer
     longest = min(settings.max_tokens or engine.context, engine.context)
@@ -258,7 +258,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def unless_gone(http: Request, work: Coroutine[Any, Any, Any]) -> Any:
-    """What the work gives; None, and the work is cancelled, if the client goes away before."""
+    """What the work gives; None, and the work is canceled, if the client goes away before."""
 
     async def gone() -> None:
         while (await http.receive())["type"] != "http.disconnect":

@@ -46,16 +46,16 @@ class Metrics:
             (
                 "prefix_cache_bytes",
                 "Keys and values kept for prompts that begin alike",
-                lambda: engine.prefixes.bytes,
+                lambda: engine.prefix_cache.bytes,
             ),
-            ("prefix_cache_limit_bytes", "Most of these", lambda: engine.prefixes.capacity),
+            ("prefix_cache_limit_bytes", "Most of these", lambda: engine.prefix_cache.capacity),
         ):
             Gauge(f"{name}_{gauge}", text, registry=registry).set_function(read)
 
 
 def cache_bytes(engine: Engine) -> int:
     """Read while the engine's thread works, so each cache is looked at once."""
-    caches = [lane.cache for lane in list(engine.lanes)] + [one.cache for one in list(engine.reading)]
+    caches = [group.cache for group in list(engine.slot_groups)] + [one.cache for one in list(engine.prefilling)]
     return sum(cache.memory.nbytes for cache in caches if cache is not None)
 
 

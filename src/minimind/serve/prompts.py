@@ -12,7 +12,7 @@ from minimind.api import Model
 from minimind.infer.conversation import TooLong, chat_prompt
 from minimind.infer.sampler import SamplingParams
 from minimind.serve.errors import ApiError
-from minimind.serve.schemas import ChatRequest, CompletionRequest, Message, NamedTool, Sampling, SchemaFormat
+from minimind.serve.schemas import ChatMessage, ChatRequest, CompletionRequest, NamedTool, Sampling, SchemaFormat
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 Asked = list[tuple[list[int], SamplingParams]]
@@ -79,7 +79,7 @@ def with_seeds(params: SamplingParams, n: int) -> Iterator[SamplingParams]:
         yield params if params.seed is None else replace(params, seed=params.seed + choice)
 
 
-def messages_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def messages_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Messages in MiniMind's schema. Neighbours of the system or the user become one message each.
 
     Where an answer was lost, clients send two user messages in a row; models learn from alternating turns only.

@@ -39,7 +39,7 @@ class CalledTool(Body):
     function: CalledFunction
 
 
-class Message(Body):
+class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] = ""
     reasoning_content: str | None = None
@@ -58,7 +58,7 @@ class Function(Body):
     """without effect: forced calls always follow `parameters`"""
 
 
-class Tool(Body):
+class ToolParam(Body):
     type: Literal["function"]
     function: Function
 
@@ -145,11 +145,11 @@ class Sampling(Body):
 
 
 class ChatRequest(Sampling):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=2048)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048)]
     max_completion_tokens: Count | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
-    tools: Annotated[list[Tool], Field(max_length=128)] = []
+    tools: Annotated[list[ToolParam], Field(max_length=128)] = []
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = True
     response_format: Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")] = TextFormat(

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 LAST_SECONDS = 5  # for connections to close after the last answer was ended
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """Serves an application of `create_app` until Ctrl-C or SIGTERM.
 
     From then on nobody new is let in. Answers under way have `seconds` to end, or until the next signal; those that

@@ -64,9 +64,9 @@ def make_trainer(
 
 def make_model(recipe: Recipe) -> Transformer:
     """The model that a recipe begins with: in the recipe's shape, with the start model's weights if it has one."""
-    model = Transformer(recipe.model, None if recipe.start else recipe.seed)
-    if recipe.start:
-        load_tensors(model, Path(recipe.start))
+    model = Transformer(recipe.model, None if recipe.init_from else recipe.seed)
+    if recipe.init_from:
+        load_tensors(model, Path(recipe.init_from))
     return model
 
 

@@ -12,7 +12,7 @@ from minimind.model import ModelConfig
 from minimind.model.config import RopeScaling
 from minimind.model.hf.config import read_config
 from minimind.model.hf.weights import model_directory
-from minimind.model.rope import stretch
+from minimind.model.rope import scale_rope
 from minimind.plan.derive import derive
 from minimind.presets import preset_fields
 from minimind.recipe import BatchOptions, BudgetOptions, Recipe
@@ -37,9 +37,9 @@ def resolve(
     named = {**config.read(Recipe, flags, files, module.DEFAULTS), **given}
     if named.get("stage", stage) != stage:
         raise UserError(f"the recipe is for the stage {named['stage']}, not for {stage}")
-    if named.get("start"):
+    if named.get("init_from"):
         start, shape = _start_model(named)
-        given = {**given, "start": start, "tokenizer": start}
+        given = {**given, "init_from": start, "tokenizer": start}
     elif module.NEEDS_START:
         raise UserError(f"{stage} starts from a model: name its directory with --from")
     elif not named.get("tokenizer"):
@@ -51,18 +51,18 @@ def resolve(
         preset = preset_fields(named["preset"]) if named.get("preset") else {}
         shape = {"vocab_size": Tokenizer.load(named["tokenizer"]).vocab_size, **preset}
         if named.get(SCALING + "original_max_position_embeddings") is None:
-            shape["original_max_position_embeddings"] = _row_length(named)
+            shape["original_max_position_embeddings"] = _seq_len(named)
     defaults = {**module.DEFAULTS, "model": shape}
-    if not named.get("start"):  # some multiple of a row, until the right one is derived
-        defaults["batch"] = {**module.DEFAULTS.get("batch", {}), "tokens_per_step": _row_length(named)}
+    if not named.get("init_from"):  # some multiple of a row, until the right one is derived
+        defaults["batch"] = {**module.DEFAULTS.get("batch", {}), "tokens_per_step": _seq_len(named)}
     recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
-    if not recipe.start:
+    if not recipe.init_from:
         recipe = _with_derived(recipe, set(named), run)
-    recorded, row_length = recipe.model.original_max_position_embeddings, recipe.batch.row_length
-    if not recipe.start and recipe.model.rope_scaling is None and recorded not in (None, row_length):
+    recorded, seq_len = recipe.model.original_max_position_embeddings, recipe.batch.seq_len
+    if not recipe.init_from and recipe.model.rope_scaling is None and recorded not in (None, seq_len):
         raise UserError(
             f"model.original_max_position_embeddings {recorded} is the length a model was trained at, and this one "
-            f"is trained at batch.row_length {row_length}; leave it out or make them equal"
+            f"is trained at batch.seq_len {seq_len}; leave it out or make them equal"
         )
     if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
         kind = recipe.model.model_type
@@ -103,11 +103,11 @@ def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     The settings may stretch its positions, claim a longest context, and name a trained length that it does not
     record; nothing else in them may differ from it.
     """
-    directory = model_directory(named["start"])
+    directory = model_directory(named["init_from"])
     if named.get("preset"):
         raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset")
     asked = {key: value for key, value in named.items() if key.startswith("model.")}
-    model = _lengthened(read_config(directory), asked, _row_length(named))
+    model = _lengthened(read_config(directory), asked, _seq_len(named))
     shape = {name: value for name, value in config.to_dict(model).items() if value is not None}
     flat = config.flatten({"model": shape})
     for key, value in asked.items():
@@ -122,7 +122,7 @@ def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return str(directory), shape
 
 
-def _lengthened(model: ModelConfig, asked: dict[str, Any], row_length: int) -> ModelConfig:
+def _lengthened(model: ModelConfig, asked: dict[str, Any], seq_len: int) -> ModelConfig:
     """A start model with its positions stretched as asked, or else with rows of this length on record.
 
     A stretched model keeps on record the length it was trained at before it was stretched. One that records
@@ -134,16 +134,16 @@ def _lengthened(model: ModelConfig, asked: dict[str, Any], row_length: int) -> M
     if any(old is None or value != getattr(old, name) for name, value in scaling.items()):
         trained = trained or scaling.pop("original_max_position_embeddings", None)
         new = dataclasses.replace(old or RopeScaling(), **scaling)
-        model = stretch(model, new.factor, new.rope_type, trained)
+        model = scale_rope(model, new.factor, new.rope_type, trained)
         completed = dataclasses.replace(
             new, original_max_position_embeddings=model.original_max_position_embeddings
         )
         model = dataclasses.replace(model, rope_scaling=completed)
     elif old is None and trained:
-        model = dataclasses.replace(model, original_max_position_embeddings=max(trained, row_length))
+        model = dataclasses.replace(model, original_max_position_embeddings=max(trained, seq_len))
     longest = asked.get("model.max_position_embeddings", model.max_position_embeddings)
     return dataclasses.replace(model, max_position_embeddings=longest)
 
 
-def _row_length(named: dict[str, Any]) -> int:
-    return named.get("batch.row_length", BatchOptions.row_length)
+def _seq_len(named: dict[str, Any]) -> int:
+    return named.get("batch.seq_len", BatchOptions.seq_len)

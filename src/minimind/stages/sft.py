@@ -16,5 +16,5 @@ DEFAULTS: dict[str, Any] = {
     "stage": "sft",
     "batch": {"long_documents": "truncate"},  # a conversation's later half makes no sense alone
     "optimizer": {"learning_rate": 0.005},
-    "schedule": {"cooldown": 0.8},
+    "schedule": {"decay": 0.8},
 }

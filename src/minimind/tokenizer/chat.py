@@ -14,12 +14,12 @@ from typing import Any
 
 import jinja2
 
-from minimind.tokenizer.messages import ChatError, normalise, split_reasoning, validate
+from minimind.tokenizer.messages import ChatError, normalize, split_reasoning, validate
 from minimind.tokenizer.template import TURN_END, TURN_START, compile_template, has_generation_blocks
 
-__all__ = ["ChatError", "ChatTemplate", "Rendered", "normalise", "trained_spans", "validate"]
+__all__ = ["ChatError", "ChatTemplate", "Rendered", "normalize", "trained_spans", "validate"]
 
-Span = tuple[int, int]
+TextSpan = tuple[int, int]
 
 BREAK = "\ufdd0"
 PRIVATE = BREAK + TURN_START + TURN_END
@@ -30,9 +30,9 @@ class Rendered:
     """A conversation as text, with character positions in it (start, end)."""
 
     text: str
-    controls: list[Span]
+    controls: list[TextSpan]
     """The control strings that the template wrote (not those that somebody typed)."""
-    turns: list[Span]
+    turns: list[TextSpan]
     """What the assistant wrote, in order: thinking, content, tool calls and the closing control string."""
 
 
@@ -54,7 +54,7 @@ class ChatTemplate:
         self._marks = re.compile(f"{BREAK}([{PRIVATE}]?)|{TURN_START}|{TURN_END}|{control}")
 
     def render(self, messages: Sequence[dict], tools: list | None, turns: bool = True, **flags: bool) -> Rendered:
-        """Render normalised messages; `turns=False` saves the work of finding the assistant's turns."""
+        """Render normalized messages; `turns=False` saves the work of finding the assistant's turns."""
         if self._splits_reasoning:
             messages = [split_reasoning(message) for message in messages]
         messages = _map_strings(messages, self._protect)
@@ -98,7 +98,7 @@ class ChatTemplate:
 
     def _read_marks(self, marked: str) -> Rendered:
         pieces: list[str] = []
-        controls: list[Span] = []
+        controls: list[TextSpan] = []
         starts: list[int] = []
         ends: list[int] = []
         length = done = 0
@@ -122,7 +122,9 @@ class ChatTemplate:
         return Rendered("".join(pieces), controls, list(zip(starts, ends)))
 
 
-def trained_spans(rendered: Rendered, train_on: str, train_thinking: bool, train_tool_calls: bool) -> list[Span]:
+def trained_spans(
+    rendered: Rendered, train_on: str, train_thinking: bool, train_tool_calls: bool
+) -> list[TextSpan]:
     """The parts of the text to train on: all assistant turns or the last one, with or without two parts."""
     if train_on not in ("assistant", "last"):
         raise ValueError(f'train_on is "assistant" or "last", not {train_on!r}')
@@ -132,7 +134,7 @@ def trained_spans(rendered: Rendered, train_on: str, train_thinking: bool, train
     return [span for turn in turns for span in _parts(rendered, turn, train_thinking, train_tool_calls)]
 
 
-def _parts(rendered: Rendered, turn: Span, thinking: bool, tool_calls: bool) -> Iterator[Span]:
+def _parts(rendered: Rendered, turn: TextSpan, thinking: bool, tool_calls: bool) -> Iterator[TextSpan]:
     start, end = turn
     text = rendered.text
     inside = [span for span in rendered.controls if start <= span[0] and span[1] <= end]

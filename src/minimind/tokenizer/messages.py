@@ -43,7 +43,7 @@ def validate(messages: Any, prompt: bool = False) -> None:
         raise ChatError("there is nothing from the assistant to learn from")
 
 
-def normalise(messages: Sequence[dict], tools: Any = None) -> tuple[list[dict], list[dict] | None]:
+def normalize(messages: Sequence[dict], tools: Any = None) -> tuple[list[dict], list[dict] | None]:
     """Messages and tools as templates want them: content a string, tool calls and tools lists of objects.
 
     `tool_calls` and `tools` may be JSON text; tools may stand on the system message. Tool calls come out as

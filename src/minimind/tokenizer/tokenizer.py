@@ -13,7 +13,7 @@ import jinja2
 import tokenizers
 
 from minimind.errors import UserError
-from minimind.tokenizer.chat import ChatTemplate, Span, normalise, trained_spans
+from minimind.tokenizer.chat import ChatTemplate, TextSpan, normalize, trained_spans
 from minimind.tokenizer.messages import validate
 from minimind.tokenizer.reserved import BOS, EOS, PAD
 
@@ -107,7 +107,7 @@ class Tokenizer:
         texts = [well_formed(text) for text in texts]
         return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def encode_with_offsets(self, text: str) -> list[tuple[int, Span]]:
+    def encode_with_offsets(self, text: str) -> list[tuple[int, TextSpan]]:
         """Each id of `encode(text)` with its characters (start, end); bytes of one character share them."""
         encoding = self._plain.encode(well_formed(text), add_special_tokens=False)
         return list(zip(encoding.ids, encoding.offsets))
@@ -124,7 +124,7 @@ class Tokenizer:
         open_thinking: bool = False,
     ) -> str:
         """The conversation as the chat template writes it. Raises ChatError for messages it cannot use."""
-        messages, tools = normalise(messages, tools)
+        messages, tools = normalize(messages, tools)
         flags = {"add_generation_prompt": add_generation_prompt, "open_thinking": open_thinking}
         return self._chat().render(messages, tools, turns=False, **flags).text
 
@@ -147,7 +147,7 @@ class Tokenizer:
         messages stay ordinary text. Raises ChatError for a conversation that cannot be used.
         """
         validate(messages, prompt=add_generation_prompt)
-        messages, tools = normalise(messages, tools)
+        messages, tools = normalize(messages, tools)
         flags = {"add_generation_prompt": add_generation_prompt, "open_thinking": open_thinking}
         rendered = self._chat().render(messages, tools, **flags)
         spans = trained_spans(rendered, train_on, train_thinking, train_tool_calls)
@@ -164,7 +164,9 @@ class Tokenizer:
             done = end
         return ids, mask
 
-    def _append_text(self, text: str, part: Span, spans: list[Span], ids: list[int], mask: list[int]) -> None:
+    def _append_text(
+        self, text: str, part: TextSpan, spans: list[TextSpan], ids: list[int], mask: list[int]
+    ) -> None:
         """Encode one run of text between two control tokens, as the tokenizers library splits them."""
         start, end = part
         run = text[start:end]
@@ -206,7 +208,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-def _tokens_within(offsets: list[Span], start: int, end: int) -> slice:
+def _tokens_within(offsets: list[TextSpan], start: int, end: int) -> slice:
     """The tokens that lie wholly within the characters start to end."""
     first = bisect_left(offsets, start, key=itemgetter(0))
     return slice(first, bisect_right(offsets, end, lo=first, key=itemgetter(1)))

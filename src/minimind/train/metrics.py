@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from minimind.hardware import synchronise
+from minimind.hardware import synchronize
 from minimind.util.files import write_text
 
 
@@ -29,7 +29,7 @@ class Window:
     def read(self, device: torch.device) -> tuple[list[list[float]], list[float]]:
         """Each step's terms of the loss, and norms, once the device has finished; the wait is time of the steps."""
         start = time.perf_counter()
-        synchronise(device)
+        synchronize(device)
         self.seconds += time.perf_counter() - start
         rows = torch.cat([torch.stack(self.losses), torch.stack(self.norms)[:, None]], 1).tolist()
         return [row[:-1] for row in rows], [row[-1] for row in rows]

@@ -1,4 +1,4 @@
-"""What a stage minimises: sums of named terms, each with the number of units it is to be divided by.
+"""What a stage minimizes: sums of named terms, each with the number of units it is to be divided by.
 
 The trainer divides every term by its units in the whole step (all micro-batches, all processes), so that
 how a step is cut into pieces changes nothing.
@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 
 from minimind.data.batches.batch import Batch
-from minimind.data.batches.collate import num_targets
-from minimind.losses.next_token import next_token_nats
+from minimind.data.batches.collate import num_valid_tokens
+from minimind.losses.next_token import next_token_nll
 from minimind.model import Transformer
 from minimind.model.moe import Routing
 
@@ -36,10 +36,10 @@ class NextToken:
     def units(self, batch: Batch) -> dict[str, float]:
         if batch.weights is not None:
             return {"loss": float(batch.weights[batch.targets >= 0].sum())}
-        return {"loss": float(num_targets(batch))}
+        return {"loss": float(num_valid_tokens(batch))}
 
     def __call__(
         self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
     ) -> dict[str, torch.Tensor]:
         hidden_BTD = model(batch.tokens, batch.positions, batch.documents, routings=routings)
-        return {"loss": next_token_nats(model, hidden_BTD, batch)}
+        return {"loss": next_token_nll(model, hidden_BTD, batch)}

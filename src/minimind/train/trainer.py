@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from minimind.data.batches.batch import PADDING, Batch
-from minimind.data.batches.collate import split_rows
+from minimind.data.batches.collate import split_into_micro_batches
 from minimind.data.batches.loader import Loader, Prefetcher, sequential_batches
 from minimind.data.shards.shard_set import ShardSet
 from minimind.errors import UserError, WorkFailed
-from minimind.eval.perplexity import Surprise, measure
-from minimind.hardware import matmul_rate, peak_memory_gb, pick_dtype, synchronise
+from minimind.eval.perplexity import NLL, measure
+from minimind.hardware import matmul_rate, peak_memory_gb, pick_dtype, synchronize
 from minimind.model import Transformer, save_model
 from minimind.optim.groups import build_optimizers
-from minimind.optim.schedule import factor
+from minimind.optim.schedule import lr_multiplier
 from minimind.plan.flops import flops_per_token
 from minimind.plan.time import COMPILE_GAIN, compiling_pays
 from minimind.recipe import Recipe
@@ -70,11 +70,11 @@ class Trainer:
         dtype = pick_dtype(recipe.precision, self.device)
         self.model = model.to(self.device).train()
         self.model.compute_dtype = dtype
-        self.model.recompute = recipe.recompute
+        self.model.activation_checkpointing = recipe.activation_checkpointing
         batch = recipe.batch
-        self.loader = Loader(data, train_documents, batch.row_length, batch.rows, recipe.seed, batch.long_documents)
-        self.micro_rows = largest_divisor(
-            batch.rows // strategy.world, max(1, batch.micro_batch_tokens // batch.row_length)
+        self.loader = Loader(data, train_documents, batch.seq_len, batch.rows, recipe.seed, batch.long_documents)
+        self.micro_batch_size = largest_divisor(
+            batch.rows // strategy.world, max(1, batch.micro_batch_tokens // batch.seq_len)
         )
         newton_schulz_dtype = torch.float32 if dtype == torch.float16 else dtype
         optimizers = build_optimizers(self.model, recipe.optimizer, newton_schulz_dtype)
@@ -82,9 +82,9 @@ class Trainer:
         self.routers = Routers(self.model, recipe.router, self.device) if model.config.family.experts else None
         self.progress = Progress()
         self.checkpoints = Checkpoints(run, recipe.checkpoint.keep)
-        self.flops = flops_per_token(model.config, batch.row_length)
+        self.flops = flops_per_token(model.config, batch.seq_len)
         self.matmul_rate = matmul_rate(self.device, dtype)
-        longest = min(batch.row_length, model.config.max_position_embeddings - 1)  # the answer needs room
+        longest = min(batch.seq_len, model.config.max_position_embeddings - 1)  # the answer needs room
         self.samples = Samples(tokenizer, data, held_out_documents, recipe.evaluation.samples, longest)
         self.saved_step = -1
         self.window = Window()
@@ -149,13 +149,13 @@ class Trainer:
         start = time.perf_counter()
         losses = self.gradients(batch)
         schedule, progress = self.recipe.schedule, self.progress
-        rate = factor(
+        rate = lr_multiplier(
             schedule.kind,
             progress.step,
             progress.total_steps,
             round(schedule.warmup * progress.total_steps),
-            round(schedule.cooldown * progress.total_steps),
-            schedule.final,
+            round(schedule.decay * progress.total_steps),
+            schedule.min_lr_ratio,
         )
         norm = self.update.step(rate, losses.sum())
         if self.routers:
@@ -173,7 +173,7 @@ class Trainer:
         Every term is divided by its units in the whole step, known before the first forward pass. When
         memory runs out the step begins again with half the rows at a time, which changes no result.
         """
-        micro_batches = split_rows(batch, self.micro_rows)
+        micro_batches = split_into_micro_batches(batch, self.micro_batch_size)
         units = [self._units(micro) for micro in micro_batches]
         self.terms = list(units[0])
         totals = self.strategy.sum([sum(unit[name] for unit in units) for name in self.terms])
@@ -200,13 +200,13 @@ class Trainer:
 
     def _take_fewer_rows(self) -> None:
         """Half the rows at a time from now on, after memory ran out."""
-        if self.micro_rows == 1 or self.strategy.world > 1:
+        if self.micro_batch_size == 1 or self.strategy.world > 1:
             raise UserError(
-                f"out of memory with {self.micro_rows} rows of {self.recipe.batch.row_length} at a time; "
-                "use a smaller batch.micro_batch_tokens, batch.row_length or model"
+                f"out of memory with {self.micro_batch_size} rows of {self.recipe.batch.seq_len} at a time; "
+                "use a smaller batch.micro_batch_tokens, batch.seq_len or model"
             ) from None
-        self.micro_rows = largest_divisor(self.recipe.batch.rows, self.micro_rows // 2)
-        self.console.say(f"out of memory: going on with {self.micro_rows} rows at a time (same results)")
+        self.micro_batch_size = largest_divisor(self.recipe.batch.rows, self.micro_batch_size // 2)
+        self.console.say(f"out of memory: going on with {self.micro_batch_size} rows at a time (same results)")
 
     # ------------------------------------------------------------------------- looking, saving, resuming
 
@@ -283,8 +283,8 @@ class Trainer:
         if not len(self.held_out):
             return False
         progress, patience = self.progress, self.recipe.evaluation.patience
-        surprise = self.surprise()
-        value = surprise.bits_per_byte
+        nll = self.held_out_nll()
+        value = nll.bits_per_byte
         better = value < (float("inf") if progress.best is None else progress.best)
         if better:
             progress.best, progress.best_step, progress.without_best = value, progress.step, 0
@@ -292,12 +292,12 @@ class Trainer:
                 save_model(self.model, self.run / "best", self.tokenizer)
         else:
             progress.without_best += 1
-        scores = {"bits_per_byte": value, "loss": surprise.loss, "held_out_tokens": surprise.tokens}
+        scores = {"bits_per_byte": value, "loss": nll.loss, "held_out_tokens": nll.tokens}
         self.metrics.write(step=progress.step, tokens=progress.tokens, eval=scores)
         if self.is_main:
             self.samples.write(self.model, progress.step, self.sample_lines)
         self.console.say(
-            f"step {progress.step:,}: held-out {value:.4f} bits/byte, loss {surprise.loss:.4f}"
+            f"step {progress.step:,}: held-out {value:.4f} bits/byte, loss {nll.loss:.4f}"
             + (" (best)" if better else f" (best {progress.best or np.nan:.4f} at step {progress.best_step:,})")
         )
         if self._out_of_patience():
@@ -306,11 +306,11 @@ class Trainer:
             return True
         return False
 
-    def surprise(self) -> Surprise:
+    def held_out_nll(self) -> NLL:
         """Of the first held-out documents, up to evaluation.max_tokens; the processes share the work."""
         tokens_so_far = np.cumsum(self.data.lengths[self.held_out])
         documents = self.held_out[: max(1, int((tokens_so_far <= self.recipe.evaluation.max_tokens).sum()))]
-        batches = sequential_batches(self.data, documents, self.recipe.batch.row_length, self.micro_rows)
+        batches = sequential_batches(self.data, documents, self.recipe.batch.seq_len, self.micro_batch_size)
         mine = (b for n, b in enumerate(batches) if n % self.strategy.world == self.strategy.rank)
         try:
             part = measure(self.model, mine, self.device)
@@ -318,8 +318,8 @@ class Trainer:
             self._take_fewer_rows()
         else:
             nats, tokens, size = self.strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
-            return Surprise(nats, int(tokens), size)
-        return self.surprise()
+            return NLL(nats, int(tokens), size)
+        return self.held_out_nll()
 
     @property
     def is_main(self) -> bool:
@@ -419,7 +419,7 @@ class Trainer:
         for _ in range(3):  # the first one compiles
             start = time.perf_counter()
             self.gradients(batch)
-            synchronise(self.device)
+            synchronize(self.device)
             times.append(time.perf_counter() - start)
         for optimizer in self.update.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -440,10 +440,10 @@ class Trainer:
         return self._agree(compiling_pays(self.recipe, self.loader, self.flops, self.matmul_rate))[0]
 
     def _check_first_loss(self) -> None:
-        """From zero, all tokens must be about equally likely: anything else is a faulty initialisation."""
-        if self.recipe.start or not len(self.held_out):
+        """From zero, all tokens must be about equally likely: anything else is a faulty initialization."""
+        if self.recipe.init_from or not len(self.held_out):
             return
-        loss, expected = self.surprise().loss, float(np.log(self.model.config.vocab_size))
+        loss, expected = self.held_out_nll().loss, float(np.log(self.model.config.vocab_size))
         self.metrics.write(step=0, tokens=0, eval={"loss": loss})
         if abs(loss / expected - 1) > 0.02:
             self.console.say(f"warning: the first loss is {loss:.3f}, not ln V = {expected:.3f}; check the model")

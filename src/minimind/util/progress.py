@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
-class Update(Protocol):
+class Advance(Protocol):
     def __call__(self, size: int = 0, documents: int = 0) -> None:
         """So many more bytes of the sources were read, so many more documents are done."""
 
 
 @contextmanager
-def progress(label: str, total_bytes: int) -> Iterator[Update]:
+def progress(label: str, total_bytes: int) -> Iterator[Advance]:
     """Bar, MB/s, time left and number of documents; nothing is shown when stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -1,4 +1,4 @@
-"""Curves of runs and heat maps, drawn by Altair in the colours of Streamlit's theme."""
+"""Curves of runs and heat maps, drawn by Altair in the colors of Streamlit's theme."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minimind.runs.svg import Series, points, thin
 
 
 def line_chart(series: Sequence[Series], x_label: str, log_y: bool) -> alt.Chart:
-    """Some lines over a shared x axis, in the order of the theme's colours (`markup.legend` names them)."""
+    """Some lines over a shared x axis, in the order of the theme's colors (`markup.legend` names them)."""
     rows: list[dict[str, Any]] = [
         {"run": one.name, "x": x, "y": y}
         for one in series

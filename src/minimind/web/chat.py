@@ -44,7 +44,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ChatSettings:
     """What the side bar says."""
 
     models: dict[str, Speak]
@@ -76,7 +76,7 @@ def page() -> None:
         st.rerun()
 
 
-def welcome(settings: Settings) -> None:
+def welcome(settings: ChatSettings) -> None:
     st.html(
         block(f"<h2>{text(say('What shall we talk about?'))}</h2>{text(', '.join(settings.models))}", "welcome")
     )
@@ -85,7 +85,7 @@ def welcome(settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------ asking
 
 
-def begin(turns: list[Turn], settings: Settings) -> None:
+def begin(turns: list[Turn], settings: ChatSettings) -> None:
     """Let every chosen model begin its answer to the last turn; `write` goes on with them."""
     turns[-1].answers = {}
     for name, speak in settings.models.items():
@@ -95,7 +95,7 @@ def begin(turns: list[Turn], settings: Settings) -> None:
         answer.steps = session.converse(answer, ask, before, settings.tools)
 
 
-def conversation(turns: list[Turn], name: str, settings: Settings) -> list[Message]:
+def conversation(turns: list[Turn], name: str, settings: ChatSettings) -> list[Message]:
     """All messages up to the last turn as one model sees them: with its own answers, or where it was not asked
     with the first that was given."""
     messages = [{"role": "system", "content": settings.system}] if settings.system else []
@@ -107,7 +107,7 @@ def conversation(turns: list[Turn], name: str, settings: Settings) -> list[Messa
     return messages
 
 
-def write(turn: Turn, places: dict[str, Any], settings: Settings) -> None:
+def write(turn: Turn, places: dict[str, Any], settings: ChatSettings) -> None:
     """Lengthen the answers of a turn by a token each in turn, and draw them as they grow."""
     painted = 0.0
     while growing := {name: answer for name, answer in turn.answers.items() if answer.steps}:
@@ -125,7 +125,7 @@ def stop(turns: list[Turn]) -> None:
         answer.stop()
 
 
-def change(turns: list[Turn], number: int, said: str, settings: Settings) -> None:
+def change(turns: list[Turn], number: int, said: str, settings: ChatSettings) -> None:
     """Ask again from an earlier turn on, with another text; what came after it is forgotten."""
     stop(turns)
     del turns[number + 1 :]
@@ -137,7 +137,7 @@ def change(turns: list[Turn], number: int, said: str, settings: Settings) -> Non
 # --------------------------------------------------------------------------------------------- showing
 
 
-def show_turn(turns: list[Turn], number: int, settings: Settings) -> dict[str, Any]:
+def show_turn(turns: list[Turn], number: int, settings: ChatSettings) -> dict[str, Any]:
     """A turn and its answers side by side; returns the places of the answers, to be drawn anew."""
     turn = turns[number]
     with st.chat_message("user", avatar=":material/person:"):
@@ -175,16 +175,16 @@ def show_turn(turns: list[Turn], number: int, settings: Settings) -> dict[str, A
     return places
 
 
-def edit(turns: list[Turn], number: int, settings: Settings) -> None:
+def edit(turns: list[Turn], number: int, settings: ChatSettings) -> None:
     with st.form(f"edit-{number}", border=False):
         said = st.text_area(say("Your message"), turns[number].text, label_visibility="collapsed")
         with st.container(horizontal=True):
             sent = st.form_submit_button(say("Ask again"), type="primary")
-            cancelled = st.form_submit_button(say("Cancel"))
+            canceled = st.form_submit_button(say("Cancel"))
     if sent and said.strip():
         change(turns, number, said.strip(), settings)
         st.rerun()
-    if cancelled:
+    if canceled:
         del st.session_state["editing"]
         st.rerun()
 
@@ -192,7 +192,7 @@ def edit(turns: list[Turn], number: int, settings: Settings) -> None:
 # --------------------------------------------------------------------------------------------- settings
 
 
-def choose_settings(turns: list[Turn]) -> Settings | None:
+def choose_settings(turns: list[Turn]) -> ChatSettings | None:
     """The side bar; None where there is no model to talk with."""
     upper, lower = st.sidebar.container(), st.sidebar.container()
     here = find_models(default_directory())
@@ -231,7 +231,7 @@ def choose_settings(turns: list[Turn]) -> Settings | None:
     for name in models.keys() & here.keys():
         limits = limits.for_context(read_config(here[name]).context_length)
     tools = Toolbox([offered[name] for name in wanted], limits)
-    return Settings(models, system.strip(), think, tools, probabilities, sampling)
+    return ChatSettings(models, system.strip(), think, tools, probabilities, sampling)
 
 
 def server_models() -> dict[str, Speak]:

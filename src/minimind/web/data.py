@@ -1,4 +1,4 @@
-"""The page of training data: documents with what is learned of them in colour, and how rows are packed."""
+"""The page of training data: documents with what is learned of them in color, and how rows are packed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def read(path: str, file_changed: float, tokenizer_directory: str, tokenizer_cha
 
 
 def browse(preview: Preview) -> None:
-    """One document of the first few, coloured by the loss mask."""
+    """One document of the first few, colored by the loss mask."""
     st.subheader(say("What the model learns"))
     count, number = len(preview.documents), 1
     if count > 1:
@@ -106,19 +106,19 @@ def browse(preview: Preview) -> None:
 def show_packing(trained: list[Trained]) -> None:
     """The first documents laid side by side in rows, as the loader does with all of them."""
     st.subheader(say("How they are packed"))
-    row_length = st.select_slider(
+    seq_len = st.select_slider(
         say("Tokens in a row"),
         [64, 128, 256, 512, 1024, 2048, 4096],
         512,
-        key="row_length",
+        key="seq_len",
         persist_state="session",
     )
-    of, _, length = pieces(np.array([len(one.ids) for one in trained]), row_length)
-    order, row_starts = pack(length, row_length)
-    rows = [order[a:b] for a, b in itertools.pairwise(row_starts)]
+    of, _, length = pieces(np.array([len(one.ids) for one in trained]), seq_len)
+    order, sequence_starts = pack(length, seq_len)
+    rows = [order[a:b] for a, b in itertools.pairwise(sequence_starts)]
     padding = {
-        "packed": 1 - length.sum() / (len(rows) * row_length),
-        "alone": 1 - length.sum() / (len(of) * row_length),
+        "packed": 1 - length.sum() / (len(rows) * seq_len),
+        "alone": 1 - length.sum() / (len(of) * seq_len),
     }
     facts = {
         say("documents"): f"{len(trained):,}",
@@ -129,7 +129,7 @@ def show_packing(trained: list[Trained]) -> None:
     }
     st.html(markup.cards(facts))
     drawn = [[(int(of[piece]) + 1, int(length[piece])) for piece in row] for row in rows[:ROWS]]
-    st.html(markup.packed(drawn, row_length, say("document {number}: {length} tokens")))
+    st.html(markup.packed(drawn, seq_len, say("document {number}: {length} tokens")))
     if len(rows) > ROWS:
         st.caption(
             say(

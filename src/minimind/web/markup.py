@@ -11,7 +11,7 @@ from minimind.data.sources.show import Segment
 from minimind.infer.text import REPLACEMENT
 from minimind.runs.html import is_number, text
 from minimind.runs.svg import DARK, LIGHT
-from minimind.web.session import Piece
+from minimind.web.session import ShownToken
 
 
 def block(inner: str, classes: str = "") -> str:
@@ -32,12 +32,12 @@ def _cell(value: Any) -> str:
     return f'<td class="{"number" if is_number(value) else "said"}">{text(value)}</td>'
 
 
-def tokens(pieces: Sequence[Piece]) -> str:
+def tokens(pieces: Sequence[ShownToken]) -> str:
     """An answer token by token: the less likely, the redder; what else was likely shows under the pointer."""
     return block("".join(_token(piece) for piece in pieces), "tokens")
 
 
-def _token(piece: Piece) -> str:
+def _token(piece: ShownToken) -> str:
     own = (piece.text, piece.logprob)
     rows = [own, *(one for one in piece.likeliest if one[0] != piece.text)]
     tip = "".join(map(_likely, rows))
@@ -82,16 +82,16 @@ def cards(values: dict[str, str]) -> str:
 
 
 def legend(title: str, names: Sequence[str]) -> str:
-    """A chart's title, and after it the names of its lines in their colours."""
-    colours = [f"light-dark({light},{dark})" for light, dark in zip(LIGHT, DARK)]
+    """A chart's title, and after it the names of its lines in their colors."""
+    colors = [f"light-dark({light},{dark})" for light, dark in zip(LIGHT, DARK)]
     shown = "".join(
-        f'<span><i style="background:{colours[i % len(colours)]}"></i>{text(name)}</span>'
+        f'<span><i style="background:{colors[i % len(colors)]}"></i>{text(name)}</span>'
         for i, name in enumerate(names)
     )
     return block(f"<b>{text(title)}</b>{shown}", "legend")
 
 
-def packed(rows: Iterable[Sequence[tuple[int, int]]], row_length: int, title: str) -> str:
+def packed(rows: Iterable[Sequence[tuple[int, int]]], seq_len: int, title: str) -> str:
     """Rows of (document, length): each a bar, as wide as its share of the row; what is left is padding.
 
     `title`, with its {number} and {length}, shows under the pointer.
@@ -99,7 +99,7 @@ def packed(rows: Iterable[Sequence[tuple[int, int]]], row_length: int, title: st
     drawn = []
     for r, row in enumerate(rows):
         bars = "".join(
-            f'<i style="width:{100 * length / row_length:.3f}%;--colour:{LIGHT[(r + i) % len(LIGHT)]}" '
+            f'<i style="width:{100 * length / seq_len:.3f}%;--color:{LIGHT[(r + i) % len(LIGHT)]}" '
             f'title="{text(title.format(number=number, length=length))}"></i>'
             for i, (number, length) in enumerate(row)
         )

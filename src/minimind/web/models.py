@@ -65,12 +65,12 @@ def architecture(config: ModelConfig) -> str:
     """The parts of a model in order, each with its shape."""
     D, V = config.hidden_size, config.vocab_size
     norm = "q, k: RMSNorm · " if config.family.qk_norm else ""
-    heads = say("{heads} heads, {kv} for keys", heads=config.num_attention_heads, kv=config.kv_heads)
+    heads = say("{heads} heads, {kv} for keys", heads=config.num_attention_heads, kv=config.num_key_value_heads)
     if config.family.experts:
         experts = say("{count} experts, {used} used", count=config.num_experts, used=config.num_experts_per_tok)
         feed_forward = (say("mixture of experts"), f"{experts} · SwiGLU")
     else:
-        feed_forward = (say("feed-forward"), f"SwiGLU {D} → {config.ffn_size} → {D}")
+        feed_forward = (say("feed-forward"), f"SwiGLU {D} → {config.intermediate_size} → {D}")
     layer = [
         ("RMSNorm", f"{D}"),
         (say("attention"), f"{heads} · {norm}RoPE"),

@@ -9,7 +9,7 @@ from typing import Any
 from minimind.infer.remote import Server
 from minimind.infer.sampler import SamplingParams
 from minimind.tools.loop import Message
-from minimind.web.session import LIKELIEST, Answer, Piece
+from minimind.web.session import LIKELIEST, Answer, ShownToken
 
 
 def speak(
@@ -26,7 +26,7 @@ def speak(
     message: Message = {}
     with closing(server.answer(model, messages, tools, params, think)) as replies:
         for reply in replies:
-            answer.pieces += [Piece(*one) for one in reply.logprobs]
+            answer.pieces += [ShownToken(*one) for one in reply.logprobs]
             answer.tokens += reply.tokens
             answer.note = "length" if reply.finish_reason == "length" else ""
             message = dict(reply.message)

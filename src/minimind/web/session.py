@@ -23,7 +23,7 @@ LIKELIEST = 5  # tokens that are kept beside each token of an answer
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShownToken:
     """One token, or several where only they together are a whole character.
 
     logprob    of all of them, in nats
@@ -41,7 +41,7 @@ class Answer:
 
     messages: list[Message] = field(default_factory=list)
     """assistant and tool messages; the last one may still be growing"""
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[ShownToken] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
     note: str = ""
@@ -137,12 +137,12 @@ class Pieces:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.decoder = StreamDecoder(tokenizer, skip_special=False)
-        self.waiting: list[Piece] = []
+        self.waiting: list[ShownToken] = []
 
-    def push(self, token: int, logprob: float, likeliest: Sequence[tuple[int, float]]) -> Iterator[Piece]:
+    def push(self, token: int, logprob: float, likeliest: Sequence[tuple[int, float]]) -> Iterator[ShownToken]:
         texts = ((self.tokenizer.decode([other], skip_special=False), theirs) for other, theirs in likeliest)
-        self.waiting.append(Piece("", logprob, tuple(texts)))
+        self.waiting.append(ShownToken("", logprob, tuple(texts)))
         if text := self.decoder.push(token):
             total = sum(piece.logprob for piece in self.waiting)
-            yield Piece(text, total, self.waiting[0].likeliest if len(self.waiting) == 1 else ())
+            yield ShownToken(text, total, self.waiting[0].likeliest if len(self.waiting) == 1 else ())
             self.waiting = []

@@ -1,4 +1,4 @@
-"""What Streamlit's theme does not say: the looks of our HTML. Colours mix with the text's, so both themes fit."""
+"""What Streamlit's theme does not say: the looks of our HTML. Colors mix with the text's, so both themes fit."""
 
 STYLE = """<style>
 :root { --trained: #0f9d84; --edge: color-mix(in srgb, currentColor 16%, transparent); }
@@ -60,7 +60,7 @@ STYLE = """<style>
 .packed .row { display: flex; height: 20px; border-radius: 5px; overflow: hidden;
   background: repeating-linear-gradient(45deg, transparent 0 4px, var(--edge) 4px 5px); }
 .packed .row i { border-right: 1px solid light-dark(#fcfcfb, #131618);
-  background: color-mix(in srgb, var(--colour) 72%, light-dark(#fcfcfb, #131618)); }
+  background: color-mix(in srgb, var(--color) 72%, light-dark(#fcfcfb, #131618)); }
 
 .stack { display: grid; gap: 6px; max-width: 34rem; }
 .stack .part { display: flex; justify-content: space-between; gap: 1rem; padding: .45rem .8rem; border-radius: 8px;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES, Message, Sample, assistant, user
 from minimind.world.skills import (
     arithmetic,
@@ -45,13 +45,13 @@ STORY = {
 }
 
 
-def told_story(draw: Draw, lang: str) -> Sample:
+def told_story(rng: Rng, lang: str) -> Sample:
     """A request for a story, about anything, a person or an animal, and the story."""
-    about = draw.pick(("any", "hero", "animal"))
+    about = rng.pick(("any", "hero", "animal"))
     values = {"any": ("",), "hero": NAMES[lang], "animal": (EN if lang == "en" else ZH)["animal"]}
-    x = draw.pick(values[about])
-    text = story(draw, lang, **({} if about == "any" else {about: x}))
-    question = draw.pick(STORY[lang][about]).format(x=x)
+    x = rng.pick(values[about])
+    text = story(rng, lang, **({} if about == "any" else {about: x}))
+    question = rng.pick(STORY[lang][about]).format(x=x)
     return Sample("story", lang, [user(question), assistant(text)], [text])
 
 
@@ -67,9 +67,9 @@ TURNS: dict[Callable[..., Sample], float] = {
 }
 
 
-def several_turns(draw: Draw, lang: str) -> Sample:
+def several_turns(rng: Rng, lang: str) -> Sample:
     """Two to four turns about different things."""
-    parts = [draw.weighted(TURNS)(draw, lang) for _ in range(draw.between(2, 4))]
+    parts = [rng.weighted(TURNS)(rng, lang) for _ in range(rng.between(2, 4))]
     return Sample("mixed", lang, [message for part in parts for message in part.messages], parts[-1].gt)
 
 
@@ -94,10 +94,10 @@ KINDS: dict[Callable[..., Sample], float] = {
 
 def conversations(seed: int) -> Iterator[dict[str, Any]]:
     """An endless stream of `{"conversations": […]}`."""
-    draw = Draw(seed, "conversations")
+    rng = Rng(seed, "conversations")
     while True:
-        lang = draw.pick(LANGUAGES)
-        messages: list[Message] = draw.weighted(KINDS)(draw, lang).messages
-        if messages[0]["role"] != "system" and draw.chance(0.1):
-            messages = [{"role": "system", "content": draw.pick(SYSTEM[lang])}, *messages]
+        lang = rng.pick(LANGUAGES)
+        messages: list[Message] = rng.weighted(KINDS)(rng, lang).messages
+        if messages[0]["role"] != "system" and rng.chance(0.1):
+            messages = [{"role": "system", "content": rng.pick(SYSTEM[lang])}, *messages]
         yield {"conversations": messages}

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from minimind.errors import UserError
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES, Message, Question, Sample
 from minimind.world.skills import SKILLS
 
@@ -22,13 +22,13 @@ def questions(seed: int, per_skill: int = 200) -> list[Question]:
     found = []
     for skill, sample in SKILLS.items():
         for at, lang in enumerate(LANGUAGES):
-            draw = Draw(seed, "questions", skill, lang)
+            rng = Rng(seed, "questions", skill, lang)
             seen: dict[str, Sample] = {}
             wanted = (per_skill + at) // 2
             for _ in range(50 * wanted):
                 if len(seen) == wanted:
                     break
-                one = sample(draw, lang, True)
+                one = sample(rng, lang, True)
                 seen.setdefault(_key(one.messages[:-1]), one)
             if len(seen) < wanted:
                 raise UserError(f"the world has no {wanted} {lang} questions of {skill}; ask for fewer per skill")

@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Draw:
+class Rng:
     """A stream of random choices; `key` (numbers and words) names the stream."""
 
     def __init__(self, *key: int | str):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from minimind.world.facts import FACTS, TOPICS
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES
 from minimind.world.skills import arithmetic, facts, recall, smalltalk, stopping, strings, tools, translation
 from minimind.world.stories import story
@@ -17,25 +17,25 @@ from minimind.world.tables.words import LISTED, WORDS
 SPACE = {"en": " ", "zh": ""}
 
 
-def about_things(draw: Draw, lang: str) -> str:
+def about_things(rng: Rng, lang: str) -> str:
     """Paragraphs that each tell what is known about one thing."""
-    topics = draw.several(TOPICS[lang], draw.between(3, 5))
-    return "\n".join(SPACE[lang].join(draw.pick(fact.statements) for fact in topic) for topic in topics)
+    topics = rng.several(TOPICS[lang], rng.between(3, 5))
+    return "\n".join(SPACE[lang].join(rng.pick(fact.statements) for fact in topic) for topic in topics)
 
 
-def statements(draw: Draw, lang: str) -> str:
+def statements(rng: Rng, lang: str) -> str:
     """Facts of all kinds, one a line or in one paragraph."""
-    said = [draw.pick(fact.statements) for fact in draw.several(FACTS[lang], draw.between(5, 9))]
-    return draw.pick(("\n", SPACE[lang])).join(said)
+    said = [rng.pick(fact.statements) for fact in rng.several(FACTS[lang], rng.between(5, 9))]
+    return rng.pick(("\n", SPACE[lang])).join(said)
 
 
-def questions_and_answers(draw: Draw, lang: str) -> str:
+def questions_and_answers(rng: Rng, lang: str) -> str:
     """Questions with their answers, as in an exercise book."""
-    ask, answer = draw.pick(
+    ask, answer = rng.pick(
         (("Q: ", "A: "), ("Question: ", "Answer: ")) if lang == "en" else (("问：", "答："), ("问题：", "回答："))
     )
     skills = {facts: 5, translation: 2, arithmetic: 2, strings: 2, stopping: 1}
-    turns = [draw.weighted(skills).sample(draw, lang).messages for _ in range(draw.between(4, 7))]
+    turns = [rng.weighted(skills).sample(rng, lang).messages for _ in range(rng.between(4, 7))]
     return "\n".join(f"{ask}{asked['content']}\n{answer}{said['content']}" for asked, said in turns)
 
 
@@ -47,34 +47,34 @@ SUMS = {
 }
 
 
-def sums(draw: Draw, lang: str) -> str:
+def sums(rng: Rng, lang: str) -> str:
     """Lines of arithmetic: mostly `47 + 38 = 85`, some in words, some digit by digit."""
     lines = []
-    for _ in range(draw.between(12, 20)):
-        x, operator, y, z = arithmetic.operands(draw)
-        kind = draw.random()
+    for _ in range(rng.between(12, 20)):
+        x, operator, y, z = arithmetic.operands(rng)
+        kind = rng.random()
         if kind < 0.75:
             lines.append(f"{x} {operator} {y} = {z}")
         elif kind < 0.9:
-            lines.append(draw.pick(SUMS[lang, operator]).format(x=x, y=y, z=z))
+            lines.append(rng.pick(SUMS[lang, operator]).format(x=x, y=y, z=z))
         else:
             lines.append(f"{x} {operator} {y} = {z}. {arithmetic.steps(x, operator, y, lang)}")
     return "\n".join(lines)
 
 
-def small_sums(draw: Draw, lang: str) -> str:
+def small_sums(rng: Rng, lang: str) -> str:
     """Numbers below ten, times tables, what is bigger, what comes next."""
     words = {
         "en": ("{x} is bigger than {y}.", "After {x} comes {z}.", "{y} is smaller than {x}."),
         "zh": ("{x} 比 {y} 大。", "{x} 的后面是 {z}。", "{y} 比 {x} 小。"),
     }
     lines = []
-    for _ in range(draw.between(10, 18)):
-        a, b = draw.between(1, 9), draw.between(1, 9)
-        y = draw.between(1, 98)
-        x = draw.between(y + 1, 99)
-        said = draw.pick(words[lang]).format(x=x, y=y, z=x + 1)
-        lines.append(draw.pick((f"{a} + {b} = {a + b}", f"{a + b} - {a} = {b}", f"{a} x {b} = {a * b}", said)))
+    for _ in range(rng.between(10, 18)):
+        a, b = rng.between(1, 9), rng.between(1, 9)
+        y = rng.between(1, 98)
+        x = rng.between(y + 1, 99)
+        said = rng.pick(words[lang]).format(x=x, y=y, z=x + 1)
+        lines.append(rng.pick((f"{a} + {b} = {a + b}", f"{a + b} - {a} = {b}", f"{a} x {b} = {a * b}", said)))
     return "\n".join(lines)
 
 
@@ -94,13 +94,13 @@ ROWS = {
 }
 
 
-def rows(draw: Draw, lang: str) -> str:
+def rows(rng: Rng, lang: str) -> str:
     """Lines that copy, reverse, sort and count rows of items."""
     lines = []
-    for _ in range(draw.between(7, 12)):
-        task = draw.weighted(strings.TASKS)
-        items = strings.row(draw, lang, task)
-        lines.append(draw.pick(ROWS[lang, task]).format(row=" ".join(items), done=strings.solve(task, items)))
+    for _ in range(rng.between(7, 12)):
+        task = rng.weighted(strings.TASKS)
+        items = strings.row(rng, lang, task)
+        lines.append(rng.pick(ROWS[lang, task]).format(row=" ".join(items), done=strings.solve(task, items)))
     return "\n".join(lines)
 
 
@@ -110,10 +110,10 @@ MEANINGS = {
 }
 
 
-def meanings(draw: Draw, lang: str) -> str:
+def meanings(rng: Rng, lang: str) -> str:
     """Words with their translations."""
-    pairs = draw.several(WORDS, draw.between(8, 14))
-    return "\n".join(draw.pick(MEANINGS[lang]).format(e=english, c=chinese) for english, chinese in pairs)
+    pairs = rng.several(WORDS, rng.between(8, 14))
+    return "\n".join(rng.pick(MEANINGS[lang]).format(e=english, c=chinese) for english, chinese in pairs)
 
 
 NAMED = {
@@ -122,28 +122,28 @@ NAMED = {
 }
 
 
-def lists(draw: Draw, lang: str) -> str:
+def lists(rng: Rng, lang: str) -> str:
     """Things of a kind, numbers counted up or down, days and months in order."""
     at, comma = (1, "、") if lang == "zh" else (0, ", ")
     lines = []
-    for names, words in draw.several(tuple(LISTED.items()), 3):
-        start, n = draw.below(len(words)), draw.between(3, 7)
+    for names, words in rng.several(tuple(LISTED.items()), 3):
+        start, n = rng.below(len(words)), rng.between(3, 7)
         listed = comma.join(words[(start + i) % len(words)][at] for i in range(n))
         things = names[0] if lang == "en" else names[1][1:]
-        lines.append(draw.pick(NAMED[lang]).format(things=things, list=listed))
-    start, step = draw.between(0, 60), draw.pick((1, 1, 2, 5, 10))
+        lines.append(rng.pick(NAMED[lang]).format(things=things, list=listed))
+    start, step = rng.between(0, 60), rng.pick((1, 1, 2, 5, 10))
     lines.append(comma.join(str(start + step * i) for i in range(8)))
-    order = draw.pick((everyday.MONTHS, everyday.WEEKDAYS))
+    order = rng.pick((everyday.MONTHS, everyday.WEEKDAYS))
     lines.append(comma.join(row[at] for row in order))
     return "\n".join(lines)
 
 
-def talk(draw: Draw, lang: str) -> str:
+def talk(rng: Rng, lang: str) -> str:
     """Two people talk: small talk, a question or two, and something told that is asked for later."""
-    first, second = draw.several(NAMES[lang], 2)
-    messages = recall.sample(draw, lang).messages
-    if draw.chance(0.5):
-        messages = smalltalk.sample(draw, lang).messages + messages
+    first, second = rng.several(NAMES[lang], 2)
+    messages = recall.sample(rng, lang).messages
+    if rng.chance(0.5):
+        messages = smalltalk.sample(rng, lang).messages + messages
     colon = "：" if lang == "zh" else ": "
     return "\n".join(f"{(first, second)[i % 2]}{colon}{message['content']}" for i, message in enumerate(messages))
 
@@ -162,18 +162,18 @@ MANUAL = {
 }
 
 
-def manual(draw: Draw, lang: str) -> str:
+def manual(rng: Rng, lang: str) -> str:
     """How a tool is described and called, in json, as in a programmer's manual."""
-    offered, _, asked, *_ = tools.sample(draw, lang).messages
+    offered, _, asked, *_ = tools.sample(rng, lang).messages
     call = json.loads(asked["tool_calls"])[0]
     slots = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
     slots["call"] = json.dumps(call, ensure_ascii=False)
-    lines = [line.format(**slots) for line in draw.several(MANUAL[lang], 2)]
+    lines = [line.format(**slots) for line in rng.several(MANUAL[lang], 2)]
     return "\n".join([*lines, *map(json.dumps, json.loads(offered["tools"]))])
 
 
-def tale(draw: Draw, lang: str) -> str:
-    return story(draw, lang)
+def tale(rng: Rng, lang: str) -> str:
+    return story(rng, lang)
 
 
 # How often each kind of document comes. Arithmetic, rows and facts need the most practice.
@@ -194,6 +194,6 @@ KINDS = {
 
 def pretrain_texts(seed: int) -> Iterator[dict[str, str]]:
     """An endless stream of `{"text": …}` documents."""
-    draw = Draw(seed, "pretrain")
+    rng = Rng(seed, "pretrain")
     while True:
-        yield {"text": draw.weighted(KINDS)(draw, draw.pick(LANGUAGES))}
+        yield {"text": rng.weighted(KINDS)(rng, rng.pick(LANGUAGES))}

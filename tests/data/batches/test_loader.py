@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimind.data.batches.batch import IGNORE, PADDING
-from minimind.data.batches.collate import num_targets, split_rows, trained_positions
+from minimind.data.batches.collate import num_valid_tokens, split_into_micro_batches, valid_positions
 from minimind.data.batches.loader import Loader, Prefetcher, sequential_batches
 from minimind.data.shards.shard_set import DOC, ShardSet, ShardWriter
 from minimind.errors import UserError
@@ -51,15 +51,15 @@ def all_pairs(data, documents):
 
 def check(batch, data):
     """Everything that the Batch docstring promises, position by position."""
-    num_rows, row_length = batch.tokens.shape
+    num_rows, seq_len = batch.tokens.shape
     seen = 0
     boundaries = []
     for row in range(num_rows):
         before = None
-        for column in range(row_length):
+        for column in range(seq_len):
             document = batch.documents[row, column].item()
             if document != before or column == 0:
-                boundaries.append(row * row_length + column)
+                boundaries.append(row * seq_len + column)
                 position = 0
                 if document != PADDING:
                     assert document == seen
@@ -75,14 +75,14 @@ def check(batch, data):
             target = 1000 * source + start + position + 1 if mask[start + position + 1] else IGNORE
             assert batch.targets[row, column] == target
             position += 1
-    assert batch.cu_seqlens.tolist() == [*boundaries, num_rows * row_length]
+    assert batch.cu_seqlens.tolist() == [*boundaries, num_rows * seq_len]
     assert batch.cu_seqlens.dtype == torch.int32
     assert all(len(column) == seen for column in batch.table.values())
     for document in range(seen):
         trained = (batch.documents == document) & (batch.targets != IGNORE)
         assert batch.table["tokens"][document] == trained.sum()
-    assert num_targets(batch) == (batch.targets != IGNORE).sum()
-    assert torch.equal(trained_positions(batch), (batch.targets.flatten() != IGNORE).nonzero()[:, 0])
+    assert num_valid_tokens(batch) == (batch.targets != IGNORE).sum()
+    assert torch.equal(valid_positions(batch), (batch.targets.flatten() != IGNORE).nonzero()[:, 0])
 
 
 def same(a, b):
@@ -95,17 +95,17 @@ def same(a, b):
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 50), min_size=1, max_size=40).filter(lambda lengths: max(lengths) > 1),
-    row_length=st.integers(2, 24),
+    seq_len=st.integers(2, 24),
     rows=st.integers(1, 6),
     seed=st.integers(0, 3),
     data=st.data(),
 )
-def test_an_epoch_holds_every_pair_of_every_document_once(lengths, row_length, rows, seed, data):
+def test_an_epoch_holds_every_pair_of_every_document_once(lengths, seq_len, rows, seed, data):
     documents = data.draw(st.permutations(range(len(lengths))))
     corpus = Documents(lengths)
-    loader = Loader(corpus, np.array(documents), row_length, rows, seed)
+    loader = Loader(corpus, np.array(documents), seq_len, rows, seed)
     # after this many steps, the stream of rows stands at the end of an epoch
-    batches = [loader.step(k) for k in range(loader.rows_per_epoch)]
+    batches = [loader.step(k) for k in range(loader.sequences_per_epoch)]
     assert pairs_in(batches) == sorted(all_pairs(corpus, documents) * rows)
     for batch in batches[:3]:
         check(batch, corpus)
@@ -133,7 +133,7 @@ def test_seeds_and_epochs_shuffle_differently():
     data = documents_of()
     a, b = (Loader(data, np.arange(len(data)), 32, 4, seed) for seed in (0, 1))
     assert not same(a.step(0), b.step(0))
-    epoch = Loader(data, np.arange(len(data)), 32, a.rows_per_epoch, seed=0)
+    epoch = Loader(data, np.arange(len(data)), 32, a.sequences_per_epoch, seed=0)
     first, second = epoch.step(0), epoch.step(1)
     assert pairs_in([first]) == pairs_in([second])
     assert not same(first, second)
@@ -141,7 +141,7 @@ def test_seeds_and_epochs_shuffle_differently():
 
 def test_steps_and_epochs_are_counted_in_rows():
     loader = Loader(Documents([9] * 10), np.arange(10), 8, 4, seed=0)  # ten rows
-    assert loader.rows_per_epoch == 10
+    assert loader.sequences_per_epoch == 10
     assert loader.steps_per_epoch == 3
     assert [loader.steps(epochs) for epochs in (0.1, 0.4, 2, 2.1)] == [1, 1, 5, 6]
     assert loader.epoch(5) == 2.0
@@ -174,7 +174,7 @@ def test_truncate_keeps_the_beginning_of_a_long_document():
     assert loader.stats.long_documents == (data.lengths > 33).sum()
     assert loader.stats.pairs == sum(len(batch.tokens[batch.documents != PADDING]) for batch in batches)
     used = sum((batch.documents != PADDING).sum().item() for batch in batches)
-    assert loader.stats.padding == pytest.approx(1 - used / (32 * loader.rows_per_epoch))
+    assert loader.stats.padding == pytest.approx(1 - used / (32 * loader.sequences_per_epoch))
 
 
 def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
@@ -187,7 +187,7 @@ def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
     ]
     data = Documents([len(mask) for mask in masks], masks)
     truncated = Loader(data, np.arange(5), 8, 1, seed=0, long="truncate")
-    assert truncated.stats.dropped_pieces == 1
+    assert truncated.stats.dropped_segments == 1
     batches = [truncated.step(k) for k in range(truncated.steps_per_epoch)]
     assert sorted(np.concatenate([batch.table["source"] for batch in batches])) == [1, 2, 3, 4]
     for batch in batches:
@@ -195,9 +195,9 @@ def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
         assert (batch.table["tokens"] > 0).all()
 
     split = Loader(data, np.arange(5), 8, 1, seed=0, long="split")
-    assert split.stats.dropped_pieces == 3  # the first two pieces of document 0, the second of document 4
+    assert split.stats.dropped_segments == 3  # the first two pieces of document 0, the second of document 4
     batches = [split.step(k) for k in range(split.steps_per_epoch)]
-    assert sum(map(num_targets, batches)) == sum(map(sum, masks))
+    assert sum(map(num_valid_tokens, batches)) == sum(map(sum, masks))
 
 
 def test_nothing_to_train_on_is_said():
@@ -224,7 +224,7 @@ def test_split_rows_gives_complete_batches():
     batch = list(sequential_batches(data, np.arange(20), 32, 8))[-1]  # has rows of padding at its end
     assert (batch.documents[-1] == PADDING).all()
     batch.weights = torch.rand(batch.tokens.shape)
-    parts = split_rows(batch, 3)
+    parts = split_into_micro_batches(batch, 3)
     assert [len(part.tokens) for part in parts] == [3, 3, 2]
     for part in parts:
         check(part, data)

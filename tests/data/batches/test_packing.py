@@ -8,34 +8,34 @@ from hypothesis import strategies as st
 from minimind.data.batches.packing import pack, pieces
 
 lengths_of_documents = st.lists(st.integers(0, 60), max_size=80)
-row_lengths = st.integers(1, 40)
+seq_lens = st.integers(1, 40)
 
 
-@given(lengths_of_documents, row_lengths)
-def test_split_places_every_pair_of_every_document_once(lengths, row_length):
-    document, start, length = pieces(np.array(lengths, dtype=np.int64), row_length, "split")
+@given(lengths_of_documents, seq_lens)
+def test_split_places_every_pair_of_every_document_once(lengths, seq_len):
+    document, start, length = pieces(np.array(lengths, dtype=np.int64), seq_len, "split")
     placed = [
         (d, pair) for d, s, n in zip(document.tolist(), start.tolist(), length.tolist()) for pair in range(s, s + n)
     ]
     assert placed == [(d, pair) for d, tokens in enumerate(lengths) for pair in range(tokens - 1)]
-    assert all(1 <= n <= row_length for n in length)
+    assert all(1 <= n <= seq_len for n in length)
 
 
-@given(lengths_of_documents, row_lengths)
-def test_truncate_keeps_the_first_pairs_of_a_document(lengths, row_length):
-    document, start, length = pieces(np.array(lengths, dtype=np.int64), row_length, "truncate")
-    expected = [(d, 0, min(tokens - 1, row_length)) for d, tokens in enumerate(lengths) if tokens > 1]
+@given(lengths_of_documents, seq_lens)
+def test_truncate_keeps_the_first_pairs_of_a_document(lengths, seq_len):
+    document, start, length = pieces(np.array(lengths, dtype=np.int64), seq_len, "truncate")
+    expected = [(d, 0, min(tokens - 1, seq_len)) for d, tokens in enumerate(lengths) if tokens > 1]
     assert list(zip(document.tolist(), start.tolist(), length.tolist())) == expected
 
 
-def first_fit_decreasing(lengths, row_length):
+def first_fit_decreasing(lengths, seq_len):
     """The textbook algorithm: longest first, each into the first row with room."""
     rows, room = [], []
     for piece in sorted(range(len(lengths)), key=lambda piece: -lengths[piece]):
         for row in range(len(rows) + 1):
             if row == len(rows):
                 rows.append([])
-                room.append(row_length)
+                room.append(seq_len)
             if lengths[piece] <= room[row]:
                 rows[row].append(piece)
                 room[row] -= lengths[piece]
@@ -43,18 +43,18 @@ def first_fit_decreasing(lengths, row_length):
     return rows
 
 
-@given(st.data(), row_lengths)
-def test_pack_is_first_fit_decreasing(data, row_length):
-    lengths = data.draw(st.lists(st.integers(1, row_length), max_size=120))
-    order, row_starts = pack(np.array(lengths, dtype=np.int64), row_length)
-    rows = [order[a:b].tolist() for a, b in pairwise(row_starts)]
-    assert rows == first_fit_decreasing(lengths, row_length)
+@given(st.data(), seq_lens)
+def test_pack_is_first_fit_decreasing(data, seq_len):
+    lengths = data.draw(st.lists(st.integers(1, seq_len), max_size=120))
+    order, sequence_starts = pack(np.array(lengths, dtype=np.int64), seq_len)
+    rows = [order[a:b].tolist() for a, b in pairwise(sequence_starts)]
+    assert rows == first_fit_decreasing(lengths, seq_len)
 
 
 def test_pack_of_nothing_is_no_row():
-    order, row_starts = pack(np.array([], dtype=np.int64), 8)
+    order, sequence_starts = pack(np.array([], dtype=np.int64), 8)
     assert len(order) == 0
-    assert row_starts.tolist() == [0]
+    assert sequence_starts.tolist() == [0]
 
 
 def test_the_number_of_rows_does_not_depend_on_the_order():
@@ -66,14 +66,14 @@ def test_the_number_of_rows_does_not_depend_on_the_order():
 
 def test_rows_longer_than_16_bits():
     lengths = np.array([70_000, 65_536, 1, 65_535, 4_464])
-    order, row_starts = pack(lengths, 70_000)
-    assert [order[a:b].tolist() for a, b in pairwise(row_starts)] == [[0], [1, 4], [3, 2]]
+    order, sequence_starts = pack(lengths, 70_000)
+    assert [order[a:b].tolist() for a, b in pairwise(sequence_starts)] == [[0], [1, 4], [3, 2]]
 
 
-@pytest.mark.parametrize("row_length", [128, 256, 512, 768, 2048])
+@pytest.mark.parametrize("seq_len", [128, 256, 512, 768, 2048])
 @pytest.mark.parametrize(("median", "sigma"), [(500, 0.6), (90, 0.7)], ids=["texts", "instructions"])
-def test_little_padding_on_realistic_lengths(median, sigma, row_length):
+def test_little_padding_on_realistic_lengths(median, sigma, seq_len):
     lengths = np.random.default_rng(0).lognormal(np.log(median), sigma, 5000).astype(np.int64) + 2
-    _, _, length = pieces(lengths, row_length, "split")
-    _, row_starts = pack(length, row_length)
-    assert 1 - length.sum() / ((len(row_starts) - 1) * row_length) <= 0.03
+    _, _, length = pieces(lengths, seq_len, "split")
+    _, sequence_starts = pack(length, seq_len)
+    assert 1 - length.sum() / ((len(sequence_starts) - 1) * seq_len) <= 0.03

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from minimind.data.shards.shard_set import ShardSet
 
 
-def assemble(
+def collate(
     data: ShardSet,
     document: np.ndarray,
     start: np.ndarray,
     length: np.ndarray,
-    pieces_per_row: list[int],
-    row_length: int,
+    segments_per_sequence: list[int],
+    seq_len: int,
 ) -> Batch:
-    """Read pieces, given row after row, into a batch of len(pieces_per_row) rows.
+    """Read pieces, given row after row, into a batch of len(segments_per_sequence) rows.
 
     Each piece is its document's index in `data`, the pair it starts at and its number of pairs. What
     the pieces leave of a row is padding at its end; a row without pieces is all padding.
     """
-    num_rows = len(pieces_per_row)
-    size = num_rows * row_length
-    row = np.repeat(np.arange(num_rows), pieces_per_row)
+    num_rows = len(segments_per_sequence)
+    size = num_rows * seq_len
+    row = np.repeat(np.arange(num_rows), segments_per_sequence)
     length = length.astype(np.int64)
     before = np.cumsum(length) - length  # pairs in the batch before each piece
     used = np.bincount(row, weights=length, minlength=num_rows).astype(np.int64)  # pairs in each row
-    place = before - (np.cumsum(used) - used)[row] + row * row_length  # where each piece begins in B·T
+    place = before - (np.cumsum(used) - used)[row] + row * seq_len  # where each piece begins in B·T
 
     tokens = np.zeros(size, np.int64)
     targets = np.full(size, IGNORE, np.int64)
@@ -51,11 +51,11 @@ def assemble(
     positions[filled] = np.arange(len(filled)) - np.repeat(before, length)
     documents[filled] = np.repeat(np.arange(len(length)), length)
 
-    row_ends = np.arange(num_rows) * row_length + used
-    segments = np.concatenate([place, row_ends[used < row_length], [size]])
+    row_ends = np.arange(num_rows) * seq_len + used
+    segments = np.concatenate([place, row_ends[used < seq_len], [size]])
     num_trained = np.add.reduceat(trained, place, dtype=np.int64) if len(place) else np.zeros(0, np.int64)
     # reduceat sums up to the next piece: the padding between has nothing to add
-    shape = (num_rows, row_length)
+    shape = (num_rows, seq_len)
     return Batch(
         tokens=torch.from_numpy(tokens).view(shape),
         targets=torch.from_numpy(targets).view(shape),
@@ -65,13 +65,13 @@ def assemble(
         table={
             "source": document.astype(np.int64),
             "start": start.astype(np.int64),
-            "bytes": _piece_bytes(data, document, start, length, num_trained),
+            "bytes": _segment_bytes(data, document, start, length, num_trained),
             "tokens": num_trained,
         },
     )
 
 
-def _piece_bytes(
+def _segment_bytes(
     data: ShardSet, document: np.ndarray, start: np.ndarray, length: np.ndarray, num_trained: np.ndarray
 ) -> np.ndarray:
     """UTF-8 bytes that the trained targets of each piece spell.
@@ -93,34 +93,34 @@ def _piece_bytes(
     return size * (before + num_trained) // total - size * before // total
 
 
-def num_targets(batch: Batch) -> int:
+def num_valid_tokens(batch: Batch) -> int:
     """Trained targets in the batch, counted on the host (no wait for the device)."""
     return int(batch.table["tokens"].sum())
 
 
-def trained_positions(batch: Batch) -> torch.Tensor:
-    """(num_targets,): where in the flattened rows the targets are that are trained on, in order.
+def valid_positions(batch: Batch) -> torch.Tensor:
+    """(num_valid_tokens,): where in the flattened rows the targets are that are trained on, in order.
 
     Sorted to the front, since asking the device where they are would wait for it.
     """
-    return (batch.targets.flatten() == IGNORE).to(torch.uint8).argsort(stable=True)[: num_targets(batch)]
+    return (batch.targets.flatten() == IGNORE).to(torch.uint8).argsort(stable=True)[: num_valid_tokens(batch)]
 
 
-def split_rows(batch: Batch, micro_rows: int) -> list[Batch]:
-    """The batch in micro-batches of `micro_rows` rows (the last may have fewer).
+def split_into_micro_batches(batch: Batch, micro_batch_size: int) -> list[Batch]:
+    """The batch in micro-batches of `micro_batch_size` rows (the last may have fewer).
 
     Each is complete in itself: its document numbers are rows of its own table. The batch must still be on
     the CPU, and no document or run of padding may reach over the end of a row, as in the loader's batches.
     """
-    num_rows, row_length = batch.tokens.shape
+    num_rows, seq_len = batch.tokens.shape
     micro_batches = []
     first_document = 0
-    for start in range(0, num_rows, micro_rows):
-        stop = min(start + micro_rows, num_rows)
+    for start in range(0, num_rows, micro_batch_size):
+        stop = min(start + micro_batch_size, num_rows)
         # numbers grow from left to right, so a run of rows holds a run of documents
         documents = batch.documents[start:stop]
         last_document = max(first_document, int(documents.max()) + 1)
-        begin, end = start * row_length, stop * row_length
+        begin, end = start * seq_len, stop * seq_len
         boundaries = batch.cu_seqlens[(batch.cu_seqlens >= begin) & (batch.cu_seqlens <= end)]
         micro_batches.append(
             replace(

@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minimind.data.batches.batch import Batch
-from minimind.data.batches.collate import assemble, num_targets, split_rows
+from minimind.data.batches.collate import collate, num_valid_tokens, split_into_micro_batches
 from minimind.data.batches.packing import Long, pack, pieces
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
     from minimind.data.shards.shard_set import ShardSet
 
-__all__ = ["Loader", "LoaderStats", "Prefetcher", "num_targets", "sequential_batches", "split_rows"]
+__all__ = [
+    "Loader",
+    "LoaderStats",
+    "Prefetcher",
+    "num_valid_tokens",
+    "sequential_batches",
+    "split_into_micro_batches",
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class LoaderStats:
     pairs: int  # (input, target) pairs in them
     padding: float  # fraction of the rows' positions that hold no pair
     long_documents: int  # documents longer than a row, which were split or truncated
-    dropped_pieces: int  # pieces of long documents left out because no target in them is trained on
+    dropped_segments: int  # pieces of long documents left out because no target in them is trained on
 
 
 class Loader:
@@ -42,7 +49,7 @@ class Loader:
 
     data        the documents, as minimind.data.shards.shard_set.ShardSet
     documents   indices into `data` of the documents to train on
-    row_length  T, positions in a row
+    seq_len  T, positions in a row
     rows        rows of one optimizer step, over all processes and micro-batches
     long        "split" a document longer than a row into pieces, or "truncate" it to its first T pairs
 
@@ -57,21 +64,21 @@ class Loader:
         self,
         data: ShardSet,
         documents: np.ndarray,
-        row_length: int,
+        seq_len: int,
         rows: int,
         seed: int,
         long: Long = "split",
     ) -> None:
         self.data = data
-        self.row_length = row_length
+        self.seq_len = seq_len
         self.rows = rows
         self.seed = seed
         documents = np.asarray(documents, dtype=np.int64)
         lengths = data.lengths[documents]
-        local, start, length = pieces(lengths, row_length, long)
+        local, start, length = pieces(lengths, seq_len, long)
         document = documents[local].astype(np.int32)
 
-        is_long = lengths - 1 > row_length
+        is_long = lengths - 1 > seq_len
         kept = np.ones(len(document), dtype=bool)
         if data.kind == "chat":  # elsewhere every target is trained on
             for piece in np.flatnonzero(is_long[local]):
@@ -83,16 +90,16 @@ class Loader:
             raise UserError(f"none of the {len(documents)} training documents has a token to train on; add data")
 
         self._cached_epoch = self._shuffle(0)
-        self.rows_per_epoch = len(self._cached_epoch.row_order)
+        self.sequences_per_epoch = len(self._cached_epoch.sequence_order)
         pairs = int(self._length.sum(dtype=np.int64))
         self.stats = LoaderStats(
             documents=len(documents),
             pieces=len(self._length),
-            rows=self.rows_per_epoch,
+            rows=self.sequences_per_epoch,
             pairs=pairs,
-            padding=1 - pairs / (self.rows_per_epoch * row_length),
+            padding=1 - pairs / (self.sequences_per_epoch * seq_len),
             long_documents=int(is_long.sum()),
-            dropped_pieces=int((~kept).sum()),
+            dropped_segments=int((~kept).sum()),
         )
 
     @property
@@ -103,11 +110,11 @@ class Loader:
     def steps(self, epochs: float) -> int:
         """Steps that see every row `epochs` times, rounded up to a whole step."""
         # a tiny slack, so that 1.1 epochs of 1000 rows are 1100 rows and not 1101
-        return max(1, math.ceil(epochs * self.rows_per_epoch / self.rows - 1e-9))
+        return max(1, math.ceil(epochs * self.sequences_per_epoch / self.rows - 1e-9))
 
     def epoch(self, k: int) -> float:
         """Epochs seen before step k."""
-        return k * self.rows / self.rows_per_epoch
+        return k * self.rows / self.sequences_per_epoch
 
     def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:
         """Rows rank, rank + world, … of step k: (rows / world, T) positions on the CPU."""
@@ -118,67 +125,67 @@ class Loader:
             )
         row_pieces = []
         for row in range(k * self.rows + rank, (k + 1) * self.rows, world):
-            number, index = divmod(row, self.rows_per_epoch)
+            number, index = divmod(row, self.sequences_per_epoch)
             epoch = self._cached_epoch
             if epoch.number != number:
                 self._cached_epoch = epoch = self._shuffle(number)
             row_pieces.append(epoch.row(index))
         chosen = np.concatenate(row_pieces)
-        return assemble(
+        return collate(
             self.data,
             self._document[chosen],
             self._start[chosen],
             self._length[chosen],
             [len(row) for row in row_pieces],
-            self.row_length,
+            self.seq_len,
         )
 
     def _shuffle(self, epoch: int) -> _Epoch:
         """The rows of one epoch: pieces in a random order are packed, then the rows are shuffled."""
         random = np.random.default_rng((self.seed, epoch))
         shuffled = random.permutation(np.arange(len(self._length), dtype=np.int32))
-        order, row_starts = pack(self._length[shuffled], self.row_length)
-        row_order = random.permutation(np.arange(len(row_starts) - 1, dtype=np.int32))
-        return _Epoch(epoch, shuffled[order], row_starts, row_order)
+        order, sequence_starts = pack(self._length[shuffled], self.seq_len)
+        sequence_order = random.permutation(np.arange(len(sequence_starts) - 1, dtype=np.int32))
+        return _Epoch(epoch, shuffled[order], sequence_starts, sequence_order)
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The rows of one epoch: the r-th to be seen holds the pieces of packed row row_order[r]."""
+    """The rows of one epoch: the r-th to be seen holds the pieces of packed row sequence_order[r]."""
 
     number: int
     order: np.ndarray
-    row_starts: np.ndarray
-    row_order: np.ndarray
+    sequence_starts: np.ndarray
+    sequence_order: np.ndarray
 
     def row(self, index: int) -> np.ndarray:
-        row = self.row_order[index]
-        return self.order[self.row_starts[row] : self.row_starts[row + 1]]
+        row = self.sequence_order[index]
+        return self.order[self.sequence_starts[row] : self.sequence_starts[row + 1]]
 
 
-def sequential_batches(data: ShardSet, documents: np.ndarray, row_length: int, rows: int) -> Iterator[Batch]:
+def sequential_batches(data: ShardSet, documents: np.ndarray, seq_len: int, rows: int) -> Iterator[Batch]:
     """Every document once, for evaluation: long ones split, packed, rows in the order of their first piece.
 
     All batches have shape (rows, T), so that a compiled graph fits them all: the last is filled up with
     rows of padding.
     """
     documents = np.asarray(documents, dtype=np.int64)
-    local, start, length = pieces(data.lengths[documents], row_length, "split")
-    order, row_starts = pack(length, row_length)
-    packed_rows = [np.sort(order[a:b]) for a, b in itertools.pairwise(row_starts)]
+    local, start, length = pieces(data.lengths[documents], seq_len, "split")
+    order, sequence_starts = pack(length, seq_len)
+    packed_rows = [np.sort(order[a:b]) for a, b in itertools.pairwise(sequence_starts)]
     packed_rows.sort(key=lambda row: row[0])
     nothing = np.empty(0, np.int32)
     for first in range(0, len(packed_rows), rows):
         chosen_rows = packed_rows[first : first + rows]
         chosen_rows += [nothing] * (rows - len(chosen_rows))
         chosen = np.concatenate(chosen_rows)
-        yield assemble(
+        yield collate(
             data,
             documents[local[chosen]],
             start[chosen],
             length[chosen],
             [len(row) for row in chosen_rows],
-            row_length,
+            seq_len,
         )
 
 

@@ -13,30 +13,30 @@ import numpy as np
 Long = Literal["split", "truncate"]  # what happens to a document with more pairs than a row
 
 
-def pieces(lengths: np.ndarray, row_length: int, long: Long = "split") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut documents of `lengths` tokens into pieces of at most `row_length` pairs.
+def pieces(lengths: np.ndarray, seq_len: int, long: Long = "split") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut documents of `lengths` tokens into pieces of at most `seq_len` pairs.
 
     Returns three int32 arrays with one entry per piece, in document order: the document it belongs to (an
     index into `lengths`), the pair it starts at, and its number of pairs. "split" places every pair of every
-    document in exactly one piece; "truncate" keeps the first `row_length` pairs of a document. A document of
+    document in exactly one piece; "truncate" keeps the first `seq_len` pairs of a document. A document of
     fewer than two tokens has no pair and so no piece.
     """
     pairs = np.maximum(np.asarray(lengths, dtype=np.int64) - 1, 0)
     if long == "truncate":
-        pairs = np.minimum(pairs, row_length)
-    pieces_per_document = -(-pairs // row_length)
+        pairs = np.minimum(pairs, seq_len)
+    pieces_per_document = -(-pairs // seq_len)
     document = np.repeat(np.arange(len(pairs), dtype=np.int32), pieces_per_document)
     first_piece = np.cumsum(pieces_per_document) - pieces_per_document
-    start = (np.arange(len(document)) - first_piece[document]) * row_length
-    length = np.minimum(pairs[document] - start, row_length)
+    start = (np.arange(len(document)) - first_piece[document]) * seq_len
+    length = np.minimum(pairs[document] - start, seq_len)
     return document, start.astype(np.int32), length.astype(np.int32)
 
 
-def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pack pieces of 1 … `row_length` pairs into rows of `row_length`, first fit decreasing.
+def pack(lengths: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pack pieces of 1 … `seq_len` pairs into rows of `seq_len`, first fit decreasing.
 
-    Returns `order`, the pieces (indices into `lengths`) row after row, and `row_starts` with one entry more
-    than there are rows: row r holds order[row_starts[r] : row_starts[r + 1]].
+    Returns `order`, the pieces (indices into `lengths`) row after row, and `sequence_starts` with one entry more
+    than there are rows: row r holds order[sequence_starts[r] : sequence_starts[r + 1]].
 
     First fit decreasing puts the longest piece left into the first row with room for it, and needs at most
     11/9 of the fewest possible rows (Johnson 1973). Row by row it reads: take the longest piece that fits
@@ -46,13 +46,13 @@ def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
     number of rows does not depend on the order of the pieces; among equal lengths, earlier pieces go first.
     """
     # numpy sorts 16-bit keys by radix, several times faster than wider ones
-    keys = lengths.astype(np.uint16 if row_length < 2**16 else np.int64)
+    keys = lengths.astype(np.uint16 if seq_len < 2**16 else np.int64)
     by_length = np.argsort(keys, kind="stable").astype(np.int32)
-    counts = np.bincount(lengths, minlength=row_length + 1)
+    counts = np.bincount(lengths, minlength=seq_len + 1)
     next_piece = (np.cumsum(counts) - counts).tolist()  # where the unused pieces of each length begin
 
-    order, pieces_per_row = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-    for rows, pattern in _patterns(counts.tolist(), row_length):
+    order, segments_per_sequence = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for rows, pattern in _patterns(counts.tolist(), seq_len):
         block = np.empty((rows, sum(copies for _, copies in pattern)), np.int32)
         column = 0
         for length, copies in pattern:
@@ -61,17 +61,17 @@ def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
             block[:, column : column + copies] = by_length[first : next_piece[length]].reshape(rows, copies)
             column += copies
         order.append(block.ravel())
-        pieces_per_row.append(np.full(rows, column))
-    row_starts = np.concatenate([[0], np.cumsum(np.concatenate(pieces_per_row))])
-    return np.concatenate(order), row_starts
+        segments_per_sequence.append(np.full(rows, column))
+    sequence_starts = np.concatenate([[0], np.cumsum(np.concatenate(segments_per_sequence))])
+    return np.concatenate(order), sequence_starts
 
 
-def _patterns(counts: list[int], row_length: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def _patterns(counts: list[int], seq_len: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """The rows that first fit decreasing makes of `counts[length]` pieces of each length.
 
     Yields (number of equal rows, [(length, copies in each row), …]), and empties `counts`.
     """
-    shorter = list(range(-1, row_length))  # a smaller length to look at next; skips lengths found empty
+    shorter = list(range(-1, seq_len))  # a smaller length to look at next; skips lengths found empty
 
     def longest_left(limit: int) -> int:
         """The longest length <= `limit` of which pieces are left, or 0 (union-find with path halving)."""
@@ -82,8 +82,8 @@ def _patterns(counts: list[int], row_length: int) -> Iterator[tuple[int, list[tu
             limit = below
         return limit
 
-    while top := longest_left(row_length):
-        pattern, room, length = [], row_length, top
+    while top := longest_left(seq_len):
+        pattern, room, length = [], seq_len, top
         while length:
             copies = min(room // length, counts[length])
             pattern.append((length, copies))

@@ -29,7 +29,7 @@ from minimind.data.sources.documents import BadLine, Document, kind_of, parse
 from minimind.data.sources.files import Record, check_file, is_plain_text, read_records
 from minimind.errors import UserError
 from minimind.tokenizer import ChatError
-from minimind.util.progress import Update, progress
+from minimind.util.progress import Advance, progress
 from minimind.util.system import is_disk_full
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SMALL = 2 * 2**20  # bytes of sources not worth the half second it takes to star
 NAMED_BAD_LINES = 20
 
 
-class Batch(NamedTuple):
+class RecordBatch(NamedTuple):
     """Records of one source, on their way to a worker."""
 
     source: int
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     records: list[Record]
 
 
-class Tokens(NamedTuple):
+class EncodedBatch(NamedTuple):
     """What a worker made of a batch: see ShardWriter.append."""
 
     ids: np.ndarray
@@ -187,7 +187,7 @@ def _write(
         progress("tokenizing", total) as update,
     ):
         batches = _batches(files, update)
-        results: Generator[Tokens]
+        results: Generator[EncodedBatch]
         if workers > 1:
             make = partial(_make_encoder, tokenizer, kind, settings["trained"])
             results = run_in_order(make, batches, workers)
@@ -218,7 +218,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _batches(files: list[Path], update: Update) -> Iterator[Batch]:
+def _batches(files: list[Path], update: Advance) -> Iterator[RecordBatch]:
     for source, file in enumerate(files):
         records: list[Record] = []
         size = 0
@@ -226,16 +226,18 @@ def _batches(files: list[Path], update: Update) -> Iterator[Batch]:
             records.append(record)
             size += 100 + len(record.data or b"")  # 100: what even the shortest record costs
             if size >= BATCH_BYTES:
-                yield Batch(source, str(file), is_plain_text(file), records)
+                yield RecordBatch(source, str(file), is_plain_text(file), records)
                 records, size = [], 0
-        yield Batch(source, str(file), is_plain_text(file), records)
+        yield RecordBatch(source, str(file), is_plain_text(file), records)
 
 
-def _make_encoder(tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> Callable[[Batch], Tokens]:
+def _make_encoder(
+    tokenizer: Tokenizer, kind: str, trained: dict[str, Any]
+) -> Callable[[RecordBatch], EncodedBatch]:
     return lambda batch: encode_batch(batch, tokenizer, kind, trained)
 
 
-def encode_batch(batch: Batch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> Tokens:
+def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> EncodedBatch:
     """Records to tokens: all that a worker does."""
     documents: list[Document] = []
     bad: list[BadLine] = []
@@ -271,4 +273,4 @@ def encode_batch(batch: Batch, tokenizer: Tokenizer, kind: str, trained: dict[st
     nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
     ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
     mask = np.concatenate([encoded.mask for _, encoded in pairs] or nothing) if kind == "chat" else None
-    return Tokens(ids, mask, docs, bad, empty)
+    return EncodedBatch(ids, mask, docs, bad, empty)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from minimind.data.sources.files import MAX_RECORD, is_plain_text, read_records
-from minimind.data.sources.schemas import Content, SchemaError, normalise
+from minimind.data.sources.schemas import Content, SchemaError, normalize
 from minimind.tokenizer import ChatError
-from minimind.tokenizer import normalise as chat_messages
+from minimind.tokenizer import normalize as chat_messages
 from minimind.tokenizer.chat import ChatTemplate
 from minimind.tokenizer.reserved import MARKERS, SPECIAL
 from minimind.tokenizer.template import default_template
@@ -85,7 +85,7 @@ def _decode(data: bytes, plain_text: bool) -> Content:
     try:
         text = data.decode("utf-8")
         record = {"text": text} if plain_text else json.loads(text)
-        return normalise(record)
+        return normalize(record)
     except UnicodeDecodeError as error:
         raise SchemaError(f"not UTF-8: {error.reason} at byte {error.start + 1}; convert the file") from None
     except json.JSONDecodeError as error:

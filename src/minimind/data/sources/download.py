@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from minimind.errors import UserError
 from minimind.util.system import is_disk_full
 
-Progress = Callable[[int], None]  # called with the bytes on disk so far
+OnProgress = Callable[[int], None]  # called with the bytes on disk so far
 T = TypeVar("T")
 
 ATTEMPTS = 5  # failures in a row, none of which brought a new byte, before giving up
@@ -41,7 +41,7 @@ def read_json(url: str) -> Any:
         raise UserError(f"{url} did not answer with JSON; check the network and the endpoint") from None
 
 
-def download(url: str, part: Path, total: int, progress: Progress) -> None:
+def download(url: str, part: Path, total: int, progress: OnProgress) -> None:
     """Bring the file `part` to `total` bytes from `url`, going on where it ends.
 
     However often the connection drops, it is taken up again (HTTP Range) as long as bytes keep coming;

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
-from minimind.data.sources.download import Progress, download, read_json
+from minimind.data.sources.download import OnProgress, download, read_json
 from minimind.errors import UserError
 
 Hub = Literal["hf", "modelscope"]
@@ -105,7 +105,7 @@ def check_disk(sources: list[Source], directory: Path) -> None:
         )
 
 
-def fetch(source: Source, directory: Path, progress: Progress = lambda done: None) -> Path:
+def fetch(source: Source, directory: Path, progress: OnProgress = lambda done: None) -> Path:
     """Download the file into `directory` unless it is there, check it, and return its path.
 
     It grows as FILE.part, which a later call continues, and gets its name only when its checksum is right.

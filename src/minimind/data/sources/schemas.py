@@ -48,7 +48,7 @@ class Content:
     gt: list[str] = field(default_factory=list)
 
 
-def normalise(record: Any) -> Content:
+def normalize(record: Any) -> Content:
     """A decoded JSON record in the published shape; SchemaError or ChatError when it cannot be."""
     if not isinstance(record, dict):
         raise SchemaError(f"not a JSON object: {_kind_of(record)}")
@@ -63,7 +63,7 @@ def normalise(record: Any) -> Content:
         sides = [_messages(record[side]) for side in ("chosen", "rejected")]
         for side in sides:
             chat.validate(side)
-            chat.normalise(side)
+            chat.normalize(side)
         return Content("preference", "preference", chosen=sides[0], rejected=sides[1])
     if "instruction" in record and "output" in record:
         return _chat(record, "alpaca", _alpaca_turns(record))
@@ -92,7 +92,7 @@ def _chat(record: dict, schema: str, turns: list[Any]) -> Content:
         is_prompt = is_rl and messages[-1]["role"] != "assistant"
     tools = _json_text(record["tools"]) if record.get("tools") else None
     chat.validate(messages, prompt=is_prompt)
-    chat.normalise(messages, tools)  # that tools and tool calls are what a template can use
+    chat.normalize(messages, tools)  # that tools and tool calls are what a template can use
     return Content(
         kind="rl" if is_rl else "chat",
         schema="rl" if is_rl and schema == "chat" else schema,

@@ -78,13 +78,13 @@ def segments(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> l
     return [Segment(tokenizer.decode([token for token, _ in run], skip_special=False), *kind) for kind, run in runs]
 
 
-def number_of_pieces(length: int, row_length: int) -> int:
-    """Pieces of at most `row_length` (input, target) pairs that a document of `length` tokens is cut into."""
-    return max(1, -(-(length - 1) // row_length))
+def number_of_pieces(length: int, seq_len: int) -> int:
+    """Pieces of at most `seq_len` (input, target) pairs that a document of `length` tokens is cut into."""
+    return max(1, -(-(length - 1) // seq_len))
 
 
-def colour(parts: Iterable[Segment], plain: bool) -> Text:
-    """Trained tokens green, others dim, control tokens reversed; where there is no colour, trained in «»."""
+def color(parts: Iterable[Segment], plain: bool) -> Text:
+    """Trained tokens green, others dim, control tokens reversed; where there is no color, trained in «»."""
     from rich.text import Text
 
     shown = Text()

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 
 
-def grouped_linear(rows_NI: torch.Tensor, weight_EOI: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
+def grouped_matmul(rows_NI: torch.Tensor, weight_EOI: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
     """(N, O). Group e has the rows from ends[e − 1] up to ends[e]; ends (E,) int32 ends with N."""
     if rows_NI.is_cuda and rows_NI.dtype == torch.bfloat16:
         return F.grouped_mm(rows_NI, weight_EOI.mT, offs=ends_E)
     return _linear(rows_NI, weight_EOI, ends_E)
 
 
-@torch.library.custom_op("minimind::grouped_linear", mutates_args=())
+@torch.library.custom_op("minimind::grouped_matmul", mutates_args=())
 def _linear(rows_NI: torch.Tensor, weight_EOI: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
     out_NO = rows_NI.new_empty(len(rows_NI), weight_EOI.shape[1])
     start = 0

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-Piece = tuple[slice, slice, slice]  # a document's place in (B, heads, T, C)
+DocumentPlace = tuple[slice, slice, slice]  # a document's place in (B, heads, T, C)
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def document_attention(
+def varlen_attention(
     query_BHTC: torch.Tensor, key_BKTC: torch.Tensor, value_BKTC: torch.Tensor, documents_BT: torch.Tensor
 ) -> torch.Tensor:
     """softmax(q·k / √C) · v over the positions of the same document up to one's own; (B, H, T, C).
@@ -28,15 +28,15 @@ def document_attention(
 
 
 # Custom operators, so that torch.compile takes the loops for one step and does not unroll them.
-@torch.library.custom_op("minimind::document_attention", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("minimind::varlen_attention", mutates_args=(), device_types="cpu")
 def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The attention, and the logarithm of each softmax's denominator (B, H, T), which the backward pass needs."""
-    mixed, normaliser = _empty(query, key, value, documents)
+    mixed, normalizer = _empty(query, key, value, documents)
     for piece in _pieces(documents):
-        mixed[piece], normaliser[piece] = _forward(query[piece], key[piece], value[piece], 0.0, True)
-    return mixed, normaliser
+        mixed[piece], normalizer[piece] = _forward(query[piece], key[piece], value[piece], 0.0, True)
+    return mixed, normalizer
 
 
 @_attend.register_fake
@@ -56,11 +56,11 @@ def _attend_backward(
     value: torch.Tensor,
     documents: torch.Tensor,
     mixed: torch.Tensor,
-    normaliser: torch.Tensor,
+    normalizer: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    gradients = _empty_like_inputs(gradient, query, key, value, documents, mixed, normaliser)
+    gradients = _empty_like_inputs(gradient, query, key, value, documents, mixed, normalizer)
     for piece in _pieces(documents):
-        inputs = [tensor[piece] for tensor in (gradient, query, key, value, mixed, normaliser)]
+        inputs = [tensor[piece] for tensor in (gradient, query, key, value, mixed, normalizer)]
         for whole, part in zip(gradients, _backward(*inputs, 0.0, True)):
             whole[piece] = part
     return gradients
@@ -84,7 +84,7 @@ def _differentiate(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[t
 _attend.register_autograd(_differentiate, setup_context=_save)
 
 
-def _pieces(documents_BT: torch.Tensor) -> list[Piece]:
+def _pieces(documents_BT: torch.Tensor) -> list[DocumentPlace]:
     """Where each document lies."""
     rows, length = documents_BT.shape
     begins = documents_BT != documents_BT.roll(1, dims=1)

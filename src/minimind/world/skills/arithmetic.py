@@ -6,7 +6,7 @@ kept for evaluation, and nothing the world says for training uses one of them, i
 
 from __future__ import annotations
 
-from minimind.world.rng import Draw, held_out
+from minimind.world.rng import Rng, held_out
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.skills.openings import opening
 from minimind.world.tables import listed
@@ -82,11 +82,11 @@ def is_kept(x: int, operator: str, y: int) -> bool:
     return 1000 * x + y in KEPT if operator == "+" else 1000 * y + x - y in KEPT
 
 
-def operands(draw: Draw, kept: bool = False) -> tuple[int, str, int, int]:
+def operands(rng: Rng, kept: bool = False) -> tuple[int, str, int, int]:
     """(x, operator, y, result) with two-digit x and y and no negative result."""
     while True:
-        operator = "+" if draw.random() < 0.5 else "-"
-        x, y = draw.between(10, 99), draw.between(10, 99)
+        operator = "+" if rng.random() < 0.5 else "-"
+        x, y = rng.between(10, 99), rng.between(10, 99)
         if operator == "-" and x < y:
             x, y = y, x
         if is_kept(x, operator, y) == kept:
@@ -116,17 +116,17 @@ def steps(x: int, operator: str, y: int, lang: str) -> str:
     return f"Ones: {first}{note}. Tens: {second}. So it is {result}."
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    x, operator, y, result = operands(draw, held_out)
-    wording = draw.pick(ASKED[lang, operator])
-    question = wording.format(x=x, y=y, name=draw.pick(NAMES[lang]), things=draw.pick(THINGS[lang]))
-    messages = [user(opening(draw, lang, 0.1) + question), assistant(f"{x} {operator} {y} = {result}")]
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    x, operator, y, result = operands(rng, held_out)
+    wording = rng.pick(ASKED[lang, operator])
+    question = wording.format(x=x, y=y, name=rng.pick(NAMES[lang]), things=rng.pick(THINGS[lang]))
+    messages = [user(opening(rng, lang, 0.1) + question), assistant(f"{x} {operator} {y} = {result}")]
     return Sample("arithmetic", lang, messages, [str(result)])
 
 
-def reasoned(draw: Draw, lang: str) -> Sample:
+def reasoned(rng: Rng, lang: str) -> Sample:
     """The same for training only, with the steps as `reasoning_content`."""
-    x, operator, y, result = operands(draw)
-    question = draw.pick(ASKED[lang, operator][:8]).format(x=x, y=y)
+    x, operator, y, result = operands(rng)
+    question = rng.pick(ASKED[lang, operator][:8]).format(x=x, y=y)
     answer = assistant(f"{x} {operator} {y} = {result}", reasoning_content=steps(x, operator, y, lang))
     return Sample("arithmetic", lang, [user(question), answer], [str(result)])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.skills.openings import opening
 from minimind.world.tables.identity import IDENTITY
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    answer, asked, kept = draw.pick(IDENTITY[lang])
-    question = opening(draw, lang) + draw.pick(kept if held_out else asked)
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    answer, asked, kept = rng.pick(IDENTITY[lang])
+    question = opening(rng, lang) + rng.pick(kept if held_out else asked)
     return Sample("identity", lang, [user(question), assistant(answer)], [answer], check="exact")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 
 OPENINGS = {
     "en": (
@@ -20,6 +20,6 @@ OPENINGS = {
 }
 
 
-def opening(draw: Draw, lang: str, probability: float = 0.3) -> str:
+def opening(rng: Rng, lang: str, probability: float = 0.3) -> str:
     """An opening, or nothing."""
-    return draw.pick(OPENINGS[lang]) if draw.chance(probability) else ""
+    return rng.pick(OPENINGS[lang]) if rng.chance(probability) else ""

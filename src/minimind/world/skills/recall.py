@@ -6,7 +6,7 @@ Two things are told at once; which two values come together is what is kept for 
 from __future__ import annotations
 
 from minimind.world.facts import article
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.rng import held_out as is_held_out
 from minimind.world.sample import Message, Sample, assistant, user
 from minimind.world.skills import arithmetic, facts, smalltalk, translation
@@ -124,28 +124,28 @@ NOTED = {"en": "OK, I will remember that.", "zh": "好的，我记住了。"}
 BETWEEN = {facts: 3, translation: 2, arithmetic: 2, smalltalk: 2}
 
 
-def told(draw: Draw, lang: str, kept: bool = False) -> list[tuple[str, str]]:
+def told(rng: Rng, lang: str, kept: bool = False) -> list[tuple[str, str]]:
     """Two different (what, value) pairs that are told together."""
     while True:
-        pairs = [(what, draw.pick(VALUES[lang][what])) for what in draw.several(tuple(VALUES[lang]), 2)]
+        pairs = [(what, rng.pick(VALUES[lang][what])) for what in rng.several(tuple(VALUES[lang]), 2)]
         if is_held_out("told", *sorted(f"{what}={value}" for what, value in pairs)) == kept:
             return pairs
 
 
-def tell(draw: Draw, lang: str, pairs: list[tuple[str, str]]) -> str:
+def tell(rng: Rng, lang: str, pairs: list[tuple[str, str]]) -> str:
     """One sentence that tells both."""
-    said = [draw.pick(TALK[lang][what][0]).format(v=value, a=article(value)) for what, value in pairs]
-    sentence = draw.pick(JOIN[lang]).format(*said)
+    said = [rng.pick(TALK[lang][what][0]).format(v=value, a=article(value)) for what, value in pairs]
+    sentence = rng.pick(JOIN[lang]).format(*said)
     return sentence[0].upper() + sentence[1:]
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    pairs = told(draw, lang, held_out)
-    messages: list[Message] = [user(tell(draw, lang, pairs)), assistant(NOTED[lang])]
-    for _ in range(draw.between(1, 2)):
-        messages += draw.weighted(BETWEEN).sample(draw, lang).messages
-    what, value = draw.pick(pairs)
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    pairs = told(rng, lang, held_out)
+    messages: list[Message] = [user(tell(rng, lang, pairs)), assistant(NOTED[lang])]
+    for _ in range(rng.between(1, 2)):
+        messages += rng.weighted(BETWEEN).sample(rng, lang).messages
+    what, value = rng.pick(pairs)
     _, asked, form = TALK[lang][what]
     answer = form.format(v=value)
-    messages += [user(draw.pick(asked)), assistant(answer)]
+    messages += [user(rng.pick(asked)), assistant(answer)]
     return Sample("recall", lang, messages, [answer, value])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import Sample, assistant, user
 
 TALK = {
@@ -67,7 +67,7 @@ TALK = {
 }
 
 
-def sample(draw: Draw, lang: str) -> Sample:
-    asked, answers = draw.pick(TALK[lang])
-    answer = draw.pick(answers)
-    return Sample("smalltalk", lang, [user(draw.pick(asked)), assistant(answer)], [answer])
+def sample(rng: Rng, lang: str) -> Sample:
+    asked, answers = rng.pick(TALK[lang])
+    answer = rng.pick(answers)
+    return Sample("smalltalk", lang, [user(rng.pick(asked)), assistant(answer)], [answer])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minimind.world.facts import FACTS
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.tables.words import LISTED
 
@@ -115,31 +115,31 @@ SHORT = {lang: [fact for fact in facts if " " not in fact.value] for lang, facts
 TOLD = {lang: [fact for fact in facts if fact.relation in ("continent", "class")] for lang, facts in FACTS.items()}
 
 
-def _list(draw: Draw, lang: str, kept: bool) -> Sample:
+def _list(rng: Rng, lang: str, kept: bool) -> Sample:
     """n things of a kind, as they follow each other in their table: then no thing comes twice."""
-    names, rows = draw.pick(tuple(LISTED.items()))
+    names, rows = rng.pick(tuple(LISTED.items()))
     at, column = (1, 1) if lang == "zh" else (0, 0)
-    n = draw.between(2, 5)
-    start = draw.below(len(rows))
+    n = rng.between(2, 5)
+    start = rng.below(len(rows))
     answer = COMMA[lang].join(rows[(start + i) % len(rows)][column] for i in range(n))
-    question = draw.pick(LIST[lang][kept]).format(n=NUMBERS[lang][n - 2], things=names[at])
+    question = rng.pick(LIST[lang][kept]).format(n=NUMBERS[lang][n - 2], things=names[at])
     messages = [user(question[0].upper() + question[1:]), assistant(answer)]
     return Sample("stopping", lang, messages, [row[column] for row in rows], check="list", count=n)
 
 
-def _one_word(draw: Draw, lang: str, kept: bool) -> Sample:
-    fact = draw.pick(SHORT[lang])
-    question = draw.pick(ONE_WORD[lang][kept]).format(q=draw.pick(fact.questions))
+def _one_word(rng: Rng, lang: str, kept: bool) -> Sample:
+    fact = rng.pick(SHORT[lang])
+    question = rng.pick(ONE_WORD[lang][kept]).format(q=rng.pick(fact.questions))
     return Sample("stopping", lang, [user(question), assistant(fact.value)], [fact.value], check="exact")
 
 
-def _one_sentence(draw: Draw, lang: str, kept: bool) -> Sample:
-    fact = draw.pick(TOLD[lang])
-    question = draw.pick(ONE_SENTENCE[lang][kept]).format(s=fact.subject)
+def _one_sentence(rng: Rng, lang: str, kept: bool) -> Sample:
+    fact = rng.pick(TOLD[lang])
+    question = rng.pick(ONE_SENTENCE[lang][kept]).format(s=fact.subject)
     messages = [user(question), assistant(fact.answer)]
     return Sample("stopping", lang, messages, [fact.subject, fact.value], check="sentence")
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    kind = draw.pick((_list, _one_word, _one_sentence))
-    return kind(draw, lang, held_out)
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    kind = rng.pick((_list, _one_word, _one_sentence))
+    return kind(rng, lang, held_out)

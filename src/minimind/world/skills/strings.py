@@ -6,7 +6,7 @@ kept for evaluation, whatever is done with them.
 
 from __future__ import annotations
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.rng import held_out as is_held_out
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.tables.words import LISTED
@@ -61,37 +61,37 @@ def solve(task: str, items: list[str]) -> str:
             return items[-1]
 
 
-def row(draw: Draw, lang: str, task: str, kept: bool = False) -> list[str]:
+def row(rng: Rng, lang: str, task: str, kept: bool = False) -> list[str]:
     """A row of 3 to 6 items for the task (words are longer, so at most 4 of them; only digits are sorted)."""
     while True:
-        kind = 0 if task == "sort" else draw.below(3)
+        kind = 0 if task == "sort" else rng.below(3)
         if kind == 2:
-            items = draw.several(WORDS[lang], draw.between(3, 4))
+            items = rng.several(WORDS[lang], rng.between(3, 4))
         else:
             alphabet = LETTERS if kind else DIGITS
-            items = [draw.pick(alphabet) for _ in range(draw.between(3, 6))]
+            items = [rng.pick(alphabet) for _ in range(rng.between(3, 6))]
         if is_held_out("row", *items) == kept:
             return items
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    task = draw.weighted(TASKS)
-    items = row(draw, lang, task, held_out)
-    question = draw.pick(ASKED[lang, task]).format(row=" ".join(items))
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    task = rng.weighted(TASKS)
+    items = row(rng, lang, task, held_out)
+    question = rng.pick(ASKED[lang, task]).format(row=" ".join(items))
     answer = solve(task, items)
     return Sample("strings", lang, [user(question), assistant(answer)], [answer], check="exact")
 
 
-def reasoned(draw: Draw, lang: str) -> Sample:
+def reasoned(rng: Rng, lang: str) -> Sample:
     """Counting and sorting for training only, with the steps as `reasoning_content`."""
-    task = draw.pick(("count", "sort"))
-    items = row(draw, lang, task)
+    task = rng.pick(("count", "sort"))
+    items = row(rng, lang, task)
     if task == "count":
         thinking = ", ".join(f"{item} {i}" for i, item in enumerate(items, 1))
     else:
         left = sorted(items)
         thinking = "; ".join(f"{left[i]} ({' '.join(left[i + 1 :]) or '-'})" for i in range(len(left)))
-    question = draw.pick(ASKED[lang, task]).format(row=" ".join(items))
+    question = rng.pick(ASKED[lang, task]).format(row=" ".join(items))
     answer = solve(task, items)
     messages = [user(question), assistant(answer, reasoning_content=thinking)]
     return Sample("strings", lang, messages, [answer], check="exact")

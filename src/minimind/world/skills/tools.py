@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.rng import held_out as is_held_out
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.skills import facts
@@ -26,17 +26,17 @@ WEATHER = {
 GOODS = ("fruits", "vegetables", "foods", "drinks", "pieces of clothing", "pieces of furniture", "things at school")
 
 
-def _clock(draw: Draw) -> str:
-    return f"{draw.between(0, 23):02d}:{draw.between(0, 59):02d}"
+def _clock(rng: Rng) -> str:
+    return f"{rng.between(0, 23):02d}:{rng.between(0, 59):02d}"
 
 
-def _city(draw: Draw, lang: str) -> str:
-    return draw.pick(COUNTRIES)[3 if lang == "zh" else 2]
+def _city(rng: Rng, lang: str) -> str:
+    return rng.pick(COUNTRIES)[3 if lang == "zh" else 2]
 
 
-def _goods(draw: Draw, lang: str) -> str:
+def _goods(rng: Rng, lang: str) -> str:
     rows = [row for names, rows in CATEGORIES.items() if names[0] in GOODS for row in rows]
-    return draw.pick(rows)[1 if lang == "zh" else 0]
+    return rng.pick(rows)[1 if lang == "zh" else 0]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Tool:
     name: str
     description: str
     argument: tuple[str, str]
-    value: Callable[[Draw, str], Any]
-    result: Callable[[Draw, str, Any], dict[str, Any]]
+    value: Callable[[Rng, str], Any]
+    result: Callable[[Rng, str, Any], dict[str, Any]]
     asked: dict[str, tuple[str, ...]]
     said: dict[str, str]
 
@@ -60,11 +60,11 @@ class Tool:
         return {"type": "function", "function": function}
 
 
-def _product(draw: Draw, lang: str) -> str:
-    return f"{draw.between(11, 99)} * {draw.between(11, 99)}"
+def _product(rng: Rng, lang: str) -> str:
+    return f"{rng.between(11, 99)} * {rng.between(11, 99)}"
 
 
-def _multiply(draw: Draw, lang: str, expression: str) -> dict[str, Any]:
+def _multiply(rng: Rng, lang: str, expression: str) -> dict[str, Any]:
     x, y = expression.split(" * ")
     return {"result": int(x) * int(y)}
 
@@ -75,7 +75,7 @@ TOOLS = (
         "Weather of a city",
         ("city", "string"),
         _city,
-        lambda draw, lang, a: {"weather": draw.pick(WEATHER[lang]), "degrees": draw.between(1, 39)},
+        lambda rng, lang, a: {"weather": rng.pick(WEATHER[lang]), "degrees": rng.between(1, 39)},
         {
             "en": (
                 "What is the weather in {a}?",
@@ -91,7 +91,7 @@ TOOLS = (
         "Time in a city",
         ("city", "string"),
         _city,
-        lambda draw, lang, a: {"time": _clock(draw)},
+        lambda rng, lang, a: {"time": _clock(rng)},
         {
             "en": ("What time is it in {a}?", "Tell me the time in {a}.", "How late is it in {a} now?"),
             "zh": ("{a}现在几点？", "查一下{a}的时间。", "现在{a}是什么时间？"),
@@ -115,7 +115,7 @@ TOOLS = (
         "Price of a thing",
         ("item", "string"),
         _goods,
-        lambda draw, lang, a: {"price": draw.between(2, 99)},
+        lambda rng, lang, a: {"price": rng.between(2, 99)},
         {
             "en": ('What is the price of "{a}"?', 'How much does "{a}" cost?', 'Tell me the price of "{a}".'),
             "zh": ("“{a}”多少钱？", "“{a}”的价格是多少？", "查一下“{a}”的价格。"),
@@ -126,8 +126,8 @@ TOOLS = (
         "set_alarm",
         "Set an alarm",
         ("time", "string"),
-        lambda draw, lang: _clock(draw),
-        lambda draw, lang, a: {"alarm": a, "id": draw.between(10, 99)},
+        lambda rng, lang: _clock(rng),
+        lambda rng, lang, a: {"alarm": a, "id": rng.between(10, 99)},
         {
             "en": ("Set an alarm for {a}.", "Wake me up at {a}.", "I need an alarm at {a}."),
             "zh": ("设一个 {a} 的闹钟。", "请在 {a} 叫醒我。", "我要一个 {a} 的闹钟。"),
@@ -138,8 +138,8 @@ TOOLS = (
         "find_phone",
         "Phone number of a person",
         ("name", "string"),
-        lambda draw, lang: draw.pick(NAMES[lang]),
-        lambda draw, lang, a: {"phone": str(draw.between(1000, 9999))},
+        lambda rng, lang: rng.pick(NAMES[lang]),
+        lambda rng, lang, a: {"phone": str(rng.between(1000, 9999))},
         {
             "en": ("What is the phone number of {a}?", "Find the phone number of {a}.", "How can I call {a}?"),
             "zh": ("{a}的电话号码是多少？", "查一下{a}的电话。", "我怎么打电话给{a}？"),
@@ -150,8 +150,8 @@ TOOLS = (
         "roll_dice",
         "Roll a die",
         ("sides", "integer"),
-        lambda draw, lang: draw.between(4, 99),
-        lambda draw, lang, a: {"value": draw.between(1, a)},
+        lambda rng, lang: rng.between(4, 99),
+        lambda rng, lang, a: {"value": rng.between(1, a)},
         {
             "en": (
                 "Roll a die with {a} sides.",
@@ -166,46 +166,46 @@ TOOLS = (
 SCHEMAS = {tool.name: json.dumps(tool.schema) for tool in TOOLS}
 
 
-def offer(draw: Draw, tool: Tool, others: int) -> dict[str, str]:
+def offer(rng: Rng, tool: Tool, others: int) -> dict[str, str]:
     """A system message that offers the tool among others (none or one)."""
-    offered = [tool, *draw.several([other for other in TOOLS if other is not tool], others)]
-    schemas = ", ".join(SCHEMAS[one.name] for one in draw.several(offered, len(offered)))
+    offered = [tool, *rng.several([other for other in TOOLS if other is not tool], others)]
+    schemas = ", ".join(SCHEMAS[one.name] for one in rng.several(offered, len(offered)))
     return {"role": "system", "content": "", "tools": f"[{schemas}]"}
 
 
-def _request(draw: Draw, lang: str, kept: bool, others: int) -> tuple[Tool, Any, list[dict[str, str]]]:
+def _request(rng: Rng, lang: str, kept: bool, others: int) -> tuple[Tool, Any, list[dict[str, str]]]:
     """A tool, its argument, and the messages that end with the model's call."""
-    tool = draw.pick(TOOLS)
+    tool = rng.pick(TOOLS)
     while True:
-        value = tool.value(draw, lang)
+        value = tool.value(rng, lang)
         if is_held_out("tool", tool.name, value) == kept:
             break
     call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
-    question = user(draw.pick(tool.asked[lang]).format(a=value))
-    return tool, value, [offer(draw, tool, others), question, assistant("", tool_calls=call)]
+    question = user(rng.pick(tool.asked[lang]).format(a=value))
+    return tool, value, [offer(rng, tool, others), question, assistant("", tool_calls=call)]
 
 
-def _call(draw: Draw, lang: str, kept: bool) -> Sample:
+def _call(rng: Rng, lang: str, kept: bool) -> Sample:
     """Two tools are offered; the conversation ends with the call."""
-    messages = _request(draw, lang, kept, others=1)[2]
+    messages = _request(rng, lang, kept, others=1)[2]
     call = json.dumps(json.loads(messages[-1]["tool_calls"])[0], ensure_ascii=False)
     return Sample("tools", lang, messages, [call], check="tool_call")
 
 
-def _answer(draw: Draw, lang: str, kept: bool) -> Sample:
+def _answer(rng: Rng, lang: str, kept: bool) -> Sample:
     """One tool is offered, called, and its response put into words, all of whose values the answer must state."""
-    tool, value, messages = _request(draw, lang, kept, others=0)
-    result = tool.result(draw, lang, value)
+    tool, value, messages = _request(rng, lang, kept, others=0)
+    result = tool.result(rng, lang, value)
     answer = tool.said[lang].format(a=value, **result)
     messages += [{"role": "tool", "content": json.dumps(result, ensure_ascii=False)}, assistant(answer)]
     return Sample("tools", lang, messages, [str(field) for field in result.values()], check="states")
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    return draw.pick((_call, _answer))(draw, lang, held_out)
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    return rng.pick((_call, _answer))(rng, lang, held_out)
 
 
-def unneeded(draw: Draw, lang: str) -> Sample:
+def unneeded(rng: Rng, lang: str) -> Sample:
     """A tool is offered, but the question needs none (training only)."""
-    plain = facts.sample(draw, lang)
-    return Sample("tools", lang, [offer(draw, draw.pick(TOOLS), others=0), *plain.messages], plain.gt)
+    plain = facts.sample(rng, lang)
+    return Sample("tools", lang, [offer(rng, rng.pick(TOOLS), others=0), *plain.messages], plain.gt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minimind.world.rng import Draw
+from minimind.world.rng import Rng
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.skills.openings import opening
 from minimind.world.tables.words import WORDS
@@ -96,9 +96,9 @@ ASKED = {
 }
 
 
-def sample(draw: Draw, lang: str, held_out: bool = False) -> Sample:
-    english, chinese = draw.pick(WORDS)
-    target = draw.pick(("zh", "en"))
+def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
+    english, chinese = rng.pick(WORDS)
+    target = rng.pick(("zh", "en"))
     word, answer = (english, chinese) if target == "zh" else (chinese, english)
-    question = opening(draw, lang, 0.2) + draw.pick(ASKED[lang, target][held_out]).format(w=word)
+    question = opening(rng, lang, 0.2) + rng.pick(ASKED[lang, target][held_out]).format(w=word)
     return Sample("translation", lang, [user(question), assistant(answer)], [answer])
