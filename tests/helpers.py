@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -19,11 +20,11 @@ from safetensors.torch import load_file
 
 from minimind.cli import main
 from minimind.stages import STAGES
-from minimind.stages.launch import load_data, make_model
+from minimind.stages.launch import make_setup
+from minimind.stages.launch import make_trainer as trainer_of
 from minimind.stages.resolve import resolve
-from minimind.tokenizer import Tokenizer
 from minimind.train.console import TrainingConsole
-from minimind.train.parallel import Strategy
+from minimind.train.strategies.single import SingleDevice
 from minimind.train.trainer import Trainer
 
 WORDS = ["the", "a", "cat", "dog", "bird", "tree", "house", "river", "sees", "finds", "likes", "small", "big"]
@@ -39,7 +40,6 @@ SETTINGS: dict[str, Any] = {
     "batch.tokens_per_step": 256,
     "batch.micro_batch_tokens": 128,
     "optimizer.learning_rate": 0.02,
-    "optimizer.embedding_learning_rate": "null",  # not derived, but in proportion to the other
     "evaluation.holdout": 0.1,
     "evaluation.every": 1000,
     "evaluation.samples": 0,
@@ -83,6 +83,8 @@ def free_port() -> str:
 def flags(**changes: Any) -> list[str]:
     """The tiny settings as flags; `__` in a name stands for a dot, None leaves a setting out."""
     settings = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
+    rate, is_muon = settings["optimizer.learning_rate"], settings.get("optimizer.name", "muon") == "muon"
+    settings.setdefault("optimizer.embedding_learning_rate", (0.3 if is_muon else 1) * rate)
     return [word for name, value in settings.items() if value is not None for word in (f"--{name}", str(value))]
 
 
@@ -151,11 +153,9 @@ def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
     names = {"--tokenizer": "tokenizer", "--from": "init_from"}
     paths = {names[flag]: path for flag, path in given.items() if flag in names}
     recipe = resolve(stage, argv[8:], [], {**paths, "data": [given["--data"]]})
-    tokenizer = Tokenizer.load(recipe.tokenizer)
-    objective = objective or STAGES[stage].OBJECTIVE()
-    strategy, console = Strategy(torch.device("cpu")), TrainingConsole(quiet=False)
-    loaded = load_data(recipe, tokenizer)
-    return Trainer(recipe, run, make_model(recipe), tokenizer, *loaded, objective, strategy, console)
+    changed = dataclasses.replace(STAGES[stage], **({"objective": lambda setup: objective} if objective else {}))
+    setup = make_setup(recipe, run, SingleDevice(torch.device("cpu")), TrainingConsole(quiet=False), changed)
+    return trainer_of(setup, changed)
 
 
 # ----------------------------------------------------------------------------------- processes to be killed

@@ -11,6 +11,7 @@ from typing import Literal
 from minimind.errors import UserError
 from minimind.model.config import ModelConfig
 from minimind.optim.options import OptimizerOptions, ScheduleOptions
+from minimind.util.typed import DerivedInt
 
 
 @dataclass(frozen=True)
@@ -18,17 +19,18 @@ class BatchOptions:
     """How documents become steps."""
 
     seq_len: int = 512
-    """positions in a row; whole documents are packed side by side into rows, longer ones are split"""
-    tokens_per_step: int = 32768
-    """positions of one optimizer step, over all micro-batches and processes; a multiple of seq_len. A model from
-    zero: by default it follows from the budget"""
+    """positions in a sequence; whole documents are packed side by side into sequences, longer ones are split"""
+    tokens_per_step: DerivedInt = None
+    """positions of one optimizer step, over all micro-batches and processes; a multiple of seq_len. Default: about
+    32,768; for a model from scratch it follows from the budget"""
     micro_batch_tokens: int = 8192
     """positions computed at once; halved by itself when memory runs out, which changes no result"""
     long_documents: Literal["split", "truncate"] = "split"
-    """what happens to a document longer than a row; sft truncates"""
+    """what happens to a document longer than a sequence; sft truncates"""
 
     @property
-    def rows(self) -> int:
+    def sequences(self) -> int:
+        """Of one step."""
         return self.tokens_per_step // self.seq_len
 
 
@@ -143,12 +145,12 @@ class Recipe:
     """steps between lines in metrics.jsonl"""
 
     def __post_init__(self) -> None:
-        row, step, micro = self.batch.seq_len, self.batch.tokens_per_step, self.batch.micro_batch_tokens
-        if row < 8:
-            raise UserError(f"batch.seq_len {row} is too short; give at least 8")
-        if step % row or step < row:
-            near = max(1, round(step / row)) * row
-            raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.seq_len {row}; {near} is")
+        length, step, micro = self.batch.seq_len, self.batch.tokens_per_step, self.batch.micro_batch_tokens
+        if length < 8:
+            raise UserError(f"batch.seq_len {length} is too short; give at least 8")
+        if step is not None and (step % length or step < length):
+            near = max(1, round(step / length)) * length
+            raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.seq_len {length}; {near} is")
         if micro < 1:
             raise UserError(f"batch.micro_batch_tokens {micro} must be at least 1")
         given = [name for name, value in vars(self.budget).items() if value is not None]
@@ -169,7 +171,7 @@ class Recipe:
             "router.bias_rate": (self.router.bias_rate, 0, 1),
         }
         for name, (value, low, high) in limits.items():
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise UserError(f"{name} must lie between {low} and {high}, not {value}")
         if self.schedule.kind == "wsd" and self.schedule.warmup + self.schedule.decay > 1:
             raise UserError("schedule.warmup and schedule.decay together must not exceed 1, the whole run")

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minimind.optim.options import ScheduleOptions
 from minimind.optim.schedule import lr_multiplier
 
 
 def course(kind, steps, warmup=0, decay=0, min_lr_ratio=0.0):
-    return [lr_multiplier(kind, step, steps, warmup, decay, min_lr_ratio) for step in range(steps)]
+    schedule = ScheduleOptions(kind, warmup / steps, decay / steps, min_lr_ratio)
+    return [lr_multiplier(schedule, step, steps) for step in range(steps)]
 
 
 def test_courses_computed_by_hand():

@@ -14,7 +14,7 @@ from minimind.bench.step import TimedStep
 from minimind.bench.synthetic import packed_batch
 from minimind.data.batches.batch import PADDING
 from minimind.data.batches.loader import Loader
-from minimind.data.batches.packing import Long, pack, pieces
+from minimind.data.batches.packing import Long, pack, segments
 from minimind.data.shards.prepare import prepare, resolve_kind
 from minimind.data.sources.documents import Document, parse
 from minimind.data.sources.files import is_plain_text, read_records
@@ -104,7 +104,7 @@ def measure(sample: FileSample, tokenizer: Tokenizer, seq_len: int) -> DataSpeed
 
 def packing_rate(lengths: np.ndarray, seq_len: int, long: Long) -> float:
     """Pieces packed into rows per second."""
-    _, _, length = pieces(lengths, seq_len, long)
+    _, _, length = segments(lengths, seq_len, long)
     begun = time.perf_counter()
     pack(length, seq_len)
     return len(length) / (time.perf_counter() - begun)
@@ -116,14 +116,14 @@ def loader_rate(loader: Loader, seconds: float) -> float:
     while time.perf_counter() - begun < seconds:
         loader.step(steps)
         steps += 1
-    return steps * loader.rows * loader.seq_len / (time.perf_counter() - begun)
+    return steps * loader.sequences * loader.seq_len / (time.perf_counter() - begun)
 
 
 def training_rate(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> float:
     """Tokens per second that a training by `recipe` reads, without compiling."""
     timed, batch = TimedStep(recipe, device, dtype), recipe.batch
     micro = packed_batch(max(1, 1024 // batch.seq_len), batch.seq_len, recipe.model.vocab_size)
-    times = [(timed.gradients(micro), timed.step()) for _ in range(4)][1:]  # the first lays out memory
+    times = [(timed.gradients(micro), timed.update()) for _ in range(4)][1:]  # the first lays out memory
     once, update = (statistics.median(column) for column in zip(*times))
     tokens = int((micro.documents != PADDING).sum())
     return tokens / (once + update * micro.tokens.numel() / batch.tokens_per_step)

@@ -15,19 +15,17 @@ from minimind.hardware import synchronize
 from minimind.model.attention import attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import Transformer
-from minimind.optim.groups import build_optimizers
 from minimind.recipe import Recipe
-from minimind.stages import STAGES
-from minimind.stages.launch import make_model
-from minimind.train.parallel import Strategy
-from minimind.train.router import Routers
-from minimind.train.step import Update
+from minimind.stages.stage import make_model
+from minimind.train.objective import NextToken
+from minimind.train.step import make_step
+from minimind.train.strategies.single import SingleDevice
 
 Product = tuple[int, int, int]  # rows, inner, columns
 
 
 class TimedStep:
-    """A recipe's model with its objective, routers and optimizers, as the trainer has them.
+    """A recipe's training step, as the trainer makes it, in pieces that are timed.
 
     Compiled where `recipe.compile` is True; `say` hears it where that fails.
     """
@@ -42,31 +40,16 @@ class TimedStep:
         self.model.compute_dtype = dtype
         if recipe.compile:
             self.model.compile_blocks(say)
-        self.objective = STAGES[recipe.stage].OBJECTIVE()
-        self.routers = Routers(self.model, recipe.router, device) if recipe.model.family.experts else None
-        self.strategy = Strategy(device)
-        self.strategy.prepare(self.model, self.objective, self.routers)
-        newton_schulz_dtype = torch.float32 if dtype == torch.float16 else dtype
-        optimizers = build_optimizers(self.model, recipe.optimizer, newton_schulz_dtype)
-        self.update = Update(optimizers, recipe.optimizer.grad_clip, dtype == torch.float16, device)
+        self.training = make_step(recipe, self.model, NextToken(), SingleDevice(device), say)
 
-    def gradients(self, micro: Batch, count: int = 1) -> float:
-        """Seconds of forward and backward of `count` micro-batches, added to the gradients that are there."""
-        units = self.objective.units(micro) | (self.routers.units(micro) if self.routers else {})
-        divisors = {name: torch.tensor(count * value, device=self.device) for name, value in units.items()}
+    def gradients(self, micro: Batch) -> float:
+        """Seconds of forward and backward of a micro-batch, added to the gradients that are there."""
+        self.training.micro_batch_size = len(micro.tokens)
+        return seconds(lambda: self.training.accumulate(micro), self.device)
 
-        def run() -> None:
-            if self.routers:
-                self.routers.begin_step()
-            for number in range(1, count + 1):
-                batch = micro.to(self.device)
-                self.strategy.forward_backward(batch, divisors, self.update.scale, last=number == count)
-
-        return seconds(run, self.device)
-
-    def step(self) -> float:
+    def update(self) -> float:
         """Seconds of clipping and optimizers; the gradients are gone afterwards."""
-        return seconds(lambda: self.update.step(1.0, torch.zeros((), device=self.device)), self.device)
+        return seconds(lambda: self.training.update(1.0, torch.zeros((), device=self.device)), self.device)
 
     def gradients_and_loss(self, micro: Batch) -> tuple[float, float]:
         """Seconds of forward and backward, and of these the ones of output layer and loss, both ways.
@@ -109,7 +92,7 @@ class TimedStep:
         config, documents_BT = self.model.config, micro.documents.to(self.device)
         shape = (*documents_BT.shape, config.num_attention_heads, config.head_dim)
         key_shape = (*documents_BT.shape, config.num_key_value_heads, config.head_dim)
-        mask = make_mask(documents_BT, self.model.compiled)
+        mask = make_mask(documents_BT, micro.cu_seqlens, self.model.compiled)
         inputs = [
             torch.randn(size, device=self.device).to(self.model.compute_dtype).transpose(1, 2).requires_grad_()
             for size in (shape, key_shape, key_shape)

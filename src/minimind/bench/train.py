@@ -114,7 +114,7 @@ def measure(
                 micro = packed_batch(tokens // seq_len, seq_len, recipe.model.vocab_size)
                 timed.gradients(micro)
                 per_token = timed.gradients(micro) / tokens
-                timed.step()
+                timed.update()
                 micros[tokens], memory[tokens] = micro, peak_memory_gb(device)
                 on_work(WARM_UP * flops * tokens)
         except RuntimeError as error:  # on a CPU, torch has no class of its own for it
@@ -164,7 +164,7 @@ def _time(
         for tokens, micro in micros.items():
             gradients[tokens].append(timed.gradients(micro))
             on_work(flops * tokens)
-        updates.append(timed.step())
+        updates.append(timed.update())
         peaks.append(matmul_rate(device, dtype))
     speed.matmul_rate, speed.update_seconds = statistics.median(peaks), statistics.median(updates)
     for tokens, micro in micros.items():

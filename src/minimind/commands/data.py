@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int | None:
     )
     _files_and_tokenizer(child, required=True)
     child.add_argument(
-        "--kind", default="auto", choices=["auto", "pretrain", "chat"], help="what the files hold (auto: look)"
+        "--kind", default="auto", choices=["auto", "pretrain", "chat", "preference"], help="what the files hold (auto: look)"
     )
     child.add_argument(
         "--cache", type=Path, metavar="DIR", help="where data sets are kept (default ~/.cache/minimind/shards)"

@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
         if options.stage in STAGES:
             from minimind.recipe import Recipe
 
-            print("\n" + config.describe(Recipe, STAGES[options.stage].DEFAULTS))
+            print("\n" + config.describe(Recipe, {"stage": options.stage, **STAGES[options.stage].defaults}))
         return 0 if options.help else 2
     if options.stage not in STAGES:
         raise UserError(f"unknown stage {options.stage!r}; known: {', '.join(STAGES)}")
@@ -53,7 +53,6 @@ def run(argv: list[str]) -> int:
     from minimind.stages.launch import launch
     from minimind.stages.resolve import resolve
     from minimind.train.console import TrainingConsole
-    from minimind.train.trainer import exit_code
 
     out = options.out or default_directory() / options.stage
     given = {"data": options.data, "init_from": options.init_from}
@@ -71,12 +70,12 @@ def run(argv: list[str]) -> int:
         return 0
     outcome = launch(recipe, out, TrainingConsole(options.quiet))
     if os.environ.get("RANK", "0") != "0":
-        return exit_code(outcome)  # one process speaks for all
+        return outcome.exit_code  # one process speaks for all
     if outcome.status == "stopped":
         print(f"saved at step {outcome.progress.step}; the same command again continues", file=sys.stderr)
     elif not options.quiet:
         print(f"done: the model is in {out / 'model'}\ntalk to it: minimind chat {out}", file=sys.stderr)
-    return exit_code(outcome)
+    return outcome.exit_code
 
 
 def recipe_file(name: str) -> Path:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from minimind.data.batches.batch import Batch
-from minimind.data.batches.collate import num_valid_tokens
-from minimind.losses.next_token import next_token_nll
+from minimind.losses.next_token import hidden_states, next_token_nll
 from minimind.model import Transformer
 
 
@@ -42,18 +41,18 @@ class NLL:
         return {**asdict(self), "loss": self.loss, "bits_per_byte": self.bits_per_byte}
 
 
-def measure(model: Transformer, batches: Iterable[Batch], device: torch.device) -> NLL:
-    """The nll of a model at packed batches of documents (see data.loader.sequential_batches).
+def evaluate_nll(model: Transformer, batches: Iterable[Batch], device: torch.device) -> NLL:
+    """The NLL of a model on packed batches of documents (see data.batches.loader.sequential_batches).
 
     Gradients stay enabled although none is taken: without them a compiled model would compile once more.
     """
     nats = torch.zeros((), dtype=torch.float64, device=device)
     total = NLL()
     for batch in batches:
-        total.tokens += num_valid_tokens(batch)
+        total.tokens += batch.num_valid_tokens
         total.bytes += float(batch.table["bytes"].sum())
         batch = batch.to(device)
-        hidden_BTD = model(batch.tokens, batch.positions, batch.documents).detach()
+        hidden_BTD = hidden_states(model, batch).detach()
         with torch.no_grad():
             nats += next_token_nll(model, hidden_BTD, batch)
     total.nats = float(nats)

@@ -7,7 +7,7 @@ three matrix products as the plain way, in a fraction of the memory.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,23 @@ from minimind.data.batches.batch import IGNORE
 CHUNK_LOGITS = 2**23  # logits held at a time: 32 MiB in fp32, which stays near the cache
 
 
+class CrossEntropy(Protocol):
+    """Both functions below: the reference and the one that is used."""
+
+    def __call__(
+        self,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        targets_N: torch.Tensor,
+        weights_N: torch.Tensor | None = None,
+    ) -> torch.Tensor: ...
+
+
 def reference(
-    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor | None
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weights_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The obvious way: sum over n of weight_n · −log softmax(W h_n)[target_n], IGNORE left out."""
     logits_NV = F.linear(hidden_ND, weight_VD.to(hidden_ND.dtype))

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from minimind.errors import UserError
-
-# A size that follows from others where nobody names it; once a config is built, it is a number.
-if TYPE_CHECKING:
-    Derived = Any
-else:
-    Derived = int | None
+from minimind.util.typed import DerivedInt
 
 
 @dataclass(frozen=True)
@@ -77,15 +72,15 @@ class ModelConfig:
     """number of token ids"""
     hidden_size: int = 512
     """model width D"""
-    intermediate_size: Derived = None
+    intermediate_size: DerivedInt = None
     """feed-forward width F; default: pi * D rounded up to a multiple of 64"""
     num_hidden_layers: int = 8
     """number of blocks"""
     num_attention_heads: int = 8
     """number of query heads H"""
-    num_key_value_heads: Derived = None
+    num_key_value_heads: DerivedInt = None
     """number of key/value heads K, a divisor of H; default: H"""
-    head_dim: Derived = None
+    head_dim: DerivedInt = None
     """channels of a head C; default: D / H"""
     max_position_embeddings: int = 32768
     """longest context that is claimed to work, in tokens"""

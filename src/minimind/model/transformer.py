@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from minimind.model.attention import Mask, attend, make_mask
+from minimind.model.attention import AttentionChoice, Mask, attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.moe import MoE, Routing
 from minimind.model.rope import angles, inverse_frequencies, rotate
@@ -136,6 +136,8 @@ class Transformer(nn.Module):
     compute_dtype             type of the computation
     activation_checkpointing  keep of each block only its input, and compute it again in the backward pass (Chen et
                               al. 2016, arXiv:1604.06174)
+    attention                 which kernel computes attention: "auto", or for comparisons one of `AttentionChoice`
+    routings                  where it is a list, each layer with experts appends what its router decided
     """
 
     frequencies: torch.Tensor
@@ -147,6 +149,8 @@ class Transformer(nn.Module):
         self.compute_dtype = torch.float32
         self.compiled = False
         self.activation_checkpointing = False
+        self.attention: AttentionChoice = "auto"
+        self.routings: list[Routing] | None = None
         self.model = Decoder(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
@@ -188,16 +192,17 @@ class Transformer(nn.Module):
         tokens_BT: torch.Tensor,
         positions_BT: torch.Tensor | None = None,
         documents_BT: torch.Tensor | None = None,
-        routings: list[Routing] | None = None,
+        cu_seqlens: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states (B, T, D) after the final norm.
 
-        Without documents each row is one document.
-        To `routings`, if given, each layer with experts appends what its router decided.
+        Arguments as in `Batch`; without documents each sequence is one document.
         """
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
-        mask = Mask() if documents_BT is None else make_mask(documents_BT, self.compiled)
+        mask = (
+            Mask() if documents_BT is None else make_mask(documents_BT, cu_seqlens, self.compiled, self.attention)
+        )
         cos, sin = angles(self.config, self.frequencies, positions_BT, documents_BT)
         rotation = (cos.to(self.compute_dtype), sin.to(self.compute_dtype))
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
@@ -208,8 +213,8 @@ class Transformer(nn.Module):
                 )
             else:
                 hidden_BTD, routing = block(hidden_BTD, rotation, mask)
-            if routings is not None and routing is not None:
-                routings.append(routing)
+            if self.routings is not None and routing is not None:
+                self.routings.append(routing)
         return self.model.norm(hidden_BTD)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,21 +15,29 @@ if TYPE_CHECKING:
 
 
 def build_optimizers(
-    model: Transformer, options: OptimizerOptions, matmul_dtype: torch.dtype
+    model: Transformer,
+    options: OptimizerOptions,
+    matmul_dtype: torch.dtype,
+    others: Sequence[torch.nn.Parameter] = (),
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model. Every parameter is in exactly one; weight decay acts on matrices only.
+    """The optimizers of a model. Every trainable parameter is in exactly one; weight decay acts on matrices only.
+
+    others  parameters that are trained beside the model's, such as a head: treated as the embedding is
 
     muon   Muon for the matrices inside the blocks; AdamW for embedding, output layer, routers and norms
     adamw  AdamW for all (Loshchilov & Hutter 2019, arXiv:1711.05101)
     sgd    SGD with momentum for all
     Each group keeps its peak rate as `initial_lr`; the schedule sets `lr`.
     """
-    parameters = dict(model.named_parameters())
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     # A router's rows are scores of classes, as those of the output layer: not a map between two spaces.
     outer_names = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")
     outer = {name: p for name, p in parameters.items() if name.endswith(outer_names)}
     norms = {name: p for name, p in parameters.items() if p.ndim == 1}
+    trained_beside = {f"other.{number}": p for number, p in enumerate(others) if p.requires_grad}
     matrices = {name: p for name, p in parameters.items() if name not in outer and name not in norms}
+    outer |= trained_beside
+    parameters |= trained_beside
 
     def groups(kinds: list[tuple[dict[str, torch.nn.Parameter], float, float]]) -> list[dict]:
         return [
@@ -38,7 +47,7 @@ def build_optimizers(
         ]
 
     decay, rate = options.weight_decay, options.learning_rate
-    embedding_rate = options.embedding_learning_rate or (0.3 * rate if options.name == "muon" else rate)
+    embedding_rate = options.embedding_learning_rate
     betas = (options.beta1, options.beta2)
     optimizers: list[torch.optim.Optimizer]
     if options.name == "muon":
@@ -51,7 +60,7 @@ def build_optimizers(
             cautious_decay=options.cautious_decay,
         )
         rest = groups([(outer, embedding_rate, 0.0), (norms, embedding_rate, 0.0)])
-        optimizers = [muon, torch.optim.AdamW(rest, betas=betas, fused=True)]
+        optimizers = [muon, *([torch.optim.AdamW(rest, betas=betas, fused=True)] if rest else [])]
     else:
         kinds = groups([(matrices, rate, decay), (outer, embedding_rate, decay), (norms, embedding_rate, 0.0)])
         if options.name == "adamw":

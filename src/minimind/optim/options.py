@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from minimind.util.typed import DerivedFloat
+
 
 @dataclass(frozen=True)
 class OptimizerOptions:
@@ -12,11 +14,12 @@ class OptimizerOptions:
 
     name: Literal["muon", "adamw", "sgd"] = "muon"
     """muon moves the matrices inside the blocks and leaves the rest to adamw"""
-    learning_rate: float = 0.02
-    """peak rate; about 0.02 for muon, 0.002 for adamw. A model from zero: by default it follows from the width"""
-    embedding_learning_rate: float | None = None
+    learning_rate: DerivedFloat = None
+    """peak rate; about 0.02 for muon, 0.002 for adamw. Default: 0.02; for a model from scratch it follows from the
+    step under muon, from the width under adamw"""
+    embedding_learning_rate: DerivedFloat = None
     """peak rate of embedding, output layer and norms; default: learning_rate (0.3 of it under muon). A model from
-    zero under muon: by default it follows from the width"""
+    scratch under muon: by default it follows from the width"""
     weight_decay: float = 0.0
     """decoupled, on matrices only"""
     momentum: float = 0.95
@@ -40,10 +43,10 @@ class ScheduleOptions:
     """How the learning rate moves."""
 
     kind: Literal["cosine", "wsd", "constant"] = "wsd"
-    """after the warm-up: half a cosine; or stable, then a linear cool-down; or constant"""
+    """after the warm-up: half a cosine; or stable, then a linear decay; or constant"""
     warmup: float = 0.05
     """part of all steps in which the rate rises"""
     decay: float = 0.5
-    """part of all steps in which wsd falls"""
+    """part of all steps over which wsd falls"""
     min_lr_ratio: float = 0.0
     """rate at the end, as a part of the peak"""

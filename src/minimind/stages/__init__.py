@@ -1,7 +1,6 @@
-"""A stage is data, an objective and a few defaults; the loop is the trainer's."""
-
-from types import ModuleType
+"""The stages by name; each is a small file. The loop is the trainer's."""
 
 from minimind.stages import pretrain, sft
+from minimind.stages.stage import Stage
 
-STAGES: dict[str, ModuleType] = {"pretrain": pretrain, "sft": sft}
+STAGES: dict[str, Stage] = {module.STAGE.name: module.STAGE for module in (pretrain, sft)}

@@ -1,12 +1,8 @@
-"""Pretraining: a model learns to continue plain text, from zero."""
+"""Pretraining: a model learns to continue plain text, from scratch."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from minimind.stages.stage import Stage
 from minimind.train.objective import NextToken
 
-KIND = "pretrain"
-NEEDS_START = False
-OBJECTIVE = NextToken
-DEFAULTS: dict[str, Any] = {"stage": "pretrain"}
+STAGE = Stage("pretrain", lambda setup: NextToken(), kind="pretrain", from_model=False)

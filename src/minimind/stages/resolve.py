@@ -15,7 +15,7 @@ from minimind.model.hf.weights import model_directory
 from minimind.model.rope import scale_rope
 from minimind.plan.derive import derive
 from minimind.presets import preset_fields
-from minimind.recipe import BatchOptions, BudgetOptions, Recipe
+from minimind.recipe import BatchOptions, Recipe
 from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 
@@ -25,39 +25,43 @@ SCALING = "model.rope_scaling."
 def resolve(
     stage: str, flags: list[str], files: list[Path], given: dict[str, Any], run: Path | None = None
 ) -> Recipe:
-    """The complete recipe: stage defaults < derived settings < preset < recipe files < flags < `given`.
+    """The complete recipe: preset or start model < stage defaults < recipe files < flags < `given`; then derived
+    settings (see plan.derive) where nobody named a value, for a `run` to be resumed those it has.
 
-    Settings are derived (see stages.derive) for a model from zero; a `run` to be continued keeps those it has, so
-    that a longer budget does not change them. The model's shape comes from the start model where there is one; a
-    vocabulary that nobody named is the tokenizer's, and a trained length that nobody named is the length of the
-    rows. UserError for what does not fit together.
+    The model's shape comes from the start model where there is one; a vocabulary that nobody named is the
+    tokenizer's, and a trained length that nobody named is the sequence length. UserError for what does not fit
+    together.
     """
-    module = STAGES[stage]
-    flags = flags + other_budgets_off(flags)
-    named = {**config.read(Recipe, flags, files, module.DEFAULTS), **given}
-    if named.get("stage", stage) != stage:
-        raise UserError(f"the recipe is for the stage {named['stage']}, not for {stage}")
-    if named.get("init_from"):
-        start, shape = _start_model(named)
-        given = {**given, "init_from": start, "tokenizer": start}
-    elif module.NEEDS_START:
+    definition = STAGES[stage]
+    in_files = config.read(Recipe, files=files, defaults={"stage": stage, **definition.defaults})
+    in_flags = {**config.read(Recipe, flags), **given}
+    if any(key.startswith("budget.") for key in in_flags):  # it takes the place of the recipe's, whatever its unit
+        in_files = {key: value for key, value in in_files.items() if not key.startswith("budget.")}
+    settings = {**in_files, **in_flags}
+    if settings["stage"] != stage:
+        raise UserError(f"the recipe is for the stage {settings['stage']}, not for {stage}")
+    if settings.get("init_from"):
+        directory, shape = _start_model(settings)
+        settings |= {"init_from": directory, "tokenizer": directory}
+    elif definition.from_model:
         raise UserError(f"{stage} starts from a model: name its directory with --from")
-    elif not named.get("tokenizer"):
+    elif not settings.get("tokenizer"):
         raise UserError(
             "pretraining needs a tokenizer: train one with `minimind tokenizer train --data FILE --out DIR`, "
             "then give --tokenizer DIR"
         )
     else:
-        preset = preset_fields(named["preset"]) if named.get("preset") else {}
-        shape = {"vocab_size": Tokenizer.load(named["tokenizer"]).vocab_size, **preset}
-        if named.get(SCALING + "original_max_position_embeddings") is None:
-            shape["original_max_position_embeddings"] = _seq_len(named)
-    defaults = {**module.DEFAULTS, "model": shape}
-    if not named.get("init_from"):  # some multiple of a row, until the right one is derived
-        defaults["batch"] = {**module.DEFAULTS.get("batch", {}), "tokens_per_step": _seq_len(named)}
-    recipe = dataclasses.replace(config.load(Recipe, flags, files, defaults), **given)
-    if not recipe.init_from:
-        recipe = _with_derived(recipe, set(named), run)
+        preset = preset_fields(settings["preset"]) if settings.get("preset") else {}
+        shape = {"vocab_size": Tokenizer.load(settings["tokenizer"]).vocab_size, **preset}
+        if settings.get(SCALING + "original_max_position_embeddings") is None:
+            shape["original_max_position_embeddings"] = _seq_len(settings)
+    recipe = derive(config.build(Recipe, {**config.flatten({"model": shape}), **settings}), run)
+    _check(recipe)
+    return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse settings that contradict each other or the tokenizer."""
     recorded, seq_len = recipe.model.original_max_position_embeddings, recipe.batch.seq_len
     if not recipe.init_from and recipe.model.rope_scaling is None and recorded not in (None, seq_len):
         raise UserError(
@@ -73,41 +77,19 @@ def resolve(
             f"the tokenizer {recipe.tokenizer} has {vocab_size} ids, more than model.vocab_size "
             f"{recipe.model.vocab_size}; raise that or train a smaller tokenizer"
         )
-    return recipe
 
 
-def _with_derived(recipe: Recipe, named: set[str], run: Path | None) -> Recipe:
-    """The recipe with what follows from model and budget in the place of what nobody named."""
-    derived = derive(recipe, named)
-    if run is not None and (run / "recipe.yaml").exists():
-        begun = config.flatten(config.to_dict(config.load(Recipe, files=[run / "recipe.yaml"])))
-        derived = {key: begun[key] for key in derived}
-    for key, value in derived.items():
-        section, _, name = key.partition(".")
-        recipe = dataclasses.replace(
-            recipe, **{section: dataclasses.replace(getattr(recipe, section), **{name: value})}
-        )
-    return recipe
-
-
-def other_budgets_off(flags: list[str]) -> list[str]:
-    """A budget given as a flag takes the place of the recipe's, whatever unit that has."""
-    given = {flag[2:].partition("=")[0] for flag in flags if flag.startswith("--budget.")}
-    names = [f"budget.{name}" for name in BudgetOptions.__dataclass_fields__]
-    return [word for name in names if given and name not in given for word in (f"--{name}", "null")]
-
-
-def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The directory of the model that `named` settings start from, and its shape as it is trained on.
+def _start_model(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The directory of the model that settings start from, and its shape as it is trained on.
 
     The settings may stretch its positions, claim a longest context, and name a trained length that it does not
     record; nothing else in them may differ from it.
     """
-    directory = model_directory(named["init_from"])
-    if named.get("preset"):
+    directory = model_directory(settings["init_from"])
+    if settings.get("preset"):
         raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset")
-    asked = {key: value for key, value in named.items() if key.startswith("model.")}
-    model = _lengthened(read_config(directory), asked, _seq_len(named))
+    asked = {key: value for key, value in settings.items() if key.startswith("model.")}
+    model = _lengthened(read_config(directory), asked, _seq_len(settings))
     shape = {name: value for name, value in config.to_dict(model).items() if value is not None}
     flat = config.flatten({"model": shape})
     for key, value in asked.items():
@@ -116,7 +98,7 @@ def _start_model(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
                 f"with --from the model's shape is that of {directory}: {key} is then {flat.get(key)}, "
                 f"not {value}; leave it out"
             )
-    tokenizer = named.get("tokenizer")
+    tokenizer = settings.get("tokenizer")
     if tokenizer and Tokenizer.load(tokenizer).fingerprint != Tokenizer.load(directory).fingerprint:
         raise UserError(f"the tokenizer {tokenizer} is not that of {directory}; leave --tokenizer out")
     return str(directory), shape
@@ -145,5 +127,5 @@ def _lengthened(model: ModelConfig, asked: dict[str, Any], seq_len: int) -> Mode
     return dataclasses.replace(model, max_position_embeddings=longest)
 
 
-def _seq_len(named: dict[str, Any]) -> int:
-    return named.get("batch.seq_len", BatchOptions.seq_len)
+def _seq_len(settings: dict[str, Any]) -> int:
+    return settings.get("batch.seq_len", BatchOptions.seq_len)

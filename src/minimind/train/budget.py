@@ -1,21 +1,75 @@
-"""How long a run is: its steps by tokens, epochs or minutes."""
+"""How long a run is and how long it takes: steps by its budget, seconds of a step."""
 
 from __future__ import annotations
 
-from minimind.data.batches.loader import Loader
+import time
+from typing import TYPE_CHECKING
+
+from minimind.data.batches.loader import BatchSource
+from minimind.hardware import synchronize
+from minimind.plan.time import COMPILE_GAIN, training_seconds
 from minimind.recipe import Recipe
+from minimind.train.checkpoint import Progress
+from minimind.train.console import TrainingConsole, duration
+from minimind.train.step import TrainStep
+
+if TYPE_CHECKING:
+    from minimind.train.trainer import Trainer
 
 
-def budgeted_steps(recipe: Recipe, loader: Loader) -> int | None:
+def budgeted_steps(recipe: Recipe, source: BatchSource) -> int | None:
     """Steps of the whole run; None for a budget of minutes, for which steps must be timed."""
     budget = recipe.budget
     if budget.steps:
         return budget.steps
     if budget.tokens:
         return max(1, round(budget.tokens / recipe.batch.tokens_per_step))
-    return None if budget.minutes else loader.steps(budget.epochs or 1)
+    return None if budget.minutes else source.steps(budget.epochs or 1)
 
 
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` that is at most `limit`."""
-    return next(n for n in range(max(1, min(limit, number)), 0, -1) if number % n == 0)
+def total_steps(
+    recipe: Recipe, source: BatchSource, step: TrainStep, progress: Progress, console: TrainingConsole
+) -> int:
+    """The steps of the whole run by its budget; a time budget is turned into steps once."""
+    if steps := budgeted_steps(recipe, source):
+        return steps
+    minutes = recipe.budget.minutes
+    if progress.total_steps and progress.minutes == minutes:
+        return progress.total_steps
+    progress.minutes = minutes
+    seconds_left = max(0.0, 60 * (minutes or 0) - progress.seconds)
+    steps = progress.step + max(1, int(seconds_left * 0.95 / seconds_per_step(step, source)))
+    console.say(f"{duration(seconds_left)} are enough for {steps:,} steps")
+    return steps
+
+
+def seconds_per_step(step: TrainStep, source: BatchSource) -> float:
+    """Time of one step's gradients, measured without changing anything; the slowest process counts."""
+    strategy = step.strategy
+    batch = source.step(0, strategy.rank, strategy.world)
+    times = []
+    for _ in range(3):  # the first one compiles
+        start = time.perf_counter()
+        step.with_less_memory(lambda: step.accumulate(batch))
+        synchronize(strategy.device)
+        times.append(time.perf_counter() - start)
+    step.zero_grad()
+    return float(strategy.sum([min(times)])[0]) / strategy.world * 1.05  # the update itself
+
+
+def expected_seconds(trainer: Trainer) -> float:
+    """How long the run takes, about, before anything of it was timed."""
+    recipe = trainer.recipe
+    steps = budgeted_steps(recipe, trainer.source)
+    if steps is None:
+        return 60 * (recipe.budget.minutes or 0)
+    return training_seconds(steps * recipe.batch.tokens_per_step, trainer.flops, trainer.matmul_rate)
+
+
+def forecast(trainer: Trainer) -> tuple[int, float]:
+    """Steps of a run and seconds of each, as timed here and now; nothing is changed."""
+    recipe, source = trainer.recipe, trainer.source
+    trainer.step = step = trainer.make_step()
+    compiled = trainer.compiling_pays if recipe.compile is None else recipe.compile
+    seconds = seconds_per_step(step, source) * (1 - COMPILE_GAIN if compiled else 1)
+    return total_steps(recipe, source, step, trainer.progress, trainer.setup.console), seconds

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from minimind.errors import UserError
 from minimind.model.hf.weights import load_tensors, save_model
 from minimind.model.transformer import Transformer
 from minimind.tokenizer import Tokenizer
+from minimind.train.strategies import Strategy
 from minimind.util.files import flush, replace_directory, write_json
 from minimind.util.system import is_disk_full
 
@@ -91,6 +93,21 @@ class Checkpoints:
                 return path, damaged
             damaged[path] = problem
         return None, damaged
+
+    def find(self, strategy: Strategy, say: Callable[[str], None]) -> Path | None:
+        """The checkpoint to resume from, if there is one; damaged ones are set aside. For all processes at once."""
+        checkpoint, damaged = self.newest_whole()
+        strategy.barrier()  # all processes have chosen
+        if checkpoint is None and damaged:
+            raise UserError(
+                f"{next(iter(damaged.values()))}, and no other checkpoint is whole; "
+                f"restore one from a copy, or delete {self.directory} to begin again"
+            )
+        if strategy.is_main:
+            remove_leftovers(self.directory.parent)
+            for sentence in self.tidy(damaged):
+                say(f"{sentence}, resuming from an earlier one")
+        return checkpoint
 
     def tidy(self, damaged: dict[Path, str]) -> list[str]:
         """Set damaged checkpoints aside, and remove what a kill left half written; returns what was found."""
@@ -163,7 +180,12 @@ def load_checkpoint(directory: Path, model: Transformer) -> tuple[dict[str, Any]
         training = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
         raise UserError(f"{directory / 'training.pt'} cannot be read ({error}); delete the checkpoint") from None
-    saved = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
-    saved.pop("files")
     set_random_state(training.pop("random"))
-    return training, Progress(**saved)
+    return training, read_progress(directory)
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """Where the training stood at a checkpoint."""
+    saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
+    saved.pop("files")
+    return Progress(**saved)

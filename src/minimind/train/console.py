@@ -27,7 +27,7 @@ class TrainingConsole:
             self._clear()
             print(text, file=sys.stderr, flush=True)
 
-    def step(self, line: dict[str, Any], total_steps: int, seconds_left: float) -> None:
+    def step(self, line: dict[str, Any], total_steps: int) -> None:
         if self.quiet:
             return
         part = line["step"] / total_steps
@@ -35,7 +35,7 @@ class TrainingConsole:
             f"step {line['step']:,}/{total_steps:,} {part:4.0%}  loss {line['loss']:.3f}  "
             f"rate {line['lr']:.1e}  |grad| {line['grad_norm']:.2f}  "
             f"{line['tokens_per_second']:,.0f} tok/s  mfu {line['mfu']:.0%}  "
-            f"{line['memory_gb']:.1f} GB  {duration(seconds_left)} left"
+            f"{line['memory_gb']:.1f} GB  {duration(line['seconds_left'])} left"
         )
         if self.live:
             self._clear()

@@ -5,52 +5,123 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minimind.hardware import synchronize
+from minimind.data.batches.batch import Batch
+from minimind.hardware import peak_memory_gb, synchronize
+from minimind.train.checkpoint import Progress
+from minimind.train.step import StepResult, TrainStep
 from minimind.util.files import write_text
 
 
-@dataclass
-class Window:
-    """Steps since the last line of metrics; their losses and norms are still on the device."""
+class StepLog:
+    """The steps since the last line of metrics.jsonl; what they were is still on the device until one is written."""
 
-    losses: list[torch.Tensor] = field(default_factory=list)
-    norms: list[torch.Tensor] = field(default_factory=list)
-    tokens: int = 0
-    positions: int = 0
-    seconds: float = 0.0
-    data_seconds: float = 0.0
+    def __init__(self, file: JsonLines, flops_per_token: float, matmul_rate: float) -> None:
+        self.file, self.flops_per_token, self.matmul_rate = file, flops_per_token, matmul_rate
+        self.clear()
 
-    def read(self, device: torch.device) -> tuple[list[list[float]], list[float]]:
-        """Each step's terms of the loss, and norms, once the device has finished; the wait is time of the steps."""
+    def clear(self) -> None:
+        self.results: list[StepResult] = []
+        self.tokens = self.positions = 0
+        self.seconds = 0.0
+
+    def add(self, result: StepResult, batch: Batch, seconds: float) -> None:
+        self.results.append(result)
+        self.tokens += batch.num_tokens
+        self.positions += batch.tokens.numel()
+        self.seconds += seconds
+
+    def write(
+        self, progress: Progress, step: TrainStep, epoch: float, data_seconds: float
+    ) -> tuple[StepValues, dict[str, Any]]:
+        """Bring `progress` up to date and write a line; returns the steps' values and the line.
+
+        epoch         passes over the data so far
+        data_seconds  what the steps waited for their batches
+        """
+        device, world, count = step.strategy.device, step.strategy.world, len(self.results)
         start = time.perf_counter()
         synchronize(device)
-        self.seconds += time.perf_counter() - start
-        rows = torch.cat([torch.stack(self.losses), torch.stack(self.norms)[:, None]], 1).tolist()
-        return [row[:-1] for row in rows], [row[-1] for row in rows]
+        self.seconds += time.perf_counter() - start  # the wait is time of the steps
+        values, seconds = StepValues.of(self.results), self.seconds
+        tokens, positions = (int(x) for x in step.strategy.sum([self.tokens, self.positions]).tolist())
+        progress.tokens += tokens
+        progress.seconds += seconds
+        rate = tokens / max(seconds, 1e-9)
+        line = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            **values.means(step.terms, step.metrics),
+            **{name: value for one in step.auxiliaries for name, value in one.metrics().items()},
+            "lr": step.optimizers[0].param_groups[0]["lr"],
+            "tokens_per_second": rate,
+            "padding": 1 - tokens / positions,
+            "mfu": rate / world * self.flops_per_token / self.matmul_rate,
+            "memory_gb": peak_memory_gb(device),
+            "data_time": data_seconds / max(seconds, 1e-9),
+            "epoch": epoch,
+            "elapsed": progress.seconds,
+        }
+        self.file.write(**line)
+        self.clear()
+        return values, {**line, "seconds_left": (progress.total_steps - progress.step) * seconds / count}
 
 
-def averages(names: list[str], losses: list[list[float]], norms: list[float]) -> dict[str, float]:
-    """Means of the terms of the loss and of the gradient norm over the steps made; how many were skipped."""
-    good = [[*terms, norm] for terms, norm in zip(losses, norms) if math.isfinite(norm)]
-    means = [sum(values) / len(good) for values in zip(*good)] if good else [math.nan] * (len(names) + 1)
-    bad = {"bad_steps": len(norms) - len(good)} if len(good) < len(norms) else {}
-    return {**dict(zip([*names, "grad_norm"], means)), **bad}
+@dataclass(frozen=True)
+class StepValues:
+    """Of each step the terms of its loss, the norm of its gradient, and the sums, then the units, of its metrics."""
+
+    losses: list[list[float]]
+    norms: list[float]
+    metrics: list[list[float]]
+
+    @classmethod
+    def of(cls, results: list[StepResult]) -> StepValues:
+        """Read them from the device, in one go."""
+        rows = torch.stack([torch.cat([r.losses, r.norm[None], r.metrics.flatten()]) for r in results]).tolist()
+        terms = len(results[0].losses)
+        losses, norms, metrics = zip(*((row[:terms], row[terms], row[terms + 1 :]) for row in rows))
+        return cls(list(losses), list(norms), list(metrics))
+
+    def finite(self, adapts_scale: bool) -> list[bool]:
+        """Whether each step was made. By overflowing gradients fp16's loss scale finds its size: while it does, a
+        finite loss is enough."""
+        pairs = zip(self.losses, self.norms)
+        return [math.isfinite(sum(terms) if adapts_scale else norm) for terms, norm in pairs]
+
+    def means(self, terms: list[str], metrics: list[str]) -> dict[str, float]:
+        """Over the steps made: of terms and norm by step, of metrics by unit; and how many steps were skipped."""
+        good = [step for step, norm in enumerate(self.norms) if math.isfinite(norm)]
+        columns = zip(*([*self.losses[step], self.norms[step]] for step in good))
+        means = [sum(column) / len(good) for column in columns] if good else [math.nan] * (len(terms) + 1)
+        skipped = len(self.norms) - len(good)
+        totals = [sum(column) for column in zip(*(self.metrics[step] for step in good))]
+        looked_at = {
+            name: totals[place] / totals[place + len(metrics)]
+            if totals and totals[place + len(metrics)]
+            else math.nan
+            for place, name in enumerate(metrics)
+        }
+        return {
+            **dict(zip([*terms, "grad_norm"], means)),
+            **looked_at,
+            **({"bad_steps": skipped} if skipped else {}),
+        }
 
 
 class JsonLines:
-    """One JSON object a line. A run that goes on from step n first drops what was written after n.
+    """One JSON object a line. A run that resumes at step n first drops what was written after n.
 
     What is not a number or not finite is null: JSON knows neither.
     """
 
     def __init__(self, path: Path | None, step: int) -> None:
-        """`step` is -1 for a run that begins. Without a path (in all processes but one) nothing is written."""
+        """`step` is -1 for a new run. Without a path (in all processes but one) nothing is written."""
         self._file = None
         if path is None:
             return

@@ -1,45 +1,92 @@
-"""What a stage minimizes: sums of named terms, each with the number of units it is to be divided by.
+"""What a stage minimizes: sums of named terms, each with the number of units it is to be divided by, and metrics.
 
 The trainer divides every term by its units in the whole step (all micro-batches, all processes), so that
-how a step is cut into pieces changes nothing.
+how a step is cut into micro-batches changes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from torch import nn
 
-from minimind.data.batches.batch import Batch
-from minimind.data.batches.collate import num_valid_tokens
-from minimind.losses.next_token import next_token_nll
+from minimind.data.batches.batch import IGNORE, Batch
+from minimind.losses.cross_entropy import CrossEntropy, linear_cross_entropy
+from minimind.losses.next_token import hidden_states, next_token_nll
 from minimind.model import Transformer
-from minimind.model.moe import Routing
 
 
-class Objective(Protocol):
-    """`units` is asked on the host before the forward pass, the call gives the sums on the device.
+@dataclass
+class Terms:
+    """What an objective computes of one micro-batch, on the device.
 
-    The first term is the stage's loss. `routings` is handed on to the model.
+    losses   the sum of each term over the micro-batch's units; the first is the stage's loss
+    metrics  what is only looked at: (sum, number of units) by name
     """
 
-    def units(self, batch: Batch) -> dict[str, float]: ...
-
-    def __call__(
-        self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
-    ) -> dict[str, torch.Tensor]: ...
+    losses: dict[str, torch.Tensor]
+    metrics: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
-class NextToken:
-    """−Σ log p(target | what stands before it in its document) in nats; the unit is a trained token."""
+class Objective(nn.Module):
+    """A stage's loss. What it trains beside the model (a head, a critic), or needs frozen, are submodules of its own.
+
+    `units` is asked on the host before the forward pass; the names are those of `Terms.losses`.
+    """
 
     def units(self, batch: Batch) -> dict[str, float]:
-        if batch.weights is not None:
-            return {"loss": float(batch.weights[batch.targets >= 0].sum())}
-        return {"loss": float(num_valid_tokens(batch))}
+        raise NotImplementedError
 
-    def __call__(
-        self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
-    ) -> dict[str, torch.Tensor]:
-        hidden_BTD = model(batch.tokens, batch.positions, batch.documents, routings=routings)
-        return {"loss": next_token_nll(model, hidden_BTD, batch)}
+    def forward(self, model: Transformer, batch: Batch) -> Terms:
+        raise NotImplementedError
+
+
+class Auxiliary(Protocol):
+    """What a model itself adds to the loss and to a step, whatever the stage: the balance of experts, for example."""
+
+    name: str
+    """of its state in a checkpoint"""
+
+    def units(self, batch: Batch) -> dict[str, float]:
+        """As an objective's."""
+
+    def begin_step(self) -> None:
+        """Before the first micro-batch of a step, also of one that is begun again."""
+
+    def before_forward(self) -> None:
+        """Before the objective runs the model on a micro-batch."""
+
+    def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Further terms of the loss, from what was seen of the model in this forward pass."""
+
+    def step_totals(self) -> torch.Tensor:
+        """What must be summed over all processes after a step."""
+
+    def end_step(self, totals: torch.Tensor, norm: torch.Tensor) -> None:
+        """Take over the sums; `norm` is not finite where the step was skipped."""
+
+    def metrics(self) -> dict[str, object]:
+        """What a line of metrics.jsonl says of the steps since the last."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None: ...
+
+
+class NextToken(Objective):
+    """−Σ log p(target | what stands before it in its document) in nats; the unit is a trained token, or its weight."""
+
+    def __init__(self, cross_entropy: CrossEntropy = linear_cross_entropy) -> None:
+        super().__init__()
+        self.cross_entropy = cross_entropy
+
+    def units(self, batch: Batch) -> dict[str, float]:
+        if "weights" in batch.columns:
+            return {"loss": float(batch.columns["weights"][batch.targets != IGNORE].sum())}
+        return {"loss": float(batch.num_valid_tokens)}
+
+    def forward(self, model: Transformer, batch: Batch) -> Terms:
+        return Terms({"loss": next_token_nll(model, hidden_states(model, batch), batch, self.cross_entropy)})

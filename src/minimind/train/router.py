@@ -1,4 +1,4 @@
-"""The routers of a model with experts during training: balanced, and watched.
+"""The routers of a model with experts during training: load balancing and router metrics.
 
 One step's choices are counted on the device, over all micro-batches and processes; nothing waits for them.
 """
@@ -12,15 +12,18 @@ import torch
 from minimind.data.batches.batch import PADDING, Batch
 from minimind.losses import routing as losses
 from minimind.model import Transformer
-from minimind.model.moe import MoE, Routing
+from minimind.model.moe import MoE
 from minimind.recipe import RouterOptions
 
 
 class Routers:
-    """Terms of the loss, biases and figures of all routers, L of them, with E experts each."""
+    """Terms of the loss, biases and metrics of all routers, L of them, with E experts each: an `Auxiliary`."""
+
+    name = "routers"
 
     def __init__(self, model: Transformer, options: RouterOptions, device: torch.device) -> None:
         self.options = options
+        self.model = model
         self.gates = [block.mlp.gate for block in model.model.layers if isinstance(block.mlp, MoE)]
         self.top_k = model.config.num_experts_per_tok
         shape = (len(self.gates), model.config.num_experts)
@@ -31,13 +34,18 @@ class Routers:
     def begin_step(self) -> None:
         self.step_LF = torch.zeros_like(self.step_LF)
 
+    def before_forward(self) -> None:
+        self.model.routings = []
+
     def units(self, batch: Batch) -> dict[str, float]:
-        tokens = float((batch.documents != PADDING).sum())
+        tokens = float(batch.num_tokens)
         names = {"balance": self.options.balance in ("document", "global"), "router_z": self.options.z_weight > 0}
         return {name: tokens for name, used in names.items() if used}
 
-    def terms(self, routings: list[Routing], batch: Batch) -> dict[str, torch.Tensor]:
+    def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
         """What is added to the loss, weighted, and averaged over the layers; counts the choices on the way."""
+        routings, self.model.routings = self.model.routings, None
+        assert routings is not None
         documents_N = batch.documents.flatten()
         kept_N = (documents_N != PADDING).float()
         balances, squares, seen = [], [], []
@@ -46,8 +54,8 @@ class Routers:
             # Sigmoids do not sum to one: as shares of their sum they are comparable between tokens.
             probabilities_NE = scores_NE / scores_NE.sum(-1, keepdim=True)
             if self.options.balance == "document":
-                pieces = len(batch.table["source"])
-                balances.append(losses.document_balance(probabilities_NE, chosen_NK, documents_N, pieces))
+                documents = batch.num_documents
+                balances.append(losses.document_balance(probabilities_NE, chosen_NK, documents_N, documents))
             elif self.options.balance == "global":
                 balances.append(losses.global_balance(probabilities_NE, share_E, kept_N))
             squares.append(losses.z_loss(logits_NE.to(scores_NE.dtype), kept_N))
@@ -61,9 +69,12 @@ class Routers:
             terms["balance"] = self.options.weight * torch.stack(balances).mean()
         return {name: term for name, term in terms.items() if name in self.units(batch)}
 
+    def step_totals(self) -> torch.Tensor:
+        return self.step_LF
+
     @torch.no_grad()
     def end_step(self, step_LF: torch.Tensor, norm: torch.Tensor) -> None:
-        """Take over one whole step's figures, summed over all processes; a step that was skipped moves no bias."""
+        """Take over one whole step's counts, summed over all processes; a step that was skipped moves no bias."""
         self.window_LF += step_LF
         choices_LE = step_LF[:, :-2]
         self.share_LE = choices_LE / choices_LE.sum(1, keepdim=True).clamp(min=1)
@@ -73,18 +84,15 @@ class Routers:
             for gate, move_E in zip(self.gates, moves_LE):
                 gate.e_score_correction_bias += move_E
 
-    def health(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Since the last call, per layer: each expert's share of the choices, the router's entropy in nats; and how
         many choices were not computed (none ever: a figure to watch, not a setting)."""
         *choices_EL, entropy_L, tokens_L = self.window_LF.T
         shares_LE = torch.stack(choices_EL, 1) / (tokens_L[:, None] * self.top_k)
         dropped = tokens_L.sum() * self.top_k - torch.stack(choices_EL).sum()
         self.window_LF = torch.zeros_like(self.window_LF)
-        return {
-            "load": shares_LE.tolist(),
-            "entropy": (entropy_L / tokens_L).tolist(),
-            "dropped": int(dropped),
-        }
+        load, entropy = shares_LE.tolist(), (entropy_L / tokens_L).tolist()
+        return {"experts": {"load": load, "entropy": entropy, "dropped": int(dropped)}}
 
     def state_dict(self) -> dict[str, Any]:
         return {"share": self.share_LE}

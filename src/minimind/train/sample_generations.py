@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from minimind.data.shards.shard_set import ShardSet
+from minimind.data.batches.documents import Documents
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer
@@ -17,11 +17,11 @@ PROMPT_TOKENS = 16  # of a text; a conversation is asked up to its first answer
 ANSWER_TOKENS = 64
 
 
-class Samples:
+class SampleGenerations:
     """Greedy continuations of the first `count` held-out documents whose prompt has at most `longest` tokens."""
 
     def __init__(
-        self, tokenizer: Tokenizer, data: ShardSet, held_out: np.ndarray, count: int, longest: int
+        self, tokenizer: Tokenizer, data: Documents, held_out: np.ndarray, count: int, longest: int
     ) -> None:
         self.tokenizer = tokenizer
         prompts = (_prompt(data, int(document)) for document in held_out)
@@ -42,7 +42,7 @@ class Samples:
             file.write(step=step, conversations=messages)
 
 
-def _prompt(data: ShardSet, document: int) -> list[int]:
+def _prompt(data: Documents, document: int) -> list[int]:
     ids, mask = data.read(document)
-    first_trained = int(np.flatnonzero(mask)[0]) if data.kind == "chat" else PROMPT_TOKENS
+    first_trained = int(np.flatnonzero(mask)[0]) if data.masked else PROMPT_TOKENS
     return ids[: max(1, first_trained)].tolist()

@@ -2,7 +2,13 @@
 
 import types
 from contextlib import suppress
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+# A setting that follows from others where nobody names it: None until it is derived, then a number.
+if TYPE_CHECKING:
+    DerivedInt = DerivedFloat = Any
+else:
+    DerivedInt, DerivedFloat = int | None, float | None
 
 
 def options(hint: Any) -> tuple:

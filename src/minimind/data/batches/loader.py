@@ -1,4 +1,4 @@
-"""From shards to batches: step k of a training is found by computation, whoever asks for it."""
+"""From documents to batches: step k of a training is found by computation, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,36 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from minimind.data.batches.batch import Batch
-from minimind.data.batches.collate import collate, num_valid_tokens, split_into_micro_batches
-from minimind.data.batches.packing import Long, pack, pieces
+from minimind.data.batches.collate import collate
+from minimind.data.batches.documents import Documents
+from minimind.data.batches.packing import Long, fit_groups, pack, segments
 from minimind.errors import UserError
 
-if TYPE_CHECKING:
-    from minimind.data.shards.shard_set import ShardSet
 
-__all__ = [
-    "Loader",
-    "LoaderStats",
-    "Prefetcher",
-    "num_valid_tokens",
-    "sequential_batches",
-    "split_into_micro_batches",
-]
+class BatchSource(Protocol):
+    """Where the batches of a training come from: the loader, or rollouts made with the present weights.
+
+    sequences  of one step, over all processes and micro-batches
+    prefetch   whether a step's batch may be made before the steps before it are done
+    """
+
+    sequences: int
+    prefetch: bool
+
+    def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:
+        """This process's share of step k, on the CPU: a pure function of the data, the seed, k and, for rollouts, the
+        weights."""
+
+    def steps(self, epochs: float) -> int:
+        """Steps of so many passes over the data."""
+
+    def epoch(self, k: int) -> float:
+        """Passes over the data before step k."""
 
 
 @dataclass(frozen=True)
@@ -36,66 +46,80 @@ class LoaderStats:
     """What the loader makes of its documents in one epoch."""
 
     documents: int  # documents given
-    pieces: int  # pieces packed
-    rows: int  # rows of one epoch
+    segments: int  # segments packed
+    sequences: int  # sequences of one epoch
     pairs: int  # (input, target) pairs in them
-    padding: float  # fraction of the rows' positions that hold no pair
-    long_documents: int  # documents longer than a row, which were split or truncated
-    dropped_segments: int  # pieces of long documents left out because no target in them is trained on
+    padding: float  # fraction of the sequences' positions that hold no pair
+    long_documents: (
+        int  # documents that did not fit into a sequence (with their group), and were split or truncated
+    )
+    dropped_segments: int  # segments left out because no target in them, or in one of their group, is trained on
 
 
 class Loader:
-    """Batches of a data set: a pure function of (data, documents, row length, rows, seed, step).
+    """Batches of documents: a pure function of (data, documents, seq_len, sequences, seed, step).
 
-    data        the documents, as minimind.data.shards.shard_set.ShardSet
-    documents   indices into `data` of the documents to train on
-    seq_len  T, positions in a row
-    rows        rows of one optimizer step, over all processes and micro-batches
-    long        "split" a document longer than a row into pieces, or "truncate" it to its first T pairs
+    data        the documents
+    documents   indices into `data` of the documents to train on; whole groups of them (see `Documents.group`)
+    seq_len     T, positions in a sequence
+    sequences   sequences of one optimizer step, over all processes and micro-batches
+    long        "split" a document longer than a sequence into segments, or "truncate" it to its first T pairs
 
-    An epoch holds every piece once. Since the number of rows depends on the pieces' lengths alone
-    (see packing.pack), all epochs have equally many; each epoch shuffles anew which pieces share a row and
-    the order of the rows. The rows of all epochs make one endless stream, and step k takes rows
-    [k·rows, (k+1)·rows) of it: an epoch may end in the middle of a step, and no row is lost. In memory
-    are 16 bytes for each piece (int32 document, start, length, place in the epoch) and 12 for each row.
+    What is packed is a unit: a segment, or where documents come in groups all segments of a group, truncated to fit
+    into one sequence. An epoch holds every unit once. Since the number of sequences depends on the units' lengths
+    alone (see packing.pack), all epochs have equally many; each epoch shuffles anew which units share a sequence and
+    the order of the sequences. The sequences of all epochs make one endless stream, and step k takes sequences
+    [k·sequences, (k+1)·sequences) of it: an epoch may end in the middle of a step, and no sequence is lost. In memory
+    are 16 bytes for each segment (int32 document, start, length, place in the epoch) and 12 for each sequence.
     """
+
+    prefetch = True
 
     def __init__(
         self,
-        data: ShardSet,
+        data: Documents,
         documents: np.ndarray,
         seq_len: int,
-        rows: int,
+        sequences: int,
         seed: int,
         long: Long = "split",
     ) -> None:
         self.data = data
         self.seq_len = seq_len
-        self.rows = rows
+        self.sequences = sequences
         self.seed = seed
         documents = np.asarray(documents, dtype=np.int64)
         lengths = data.lengths[documents]
-        local, start, length = pieces(lengths, seq_len, long)
+        if data.group > 1:
+            kept_pairs = fit_groups(lengths, seq_len, data.group)
+            is_long = lengths - 1 > kept_pairs
+            local = np.arange(len(documents), dtype=np.int32)
+            start, length = np.zeros(len(documents), np.int32), kept_pairs.astype(np.int32)
+        else:
+            is_long = lengths - 1 > seq_len
+            local, start, length = segments(lengths, seq_len, long)
         document = documents[local].astype(np.int32)
 
-        is_long = lengths - 1 > seq_len
-        kept = np.ones(len(document), dtype=bool)
-        if data.kind == "chat":  # elsewhere every target is trained on
-            for piece in np.flatnonzero(is_long[local]):
-                first, count = int(start[piece]), int(length[piece])
-                _, mask = data.read(int(document[piece]), first, first + count + 1)
-                kept[piece] = mask[1:].any()
+        kept = length > 0
+        if data.masked:  # elsewhere every target is trained on
+            for segment in np.flatnonzero(is_long[local] & kept):
+                first, count = int(start[segment]), int(length[segment])
+                _, mask = data.read(int(document[segment]), first, first + count + 1)
+                kept[segment] = mask[1:].any()
+        if data.group > 1:
+            kept = kept.reshape(-1, data.group).all(1).repeat(data.group)
         self._document, self._start, self._length = document[kept], start[kept], length[kept]
         if not len(self._length):
             raise UserError(f"none of the {len(documents)} training documents has a token to train on; add data")
+        self._unit_lengths = self._length.reshape(-1, data.group).sum(1, dtype=np.int32)
 
         self._cached_epoch = self._shuffle(0)
         self.sequences_per_epoch = len(self._cached_epoch.sequence_order)
         pairs = int(self._length.sum(dtype=np.int64))
         self.stats = LoaderStats(
             documents=len(documents),
-            pieces=len(self._length),
-            rows=self.sequences_per_epoch,
+            segments=len(self._length),
+            sequences=self.sequences_per_epoch,
             pairs=pairs,
             padding=1 - pairs / (self.sequences_per_epoch * seq_len),
             long_documents=int(is_long.sum()),
@@ -104,117 +128,121 @@ class Loader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps after which every row was seen (the last one may run into the next epoch)."""
+        """Steps after which every sequence was seen (the last one may run into the next epoch)."""
         return self.steps(1)
 
     def steps(self, epochs: float) -> int:
-        """Steps that see every row `epochs` times, rounded up to a whole step."""
-        # a tiny slack, so that 1.1 epochs of 1000 rows are 1100 rows and not 1101
-        return max(1, math.ceil(epochs * self.sequences_per_epoch / self.rows - 1e-9))
+        """Steps that see every sequence `epochs` times, rounded up to a whole step."""
+        # a tiny slack, so that 1.1 epochs of 1000 sequences are 1100 sequences and not 1101
+        return max(1, math.ceil(epochs * self.sequences_per_epoch / self.sequences - 1e-9))
 
     def epoch(self, k: int) -> float:
         """Epochs seen before step k."""
-        return k * self.rows / self.sequences_per_epoch
+        return k * self.sequences / self.sequences_per_epoch
 
     def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:
-        """Rows rank, rank + world, … of step k: (rows / world, T) positions on the CPU."""
-        if self.rows % world:
+        """Sequences rank, rank + world, … of step k: (sequences / world, T) positions on the CPU."""
+        if self.sequences % world:
             raise UserError(
-                f"{self.rows} rows per step cannot be shared equally by {world} processes;"
+                f"{self.sequences} sequences per step cannot be shared equally by {world} processes;"
                 f" choose a multiple of {world}"
             )
-        row_pieces = []
-        for row in range(k * self.rows + rank, (k + 1) * self.rows, world):
-            number, index = divmod(row, self.sequences_per_epoch)
+        units_of_sequences = []
+        for sequence in range(k * self.sequences + rank, (k + 1) * self.sequences, world):
+            number, index = divmod(sequence, self.sequences_per_epoch)
             epoch = self._cached_epoch
             if epoch.number != number:
                 self._cached_epoch = epoch = self._shuffle(number)
-            row_pieces.append(epoch.row(index))
-        chosen = np.concatenate(row_pieces)
+            units_of_sequences.append(epoch.sequence(index))
+        chosen = expand(np.concatenate(units_of_sequences), self.data.group)
         return collate(
             self.data,
             self._document[chosen],
             self._start[chosen],
             self._length[chosen],
-            [len(row) for row in row_pieces],
+            [len(units) * self.data.group for units in units_of_sequences],
             self.seq_len,
         )
 
     def _shuffle(self, epoch: int) -> _Epoch:
-        """The rows of one epoch: pieces in a random order are packed, then the rows are shuffled."""
-        random = np.random.default_rng((self.seed, epoch))
-        shuffled = random.permutation(np.arange(len(self._length), dtype=np.int32))
-        order, sequence_starts = pack(self._length[shuffled], self.seq_len)
-        sequence_order = random.permutation(np.arange(len(sequence_starts) - 1, dtype=np.int32))
+        """The sequences of one epoch: units in a random order are packed, then the sequences are shuffled."""
+        rng = np.random.default_rng((self.seed, epoch))
+        shuffled = rng.permutation(np.arange(len(self._unit_lengths), dtype=np.int32))
+        order, sequence_starts = pack(self._unit_lengths[shuffled], self.seq_len)
+        sequence_order = rng.permutation(np.arange(len(sequence_starts) - 1, dtype=np.int32))
         return _Epoch(epoch, shuffled[order], sequence_starts, sequence_order)
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The rows of one epoch: the r-th to be seen holds the pieces of packed row sequence_order[r]."""
+    """The sequences of one epoch: the r-th to be seen holds the units of packed sequence sequence_order[r]."""
 
     number: int
     order: np.ndarray
     sequence_starts: np.ndarray
     sequence_order: np.ndarray
 
-    def row(self, index: int) -> np.ndarray:
-        row = self.sequence_order[index]
-        return self.order[self.sequence_starts[row] : self.sequence_starts[row + 1]]
+    def sequence(self, index: int) -> np.ndarray:
+        packed = self.sequence_order[index]
+        return self.order[self.sequence_starts[packed] : self.sequence_starts[packed + 1]]
 
 
-def sequential_batches(data: ShardSet, documents: np.ndarray, seq_len: int, rows: int) -> Iterator[Batch]:
-    """Every document once, for evaluation: long ones split, packed, rows in the order of their first piece.
+def expand(units: np.ndarray, group: int) -> np.ndarray:
+    """The segments of units that have `group` each."""
+    return units if group == 1 else (units[:, None] * group + np.arange(group)).reshape(-1)
 
-    All batches have shape (rows, T), so that a compiled graph fits them all: the last is filled up with
-    rows of padding.
+
+def sequential_batches(data: Documents, documents: np.ndarray, seq_len: int, sequences: int) -> Iterator[Batch]:
+    """Every document once, for evaluation: long ones split (groups: truncated), packed, in the order of documents.
+
+    All batches have shape (sequences, T), so that a compiled graph fits them all: the last is filled up with
+    sequences of padding.
     """
     documents = np.asarray(documents, dtype=np.int64)
-    local, start, length = pieces(data.lengths[documents], seq_len, "split")
-    order, sequence_starts = pack(length, seq_len)
-    packed_rows = [np.sort(order[a:b]) for a, b in itertools.pairwise(sequence_starts)]
-    packed_rows.sort(key=lambda row: row[0])
+    if data.group > 1:
+        length = fit_groups(data.lengths[documents], seq_len, data.group).astype(np.int32)
+        local, start = np.arange(len(documents), dtype=np.int32), np.zeros(len(documents), np.int32)
+    else:
+        local, start, length = segments(data.lengths[documents], seq_len, "split")
+    order, sequence_starts = pack(length.reshape(-1, data.group).sum(1), seq_len)
+    packed = [np.sort(order[a:b]) for a, b in itertools.pairwise(sequence_starts)]
+    packed.sort(key=lambda units: units[0])
     nothing = np.empty(0, np.int32)
-    for first in range(0, len(packed_rows), rows):
-        chosen_rows = packed_rows[first : first + rows]
-        chosen_rows += [nothing] * (rows - len(chosen_rows))
-        chosen = np.concatenate(chosen_rows)
-        yield collate(
-            data,
-            documents[local[chosen]],
-            start[chosen],
-            length[chosen],
-            [len(row) for row in chosen_rows],
-            seq_len,
-        )
+    for first in range(0, len(packed), sequences):
+        units_of_sequences = packed[first : first + sequences]
+        units_of_sequences += [nothing] * (sequences - len(units_of_sequences))
+        chosen = expand(np.concatenate(units_of_sequences), data.group)
+        counts = [len(units) * data.group for units in units_of_sequences]
+        yield collate(data, documents[local[chosen]], start[chosen], length[chosen], counts, seq_len)
 
 
 class Prefetcher:
     """Makes the batches of steps start … stop - 1 in a background thread; iterate over (k, batch).
 
-    At most `depth` finished batches wait. `wait_seconds` sums the time the consumer waited for data.
-    Leave the `with` block, or call close(), to stop early.
+    At most `depth` finished batches wait. A source that must not be asked ahead is asked when its batch is wanted.
+    `wait_seconds` sums the time the consumer waited for data. Leave the `with` block, or call close(), to stop early.
     """
 
     def __init__(
-        self, loader: Loader, start: int, stop: int, rank: int = 0, world: int = 1, depth: int = 2
+        self, source: BatchSource, start: int, stop: int, rank: int = 0, world: int = 1, depth: int = 2
     ) -> None:
         self.wait_seconds = 0.0
+        self._make = lambda k: source.step(k, rank, world)
         self._remaining = iter(range(start, stop))  # steps the consumer has not taken yet
         self._queue: queue.Queue[tuple[int, Batch] | BaseException] = queue.Queue(depth)
         self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._produce,
-            args=(loader, range(start, stop), rank, world),
-            name="minimind-prefetch",
-            daemon=True,
-        )
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if source.prefetch:
+            steps = range(start, stop)
+            self._thread = threading.Thread(
+                target=self._produce, args=(steps,), name="minimind-prefetch", daemon=True
+            )
+            self._thread.start()
 
-    def _produce(self, loader: Loader, steps: range, rank: int, world: int) -> None:
+    def _produce(self, steps: range) -> None:
         for k in steps:
             try:
-                item: tuple[int, Batch] | BaseException = (k, loader.step(k, rank, world))
+                item: tuple[int, Batch] | BaseException = (k, self._make(k))
             except BaseException as error:  # handed to the consumer, who raises it
                 item = error
             while not self._closed.is_set():
@@ -227,9 +255,9 @@ class Prefetcher:
                 return
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        for _ in self._remaining:
+        for k in self._remaining:
             began = time.perf_counter()
-            item = self._queue.get()
+            item = self._queue.get() if self._thread else (k, self._make(k))
             self.wait_seconds += time.perf_counter() - began
             if isinstance(item, BaseException):
                 self._remaining = iter(())
@@ -239,7 +267,8 @@ class Prefetcher:
     def close(self) -> None:
         """Stop the thread and wait for it. Batches already made are dropped."""
         self._closed.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
 
     def __enter__(self) -> Prefetcher:
         return self

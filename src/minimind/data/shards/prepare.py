@@ -41,6 +41,7 @@ BATCH_BYTES = 2**19  # of records; small enough that a worker needs little memor
 MAX_WORKERS = 8  # by default; the reading process keeps about so many busy
 SMALL = 2 * 2**20  # bytes of sources not worth the half second it takes to start processes
 NAMED_BAD_LINES = 20
+KINDS = {"pretrain": "texts", "chat": "conversations", "preference": "preferences"}
 
 
 class RecordBatch(NamedTuple):
@@ -76,7 +77,7 @@ def prepare(
 ) -> ShardSet:
     """Tokenize files into a cached data set; the same files, tokenizer and settings are prepared once.
 
-    kind          "pretrain" (texts), "chat" (conversations) or "auto": what the files hold
+    kind          "pretrain" (texts), "chat" (conversations), "preference" (pairs of them) or "auto": what the files hold
     cache         directory of all prepared data sets; see `default_cache`
     workers       processes; None: the processors of this machine, at most 8, and none for small files.
                   They change only the time it takes
@@ -136,21 +137,18 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def resolve_kind(files: list[Path], kind: str) -> str:
-    """What `kind` means for these files: "pretrain" or "chat"; UserError when they hold something else."""
-    if kind in ("pretrain", "chat"):
+    """What `kind` means for these files: "pretrain", "chat" or "preference"; UserError when they are of several."""
+    if kind in KINDS:
         return kind
     if kind != "auto":
-        raise UserError(f"unknown kind {kind!r}; choose pretrain, chat or auto")
+        raise UserError(f"unknown kind {kind!r}; choose {', '.join(KINDS)} or auto")
     kinds = {file: kind_of(file) for file in files}
     found = {kind: file for file, kind in kinds.items() if kind is not None}
     if "rl" in found:
         found["chat"] = found.pop("rl")  # a conversation with something more, which is not used here
-    if "preference" in found:
-        raise UserError(f"{found['preference']} holds preferences; only texts and conversations can be prepared")
     if len(found) > 1:
-        raise UserError(
-            f"{found['pretrain']} holds texts but {found['chat']} holds conversations; prepare them one by one"
-        )
+        (one, file), (other, second) = list(found.items())[:2]
+        raise UserError(f"{file} holds {KINDS[one]} but {second} holds {KINDS[other]}; prepare them one by one")
     if not found:
         raise UserError(f"{files[0]} has no usable line; see minimind data check {files[0]}")
     return next(iter(found))
@@ -253,16 +251,13 @@ def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: d
         pairs = list(zip(documents, encode_texts([document.text for document in documents], tokenizer)))
     else:
         for document in documents:
-            if all(message["role"] != "assistant" for message in document.messages):
-                empty += 1
-                continue
             try:
-                encoded = encode_chat(document.messages, document.tools, tokenizer, trained)
+                encoded = encode_conversations(document, tokenizer, trained)
             except ChatError as error:
                 bad.append(BadLine(document.file, document.line, str(error)))
                 continue
-            if encoded.bytes:
-                pairs.append((document, encoded))
+            if encoded and all(one.bytes for one in encoded):
+                pairs += [(document, one) for one in encoded]
             else:
                 empty += 1
         bad.sort(key=lambda line: line.line)
@@ -272,5 +267,22 @@ def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: d
         row["file"], row["line"], row["hash"] = batch.source, document.line, document.hash
     nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
     ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
-    mask = np.concatenate([encoded.mask for _, encoded in pairs] or nothing) if kind == "chat" else None
+    mask = None if kind == "pretrain" else np.concatenate([encoded.mask for _, encoded in pairs] or nothing)
     return EncodedBatch(ids, mask, docs, bad, empty)
+
+
+def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict[str, Any]) -> list[Encoded]:
+    """A chat's one conversation, or a preference's chosen and rejected one; none where nobody answers.
+
+    Raises ChatError for a preference that prefers nothing, and for one whose two sides answer different questions.
+    """
+    sides = [document.messages] if document.kind != "preference" else [document.chosen, document.rejected]
+    if any(all(message["role"] != "assistant" for message in messages) for messages in sides):
+        return []
+    if document.kind == "preference" and document.chosen[:-1] != document.rejected[:-1]:
+        raise ChatError(
+            "chosen and rejected answer different conversations; all but the last message must be equal"
+        )
+    if document.kind == "preference" and document.chosen == document.rejected:
+        raise ChatError("chosen and rejected are the same")
+    return [encode_chat(messages, document.tools, tokenizer, trained) for messages in sides]

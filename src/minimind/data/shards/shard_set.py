@@ -3,15 +3,20 @@
 A data set directory holds `meta.json` and, for each shard, plain .npy files that `numpy.load` opens:
 
     00000.ids.npy    the documents' token ids one after the other, uint16 (uint32 for a large vocabulary)
-    00000.mask.npy   uint8, 1 = trained on; only for chats, since all of a text is trained on
+    00000.mask.npy   uint8, 1 = trained on; not for texts, all of which is trained on
     00000.docs.npy   one DOC row per document
+
+and a file for every further column that the meta names: `00000.NAME.npy` with one entry per token,
+`00000.docs.NAME.npy` with one per document.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,10 +44,11 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 class ArrayFile:
-    """A one-dimensional .npy file that grows at its end."""
+    """A .npy file that grows along its first axis; an entry may itself be an array of `entry_shape`."""
 
-    def __init__(self, path: Path, dtype: np.dtype):
+    def __init__(self, path: Path, dtype: np.dtype, entry_shape: tuple[int, ...] = ()):
         self.dtype = dtype
+        self.entry_shape = entry_shape
         self.length = 0
         self.file: BinaryIO = path.open("wb")
         self._write_header()
@@ -53,7 +59,7 @@ class ArrayFile:
         header = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
             "fortran_order": False,
-            "shape": (self.length,),
+            "shape": (self.length, *self.entry_shape),
         }
         np.lib.format.write_array_header_1_0(self.file, header)
 
@@ -81,14 +87,23 @@ class ShardWriter:
         self.counts = {"documents": 0, "tokens": 0, "trained_tokens": 0, "bytes": 0}
         self._files: dict[str, ArrayFile] = {}
         # One digest per column: it says what the data are, however they were cut into batches and shards.
-        self._digests = {"ids": hashlib.sha256(), "mask": hashlib.sha256(), "length": hashlib.sha256()}
+        self._digests: dict[str, Any] = {name: hashlib.sha256() for name in ("ids", "mask", "length")}
 
-    def append(self, ids: np.ndarray, mask: np.ndarray | None, docs: np.ndarray) -> None:
+    def append(
+        self,
+        ids: np.ndarray,
+        mask: np.ndarray | None,
+        docs: np.ndarray,
+        token_columns: Mapping[str, np.ndarray] = MappingProxyType({}),
+        document_columns: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> None:
         """Add documents.
 
         ids (n,) and mask (n,) (None for texts) are the documents' tokens one after the other; docs (m,) of
-        type DOC describes them, its offsets not yet filled in.
+        type DOC describes them, its offsets not yet filled in. Further columns (n, …) and (m, …) by name: always
+        the same ones.
         """
+        tokens = {"ids": ids} | ({} if mask is None else {"mask": mask}) | dict(token_columns)
         ends = np.cumsum(docs["length"], dtype=np.int64)
         first, token = 0, 0
         while first < len(docs):
@@ -100,35 +115,39 @@ class ShardWriter:
                     continue
                 last = first + 1
             stop = int(ends[last - 1])
-            part = None if mask is None else mask[token:stop]
-            self._append_to_shard(ids[token:stop], part, docs[first:last])
+            self._append_to_shard(
+                {name: values[token:stop] for name, values in tokens.items()},
+                docs[first:last],
+                {name: values[first:last] for name, values in document_columns.items()},
+            )
             first, token = last, stop
 
-    def _append_to_shard(self, ids: np.ndarray, mask: np.ndarray | None, docs: np.ndarray) -> None:
+    def _append_to_shard(
+        self, tokens: dict[str, np.ndarray], docs: np.ndarray, document_columns: dict[str, np.ndarray]
+    ) -> None:
         if not self._files:
-            self._open_shard()
+            self._open_shard(tokens, document_columns)
         docs = docs.copy()
         docs["offset"] = self._files["ids"].length + np.cumsum(docs["length"], dtype=np.uint64) - docs["length"]
-        self._files["ids"].append(ids)
         self._files["docs"].append(docs)
-        self._digests["ids"].update(np.ascontiguousarray(ids).data)
         self._digests["length"].update(docs["length"].tobytes())
-        if mask is not None:
-            self._files["mask"].append(mask)
-            self._digests["mask"].update(np.ascontiguousarray(mask).data)
+        for name, values in [*tokens.items(), *((f"docs.{name}", v) for name, v in document_columns.items())]:
+            self._files[name].append(values)
+            self._digests.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(values).data)
+        ids, mask = tokens["ids"], tokens.get("mask")
         self.counts["documents"] += len(docs)
         self.counts["tokens"] += len(ids)
         self.counts["trained_tokens"] += len(ids) if mask is None else int(np.count_nonzero(mask))
         self.counts["bytes"] += int(docs["bytes"].sum(dtype=np.int64))
 
-    def _open_shard(self) -> None:
-        columns = {"ids": token_dtype(self.vocab_size), "docs": DOC}
-        if self.kind == "chat":
-            columns["mask"] = np.dtype("u1")
-        name = f"{len(self.shards):05d}"
-        self._files = {
-            column: ArrayFile(self.directory / f"{name}.{column}.npy", dtype) for column, dtype in columns.items()
-        }
+    def _open_shard(self, tokens: dict[str, np.ndarray], document_columns: dict[str, np.ndarray]) -> None:
+        own = {"ids": token_dtype(self.vocab_size), "mask": np.dtype("u1")}
+        columns = {name: (own.get(name, values.dtype), values.shape[1:]) for name, values in tokens.items()}
+        columns |= {f"docs.{name}": (v.dtype, v.shape[1:]) for name, v in document_columns.items()}
+        self._columns = [*columns, "docs"]
+        place = f"{self.directory / f'{len(self.shards):05d}'}"
+        self._files = {name: ArrayFile(Path(f"{place}.{name}.npy"), *kind) for name, kind in columns.items()}
+        self._files["docs"] = ArrayFile(Path(f"{place}.docs.npy"), DOC)
 
     def _close_shard(self) -> None:
         self.shards.append({"documents": self._files["docs"].length, "tokens": self._files["ids"].length})
@@ -148,6 +167,7 @@ class ShardWriter:
         meta = {
             "version": VERSION,
             "kind": self.kind,
+            "columns": self._columns,
             "fingerprint": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
             "tokenizer": self.tokenizer,
             "vocab_size": self.vocab_size,
@@ -162,7 +182,8 @@ class ShardWriter:
 class ShardSet:
     """A prepared data set: documents by index, read from memory-mapped files.
 
-    kind         "pretrain" (every token is trained on) or "chat" (the mask says which)
+    kind         "pretrain" (every token is trained on), "chat" (the mask says which) or "preference" (likewise; the
+                 documents are pairs of a chosen and a rejected conversation)
     fingerprint  sha256 of the kind, the vocabulary size and every token, mask and document length
     tokenizer    fingerprint of the tokenizer that made it
     sources      paths of the files it was made from
@@ -182,12 +203,21 @@ class ShardSet:
         self.num_tokens: int = meta["counts"]["tokens"]
         self.sources: list[str] = [source["path"] for source in meta["sources"]]
         self.report: dict[str, Any] = meta["report"]
+        self.masked = self.kind != "pretrain"
+        self.group = 2 if self.kind == "preference" else 1
         self._shards = shards
         self._first = np.cumsum([0] + [len(shard["docs"]) for shard in shards])  # document number per shard
         column = lambda name, dtype: np.concatenate([s["docs"][name] for s in shards]).astype(dtype)  # noqa: E731
         self.lengths: np.ndarray = column("length", np.int64)
         self.hashes: np.ndarray = column("hash", np.uint64)
         self.bytes: np.ndarray = column("bytes", np.int64)
+        names = list(shards[0])
+        self.token_columns = tuple(n for n in names if n not in ("ids", "mask") and not n.startswith("docs"))
+        self.document_columns: dict[str, np.ndarray] = {
+            name.removeprefix("docs."): np.concatenate([shard[name] for shard in shards])
+            for name in names
+            if name.startswith("docs.")
+        }
 
     @classmethod
     def open(cls, directory: str | Path) -> ShardSet:
@@ -203,7 +233,7 @@ class ShardSet:
             raise UserError(f"{directory}/meta.json is damaged; delete {directory} and prepare again") from None
         if meta.get("version") != VERSION:
             raise UserError(f"{directory} was prepared by another version of MiniMind; delete it and prepare again")
-        columns = ["ids", "docs"] + (["mask"] if meta["kind"] == "chat" else [])
+        columns = meta.get("columns") or ["ids", "docs", *(["mask"] if meta["kind"] == "chat" else [])]
         shards = []
         for number, sizes in enumerate(meta["shards"]):
             paths = {column: directory / f"{number:05d}.{column}.npy" for column in columns}
@@ -212,11 +242,15 @@ class ShardSet:
                 shard = {column: np.asarray(np.load(path, mmap_mode="r")) for column, path in paths.items()}
             except (OSError, ValueError, EOFError) as error:
                 raise UserError(f"{directory} is damaged ({error}); delete it and prepare again") from None
-            expected = [sizes["documents" if column == "docs" else "tokens"] for column in columns]
+            expected = [sizes["documents" if column.startswith("docs") else "tokens"] for column in columns]
             if [len(shard[column]) for column in columns] != expected:
                 raise UserError(f"{directory} is damaged (shard {number}); delete it and prepare again")
             shards.append(shard)
         return cls(directory, meta, shards)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        return {"sources": self.sources, "sha256": [source["sha256"] for source in self.meta["sources"]]}
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -237,6 +271,12 @@ class ShardSet:
         ids = shard["ids"][where]
         mask = shard["mask"][where] if "mask" in shard else np.ones(len(ids), np.uint8)
         return ids, mask
+
+    def read_column(self, name: str, index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Tokens [start, stop) of a document in a further column; a view of the file."""
+        shard, doc = self._locate(index)
+        first, length = int(doc["offset"]), int(doc["length"])
+        return shard[name][first + start : first + (length if stop is None else min(stop, length))]
 
     def provenance(self, index: int) -> tuple[str, int]:
         """The source file and the 1-based line a document came from."""

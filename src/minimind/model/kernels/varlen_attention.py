@@ -1,6 +1,6 @@
-"""Causal attention inside each document of packed rows, on a CPU: one call of PyTorch's flash kernel a document.
+"""Causal attention inside each document of packed sequences, on a CPU: one call of PyTorch's flash kernel a document.
 
-A mask over whole rows makes the kernel compute what the mask then hides: half of the scores by causality, and all
+A mask over whole sequences makes the kernel compute what the mask then hides: half of the scores by causality, and all
 between documents. Called for each document it computes neither, keeps no scores for the backward pass, and reads
 grouped keys as they are. Shapes are those of `attention.attend`.
 """
@@ -18,30 +18,46 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def varlen_attention(
-    query_BHTC: torch.Tensor, key_BKTC: torch.Tensor, value_BKTC: torch.Tensor, documents_BT: torch.Tensor
+    query_BHTC: torch.Tensor, key_BKTC: torch.Tensor, value_BKTC: torch.Tensor, boundaries: torch.Tensor
 ) -> torch.Tensor:
     """softmax(q·k / √C) · v over the positions of the same document up to one's own; (B, H, T, C).
 
-    documents_BT  equal numbers side by side are one document; a run of padding is one as well
+    boundaries  as `fixed_size` makes them of cu_seqlens
     """
-    return _attend(query_BHTC, key_BKTC, value_BKTC, documents_BT)[0]
+    return _attend(query_BHTC, key_BKTC, value_BKTC, boundaries)[0]
+
+
+def fixed_size(cu_seqlens: torch.Tensor, size: int) -> torch.Tensor:
+    """cu_seqlens filled up with its last value, B·T, to `size` = B·T + 1 entries.
+
+    A tensor of another size in every batch would make torch.compile compile every batch anew.
+    """
+    return torch.cat([cu_seqlens, cu_seqlens[-1:].expand(size - len(cu_seqlens))])
+
+
+def document_boundaries(documents_BT: torch.Tensor) -> torch.Tensor:
+    """cu_seqlens of packed sequences: equal numbers side by side are one document; a run of padding is one as well."""
+    begins = documents_BT != documents_BT.roll(1, dims=1)
+    begins[:, 0] = True
+    starts = begins.flatten().nonzero()[:, 0]
+    return torch.cat([starts, starts.new_tensor([documents_BT.numel()])]).to(torch.int32)
 
 
 # Custom operators, so that torch.compile takes the loops for one step and does not unroll them.
 @torch.library.custom_op("minimind::varlen_attention", mutates_args=(), device_types="cpu")
 def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, boundaries: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The attention, and the logarithm of each softmax's denominator (B, H, T), which the backward pass needs."""
-    mixed, normalizer = _empty(query, key, value, documents)
-    for piece in _pieces(documents):
-        mixed[piece], normalizer[piece] = _forward(query[piece], key[piece], value[piece], 0.0, True)
+    mixed, normalizer = _empty(query, key, value, boundaries)
+    for place in places(boundaries, query.shape[2]):
+        mixed[place], normalizer[place] = _forward(query[place], key[place], value[place], 0.0, True)
     return mixed, normalizer
 
 
 @_attend.register_fake
 def _empty(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents: torch.Tensor
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, boundaries: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     B, H, T, _ = query.shape
     mixed = query.new_empty(B, T, H, value.shape[-1]).transpose(1, 2)  # laid out for the output projection
@@ -54,15 +70,15 @@ def _attend_backward(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    documents: torch.Tensor,
+    boundaries: torch.Tensor,
     mixed: torch.Tensor,
     normalizer: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    gradients = _empty_like_inputs(gradient, query, key, value, documents, mixed, normalizer)
-    for piece in _pieces(documents):
-        inputs = [tensor[piece] for tensor in (gradient, query, key, value, mixed, normalizer)]
+    gradients = _empty_like_inputs(gradient, query, key, value, boundaries, mixed, normalizer)
+    for place in places(boundaries, query.shape[2]):
+        inputs = [tensor[place] for tensor in (gradient, query, key, value, mixed, normalizer)]
         for whole, part in zip(gradients, _backward(*inputs, 0.0, True)):
-            whole[piece] = part
+            whole[place] = part
     return gradients
 
 
@@ -84,14 +100,12 @@ def _differentiate(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[t
 _attend.register_autograd(_differentiate, setup_context=_save)
 
 
-def _pieces(documents_BT: torch.Tensor) -> list[DocumentPlace]:
-    """Where each document lies."""
-    rows, length = documents_BT.shape
-    begins = documents_BT != documents_BT.roll(1, dims=1)
-    begins[:, 0] = True
-    starts = begins.flatten().nonzero()[:, 0].tolist()
+def places(boundaries: torch.Tensor, length: int) -> list[DocumentPlace]:
+    """Where each document lies in sequences of `length` positions; `boundaries` may be filled up at its end."""
+    ends = boundaries.numpy()
+    starts = ends[: ends.searchsorted(ends[-1])].tolist()
     every = slice(None)
     return [
         (slice(start // length, start // length + 1), every, slice(start % length, (stop - 1) % length + 1))
-        for start, stop in zip(starts, [*starts[1:], rows * length])
+        for start, stop in zip(starts, [*starts[1:], int(ends[-1])])
     ]

@@ -1,0 +1,111 @@
+"""How good the model is on what it is not trained on, while it trains; the best is kept, and the run may end early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from minimind.data.batches.loader import sequential_batches
+from minimind.eval.perplexity import NLL, evaluate_nll
+from minimind.model import save_model
+from minimind.train.checkpoint import Progress
+from minimind.train.metrics import JsonLines
+from minimind.train.sample_generations import SampleGenerations
+from minimind.train.setup import Setup
+
+Scores = dict[str, float]
+
+
+class Evaluation(Protocol):
+    """A stage's scores. `best` watches the first; nothing here touches the generators of the training.
+
+    lower_is_better  of the first score
+    """
+
+    lower_is_better: bool
+
+    def __call__(self, micro_batch_size: int) -> Scores:
+        """The scores now, equal on all processes; {} where nothing is held out."""
+
+
+class HeldOutNLL:
+    """Bits per byte and loss on the first held-out documents, up to evaluation.max_tokens."""
+
+    lower_is_better = True
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        tokens_so_far = np.cumsum(setup.data.lengths[setup.held_out])
+        limit = setup.recipe.evaluation.max_tokens
+        self.documents = setup.held_out[: max(1, int((tokens_so_far <= limit).sum()))]
+
+    def __call__(self, micro_batch_size: int) -> Scores:
+        if not len(self.documents):
+            return {}
+        nll = self.nll(micro_batch_size)
+        return {"bits_per_byte": nll.bits_per_byte, "loss": nll.loss, "held_out_tokens": nll.tokens}
+
+    def nll(self, micro_batch_size: int) -> NLL:
+        """The processes share the work."""
+        setup, strategy = self.setup, self.setup.strategy
+        batches = sequential_batches(setup.data, self.documents, setup.recipe.batch.seq_len, micro_batch_size)
+        mine = (batch for n, batch in enumerate(batches) if n % strategy.world == strategy.rank)
+        part = evaluate_nll(setup.model, mine, setup.device)
+        nats, tokens, size = strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
+        return NLL(nats, int(tokens), size)
+
+
+class Evaluator:
+    """Evaluates, keeps the best model, writes sample generations, and says when patience is at its end."""
+
+    def __init__(self, setup: Setup, evaluation: Evaluation, metrics: JsonLines, samples: JsonLines) -> None:
+        self.setup, self.evaluation, self.metrics, self.sample_lines = setup, evaluation, metrics, samples
+        recipe, context = setup.recipe, setup.model.config.max_position_embeddings
+        longest = min(recipe.batch.seq_len, context - 1)  # the answer needs room
+        self.samples = SampleGenerations(
+            setup.tokenizer, setup.data, setup.held_out, recipe.evaluation.samples, longest
+        )
+
+    def first(self, scores: Callable[[Evaluation], Scores]) -> None:
+        """Before the first step. From scratch, all tokens must be about equally likely: anything else is a faulty
+        initialization."""
+        setup = self.setup
+        if setup.recipe.init_from or "loss" not in (found := scores(self.evaluation)):
+            return
+        loss, expected = found["loss"], float(np.log(setup.model.config.vocab_size))
+        self.metrics.write(step=0, tokens=0, eval={"loss": loss})
+        if abs(loss / expected - 1) > 0.02:
+            setup.console.say(f"warning: the first loss is {loss:.3f}, not ln V = {expected:.3f}; check the model")
+
+    def __call__(self, progress: Progress, scores: Callable[[Evaluation], Scores]) -> None:
+        """Score the model after a step; ends the run (by `progress.total_steps`) where patience is at its end."""
+        setup, values = self.setup, scores(self.evaluation)
+        if not values:
+            return
+        name, value = next(iter(values.items()))
+        sign = 1 if self.evaluation.lower_is_better else -1
+        is_better = sign * value < (math.inf if progress.best is None else sign * progress.best)
+        if is_better:
+            progress.best, progress.best_step, progress.without_best = value, progress.step, 0
+            if setup.strategy.is_main:
+                save_model(setup.model, setup.run / "best", setup.tokenizer)
+        else:
+            progress.without_best += 1
+        self.metrics.write(step=progress.step, tokens=progress.tokens, eval=values)
+        if setup.strategy.is_main:
+            self.samples.write(setup.model, progress.step, self.sample_lines)
+        best = "best" if is_better else f"best {progress.best or math.nan:.4f} at step {progress.best_step:,}"
+        others = "".join(f", {other} {values[other]:.4f}" for other in list(values)[1:2])
+        label = {"bits_per_byte": "bits/byte"}.get(name, name)
+        setup.console.say(f"step {progress.step:,}: held-out {value:.4f} {label}{others} ({best})")
+        if out_of_patience(setup, progress):
+            patience = setup.recipe.evaluation.patience
+            setup.console.say(f"no better result in {patience} evaluations: stopping")
+            progress.total_steps = progress.step
+
+
+def out_of_patience(setup: Setup, progress: Progress) -> bool:
+    return 0 < setup.recipe.evaluation.patience <= progress.without_best
