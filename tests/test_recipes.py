@@ -18,7 +18,7 @@ RECIPES = sorted((resources.files("minimind") / "recipes").iterdir(), key=str)
 def test_a_shipped_recipe_loads_and_names_its_stage(path):
     recipe = config.load(Recipe, files=[path])
     assert recipe.stage in STAGES
-    merged = config.load(Recipe, files=[path], defaults=STAGES[recipe.stage].DEFAULTS)
+    merged = config.load(Recipe, files=[path], defaults=STAGES[recipe.stage].defaults)
     assert config.load(Recipe, (), (), {**config.to_dict(merged)}) == merged
 
 

@@ -1,12 +1,28 @@
 """The reference attention against PyTorch's own, and which of them `attend` takes."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.random_models import random_ids, random_model
 
-from minimind.model.attention import SHORT_ROW, Mask, attend, document_mask, make_mask, reference_attention
+from minimind.model.attention import (
+    SHORT_SEQUENCE,
+    AttentionChoice,
+    Mask,
+    attend,
+    document_mask,
+    make_mask,
+    reference_attention,
+)
+from minimind.model.kernels.varlen_attention import document_boundaries, fixed_size
+
+
+def boundaries_of(documents: torch.Tensor) -> torch.Tensor:
+    return fixed_size(document_boundaries(documents), documents.numel() + 1)
 
 
 def inputs(dtype: torch.dtype, T: int = 24, S: int = 24) -> list[torch.Tensor]:
@@ -65,24 +81,42 @@ def test_documents_equal_a_dense_mask(rows: list[list[int]], padding: int) -> No
         torch.randn(shape, generator=generator, dtype=torch.float64).transpose(1, 2) for shape in shapes
     ]
     query, key, value = (tensor.requires_grad_() for tensor in tensors)
-    found = attend(query, key, value, Mask(documents_BT=documents))
+    found = attend(query, key, value, Mask(boundaries=boundaries_of(documents)))
     wanted = reference_attention(query, key, value, document_mask(documents))
     assert (found - wanted).abs().max() <= 1e-12
     for ours, reference in zip(*(torch.autograd.grad(mixed, tensors, gradient) for mixed in (found, wanted))):
         assert (ours - reference).abs().max() <= 1e-12
 
 
-def test_document_attention_is_one_operator_to_a_compiler() -> None:
+def test_varlen_attention_is_one_operator_to_a_compiler() -> None:
     documents = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1]])
     query, key, value = (torch.randn(1, 8, heads, 8).transpose(1, 2).requires_grad_() for heads in (4, 2, 2))
-    torch.library.opcheck(torch.ops.minimind.varlen_attention.default, (query, key, value, documents))
+    torch.library.opcheck(
+        torch.ops.minimind.varlen_attention.default, (query, key, value, boundaries_of(documents))
+    )
     compiled = torch.compile(attend, dynamic=False, fullgraph=True)
-    mask = Mask(documents_BT=documents)
+    mask = Mask(boundaries=boundaries_of(documents))
     assert torch.equal(compiled(query, key, value, mask), attend(query, key, value, mask))
 
 
-@pytest.mark.parametrize(("length", "by_document"), [(SHORT_ROW, False), (SHORT_ROW + 1, True)])
-def test_only_long_rows_attend_document_by_document(length: int, by_document: bool) -> None:
+@pytest.mark.parametrize(("length", "by_document"), [(SHORT_SEQUENCE, False), (SHORT_SEQUENCE + 1, True)])
+def test_only_long_sequences_attend_document_by_document(length: int, by_document: bool) -> None:
     mask = make_mask(torch.zeros(1, length, dtype=torch.int64), compiled=False)
-    assert (mask.documents_BT is not None) is by_document
+    assert (mask.boundaries is not None) is by_document
     assert (mask.allowed_BTS is None) is by_document
+
+
+@pytest.mark.parametrize("length", [SHORT_SEQUENCE // 2, 2 * SHORT_SEQUENCE])
+def test_every_choice_of_a_kernel_computes_the_same(length: int) -> None:
+    """Boundaries given as cu_seqlens, or found from the documents, are the same as well."""
+    model = random_model().cast(torch.float64)
+    tokens = random_ids(2, length)
+    documents = torch.arange(2 * length).reshape(2, length) // 23
+    documents[1, -5:] = -1
+    outcomes = []
+    for choice in get_args(AttentionChoice):
+        for cu_seqlens in (None, document_boundaries(documents)):
+            model.attention = choice
+            outcomes.append(model(tokens, documents_BT=documents, cu_seqlens=cu_seqlens))
+    for found in outcomes[1:]:
+        assert (found - outcomes[0]).abs().max() <= 1e-9 * outcomes[0].abs().max()

@@ -7,18 +7,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.data.batches.batch import IGNORE, PADDING
-from minimind.data.batches.collate import num_valid_tokens, split_into_micro_batches, valid_positions
+from minimind.data.batches.batch import IGNORE, PADDING, valid_positions
+from minimind.data.batches.collate import split_into_micro_batches
 from minimind.data.batches.loader import Loader, Prefetcher, sequential_batches
 from minimind.data.shards.shard_set import DOC, ShardSet, ShardWriter
 from minimind.errors import UserError
+from minimind.model.kernels.varlen_attention import document_boundaries
 
 
-class Documents:
-    """A ShardSet in memory, in which token p of document d is 1000 d + p."""
+class NumberedDocuments:
+    """Documents in which token p of document d is 1000 d + p."""
+
+    group = 1
+    token_columns = ()
 
     def __init__(self, lengths, masks=None):
-        self.kind = "pretrain" if masks is None else "chat"
+        self.masked = masks is not None
+        self.document_columns = {}
         self.lengths = np.array(lengths, dtype=np.int64)
         self.bytes = self.lengths * 3 + 1
         self.masks = masks
@@ -33,7 +38,7 @@ class Documents:
 
 
 def documents_of(seed=0, count=60, longest=90):
-    return Documents(np.random.default_rng(seed).integers(2, longest, count))
+    return NumberedDocuments(np.random.default_rng(seed).integers(2, longest, count))
 
 
 def pairs_in(batches):
@@ -51,10 +56,10 @@ def all_pairs(data, documents):
 
 def check(batch, data):
     """Everything that the Batch docstring promises, position by position."""
-    num_rows, seq_len = batch.tokens.shape
+    num_sequences, seq_len = batch.tokens.shape
     seen = 0
     boundaries = []
-    for row in range(num_rows):
+    for row in range(num_sequences):
         before = None
         for column in range(seq_len):
             document = batch.documents[row, column].item()
@@ -68,27 +73,28 @@ def check(batch, data):
             if document == PADDING:
                 assert batch.targets[row, column] == IGNORE
                 continue
-            source, start = batch.table["source"][document], batch.table["start"][document]
+            source, start = (batch.table[name][document].item() for name in ("source", "start"))
             assert batch.positions[row, column] == position
             assert batch.tokens[row, column] == 1000 * source + start + position
             _, mask = data.read(source)
             target = 1000 * source + start + position + 1 if mask[start + position + 1] else IGNORE
             assert batch.targets[row, column] == target
             position += 1
-    assert batch.cu_seqlens.tolist() == [*boundaries, num_rows * seq_len]
+    assert batch.cu_seqlens.tolist() == [*boundaries, num_sequences * seq_len]
     assert batch.cu_seqlens.dtype == torch.int32
+    assert torch.equal(batch.cu_seqlens, document_boundaries(batch.documents))
     assert all(len(column) == seen for column in batch.table.values())
     for document in range(seen):
         trained = (batch.documents == document) & (batch.targets != IGNORE)
         assert batch.table["tokens"][document] == trained.sum()
-    assert num_valid_tokens(batch) == (batch.targets != IGNORE).sum()
+    assert batch.num_valid_tokens == (batch.targets != IGNORE).sum()
     assert torch.equal(valid_positions(batch), (batch.targets.flatten() != IGNORE).nonzero()[:, 0])
 
 
 def same(a, b):
     tensors = ("tokens", "targets", "positions", "documents", "cu_seqlens")
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors) and all(
-        np.array_equal(a.table[name], b.table[name]) for name in a.table.keys() | b.table.keys()
+        torch.equal(a.table[name], b.table[name]) for name in a.table.keys() | b.table.keys()
     )
 
 
@@ -102,7 +108,7 @@ def same(a, b):
 )
 def test_an_epoch_holds_every_pair_of_every_document_once(lengths, seq_len, rows, seed, data):
     documents = data.draw(st.permutations(range(len(lengths))))
-    corpus = Documents(lengths)
+    corpus = NumberedDocuments(lengths)
     loader = Loader(corpus, np.array(documents), seq_len, rows, seed)
     # after this many steps, the stream of rows stands at the end of an epoch
     batches = [loader.step(k) for k in range(loader.sequences_per_epoch)]
@@ -140,7 +146,7 @@ def test_seeds_and_epochs_shuffle_differently():
 
 
 def test_steps_and_epochs_are_counted_in_rows():
-    loader = Loader(Documents([9] * 10), np.arange(10), 8, 4, seed=0)  # ten rows
+    loader = Loader(NumberedDocuments([9] * 10), np.arange(10), 8, 4, seed=0)  # ten rows
     assert loader.sequences_per_epoch == 10
     assert loader.steps_per_epoch == 3
     assert [loader.steps(epochs) for epochs in (0.1, 0.4, 2, 2.1)] == [1, 1, 5, 6]
@@ -162,7 +168,7 @@ def test_ranks_share_the_rows_of_one_process(world):
 
 def test_rows_that_processes_cannot_share_are_refused():
     loader = Loader(documents_of(), np.arange(60), 32, 6, seed=0)
-    with pytest.raises(UserError, match="6 rows per step cannot be shared equally by 4"):
+    with pytest.raises(UserError, match="6 sequences per step cannot be shared equally by 4"):
         loader.step(0, 0, 4)
 
 
@@ -185,7 +191,7 @@ def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
         [0] * 8 + [1],  # exactly a row
         [0] * 8 + [1] + [0] * 8,  # the token that two pieces share is a target of the first only
     ]
-    data = Documents([len(mask) for mask in masks], masks)
+    data = NumberedDocuments([len(mask) for mask in masks], masks)
     truncated = Loader(data, np.arange(5), 8, 1, seed=0, long="truncate")
     assert truncated.stats.dropped_segments == 1
     batches = [truncated.step(k) for k in range(truncated.steps_per_epoch)]
@@ -197,12 +203,12 @@ def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
     split = Loader(data, np.arange(5), 8, 1, seed=0, long="split")
     assert split.stats.dropped_segments == 3  # the first two pieces of document 0, the second of document 4
     batches = [split.step(k) for k in range(split.steps_per_epoch)]
-    assert sum(map(num_valid_tokens, batches)) == sum(map(sum, masks))
+    assert sum(batch.num_valid_tokens for batch in batches) == sum(map(sum, masks))
 
 
 def test_nothing_to_train_on_is_said():
     with pytest.raises(UserError, match="none of the 2 training documents"):
-        Loader(Documents([1, 0]), np.arange(2), 8, 1, seed=0)
+        Loader(NumberedDocuments([1, 0]), np.arange(2), 8, 1, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "chat"])
@@ -212,26 +218,27 @@ def test_the_bytes_of_a_documents_pieces_sum_to_its_bytes(kind):
     masks = None
     if kind == "chat":
         masks = [np.append(random.integers(0, 2, length - 1), 1) for length in lengths]
-    data = Documents(lengths, masks)
+    data = NumberedDocuments(lengths, masks)
     total = np.zeros(len(data), np.int64)
     for batch in sequential_batches(data, np.arange(len(data)), 16, 4):
         np.add.at(total, batch.table["source"], batch.table["bytes"])
     assert (total == data.bytes).all()
 
 
-def test_split_rows_gives_complete_batches():
+def test_micro_batches_are_complete_batches():
     data = documents_of()
-    batch = list(sequential_batches(data, np.arange(20), 32, 8))[-1]  # has rows of padding at its end
+    batch = list(sequential_batches(data, np.arange(20), 32, 8))[-1]  # has sequences of padding at its end
     assert (batch.documents[-1] == PADDING).all()
-    batch.weights = torch.rand(batch.tokens.shape)
+    batch.columns["weights"] = torch.rand(batch.tokens.shape)
     parts = split_into_micro_batches(batch, 3)
     assert [len(part.tokens) for part in parts] == [3, 3, 2]
     for part in parts:
         check(part, data)
-    for name in ("tokens", "targets", "positions", "weights"):
+    for name in ("tokens", "targets", "positions"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+    assert torch.equal(torch.cat([part.columns["weights"] for part in parts]), batch.columns["weights"])
     for name, column in batch.table.items():
-        assert np.array_equal(np.concatenate([part.table[name] for part in parts]), column)
+        assert torch.equal(torch.cat([part.table[name] for part in parts]), column)
 
 
 def test_sequential_batches_hold_every_document_once_in_fixed_shapes():
@@ -281,7 +288,7 @@ def test_prefetcher_stops_early():
 def test_real_shards_give_the_same_batches(tmp_path, kind):
     lengths = [5, 40, 12, 3, 30]
     masks = [[0, 0] + [1] * (length - 2) for length in lengths] if kind == "chat" else None
-    memory = Documents(lengths, masks)
+    memory = NumberedDocuments(lengths, masks)
     writer = ShardWriter(tmp_path, kind, 70_000, tokenizer="t", shard_tokens=50)
     for index, length in enumerate(lengths):
         ids, mask = memory.read(index)

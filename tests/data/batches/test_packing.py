@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.data.batches.packing import pack, pieces
+from minimind.data.batches.packing import pack, segments
 
 lengths_of_documents = st.lists(st.integers(0, 60), max_size=80)
 seq_lens = st.integers(1, 40)
@@ -13,7 +13,7 @@ seq_lens = st.integers(1, 40)
 
 @given(lengths_of_documents, seq_lens)
 def test_split_places_every_pair_of_every_document_once(lengths, seq_len):
-    document, start, length = pieces(np.array(lengths, dtype=np.int64), seq_len, "split")
+    document, start, length = segments(np.array(lengths, dtype=np.int64), seq_len, "split")
     placed = [
         (d, pair) for d, s, n in zip(document.tolist(), start.tolist(), length.tolist()) for pair in range(s, s + n)
     ]
@@ -23,7 +23,7 @@ def test_split_places_every_pair_of_every_document_once(lengths, seq_len):
 
 @given(lengths_of_documents, seq_lens)
 def test_truncate_keeps_the_first_pairs_of_a_document(lengths, seq_len):
-    document, start, length = pieces(np.array(lengths, dtype=np.int64), seq_len, "truncate")
+    document, start, length = segments(np.array(lengths, dtype=np.int64), seq_len, "truncate")
     expected = [(d, 0, min(tokens - 1, seq_len)) for d, tokens in enumerate(lengths) if tokens > 1]
     assert list(zip(document.tolist(), start.tolist(), length.tolist())) == expected
 
@@ -74,6 +74,6 @@ def test_rows_longer_than_16_bits():
 @pytest.mark.parametrize(("median", "sigma"), [(500, 0.6), (90, 0.7)], ids=["texts", "instructions"])
 def test_little_padding_on_realistic_lengths(median, sigma, seq_len):
     lengths = np.random.default_rng(0).lognormal(np.log(median), sigma, 5000).astype(np.int64) + 2
-    _, _, length = pieces(lengths, seq_len, "split")
+    _, _, length = segments(lengths, seq_len, "split")
     _, sequence_starts = pack(length, seq_len)
     assert 1 - length.sum() / ((len(sequence_starts) - 1) * seq_len) <= 0.03
