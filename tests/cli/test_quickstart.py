@@ -53,20 +53,20 @@ def test_the_whole_chain_and_again(small, tmp_path, capsys):
 
 def test_stopped_and_continued_it_ends_with_the_same_bits(small, tmp_path, monkeypatch, capsys):
     assert main(["quickstart", "--smoke", "--out", str(tmp_path / "whole")]) == 0
-    step = Trainer.step
+    step = Trainer.train_step
 
     def step_and_interrupt(self, batch):
         step(self, batch)
         if self.progress.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "step", step_and_interrupt)
+    monkeypatch.setattr(Trainer, "train_step", step_and_interrupt)
     halves = ["quickstart", "--smoke", "--out", str(tmp_path / "halves")]
     for _ in ("pretrain", "sft"):  # each training is interrupted once, at its second step
         capsys.readouterr()
         assert main(halves) == 130
         assert "the same command again goes on" in capsys.readouterr().err
-    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     assert main(halves) == 0
     assert model_bytes(tmp_path / "halves") == model_bytes(tmp_path / "whole")
 

@@ -1,4 +1,4 @@
-"""Two processes, each with its half of every step's rows, train like one."""
+"""Two processes, each with its half of every step's sequences, train like one."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_fine_tuning_with_uneven_numbers_of_trained_tokens(sft, tmp_path):
 
 @pytest.mark.parametrize("balance", ["document", "bias"])
 def test_experts_that_one_process_never_chooses(pretrain, tmp_path, balance):
-    """One process's rows leave experts without tokens; counts and gradients are those of the whole step."""
+    """One process's sequences leave experts without tokens; counts and gradients are those of the whole step."""
     one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"model__model_type": "glm4_moe", "model__num_experts": 32, "model__num_experts_per_tok": 1}
     changes |= {"model__n_shared_experts": 1, "model__moe_intermediate_size": 32}
@@ -115,11 +115,11 @@ def test_one_signal_stops_both_and_the_same_command_continues(pretrain, tmp_path
     assert_same_run(run, whole)
 
 
-def test_rows_that_cannot_be_shared_are_refused(pretrain, tmp_path):
+def test_sequences_that_cannot_be_shared_are_refused(pretrain, tmp_path):
     codes = wait_for(start_two(pretrain(tmp_path / "run", batch__tokens_per_step=96), tmp_path))
     assert codes == [2, 2]
     said = (tmp_path / "log-0").read_text()
-    assert "error: 3 rows per step cannot be shared equally by 2 processes" in said
+    assert "error: 3 sequences per step cannot be shared equally by 2 processes" in said
     assert "Traceback" not in said
 
 

@@ -1,4 +1,4 @@
-"""How a step is cut into micro-batches, and how documents share rows, changes nothing."""
+"""How a step is cut into micro-batches, and how documents share sequences, changes nothing."""
 
 import pytest
 import torch
@@ -8,9 +8,7 @@ from minimind.cli import main
 from minimind.data.batches.collate import split_into_micro_batches
 from minimind.data.batches.loader import sequential_batches
 from minimind.model import Transformer
-from minimind.optim.groups import build_optimizers
 from minimind.train.objective import NextToken
-from minimind.train.step import Update
 
 
 @pytest.fixture(params=["pretrain", "sft"])
@@ -23,12 +21,9 @@ def relative(found, wanted):
 
 
 def in_float64(trainer):
-    """Weights, optimizers' states and all arithmetic of a trainer in fp64."""
+    """All arithmetic of a trainer in fp64; its optimizers are made later, by these weights."""
     trainer.model.double()
     trainer.model.compute_dtype = torch.float64
-    options = trainer.recipe.optimizer
-    optimizers = build_optimizers(trainer.model, options, torch.float64)
-    trainer.update = Update(optimizers, options.grad_clip, fp16=False, device=trainer.device)
     return trainer
 
 
@@ -51,8 +46,10 @@ def test_micro_batches_do_not_change_a_training(stage, tmp_path, micro_batch_siz
         changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
         changes["optimizer__grad_clip"] = 0 if optimizer == "sgd" else 1
         trainer = in_float64(make_trainer(stage(run, batch__micro_batch_tokens=32 * rows, **changes)))
-        assert trainer.micro_batch_size == rows
         trainer.fit()
+        assert trainer.step.micro_batch_size == rows
+        states = [state for optimizer in trainer.step.optimizers for state in optimizer.state.values()]
+        assert all(tensor.dtype == torch.float64 for state in states for tensor in state.values() if tensor.ndim)
         trained.append((losses(run), dict(trainer.model.named_parameters())))
     assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
 
@@ -75,7 +72,7 @@ def test_the_micro_batches_of_these_steps_differ_in_trained_tokens(sft, tmp_path
     trainer = make_trainer(sft(tmp_path / "run"))
     objective = NextToken()
     for k in range(4):
-        counts = [objective.units(micro)["loss"] for micro in split_into_micro_batches(trainer.loader.step(k), 1)]
+        counts = [objective.units(micro)["loss"] for micro in split_into_micro_batches(trainer.source.step(k), 1)]
         assert max(counts) > 1.3 * min(counts)
 
 
@@ -87,16 +84,17 @@ def test_documents_in_one_row_are_as_documents_in_rows_of_their_own(sft, tmp_pat
     torch.manual_seed(0)
     for parameter in model.parameters():  # a fresh model's blocks add nothing yet
         parameter.data += 0.2 * torch.randn_like(parameter)
-    documents = [d for d in range(len(trainer.data)) if trainer.data.lengths[d] <= 129][:12]
-    (packed,) = sequential_batches(trainer.data, documents, 128, 8)
-    alone = [batch for d in documents for batch in sequential_batches(trainer.data, [d], 128, 1)]
+    data = trainer.setup.data
+    documents = [d for d in range(len(data)) if data.lengths[d] <= 129][:12]
+    (packed,) = sequential_batches(data, documents, 128, 8)
+    alone = [batch for d in documents for batch in sequential_batches(data, [d], 128, 1)]
     objective = NextToken()
     assert max(len(row.unique()) for row in packed.documents) >= 3
     results = []
     for batches in ([packed], alone):
         total = sum(objective.units(batch)["loss"] for batch in batches)
         model.zero_grad()
-        loss = sum(objective(model, batch)["loss"] for batch in batches) / total
+        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / total
         loss.backward()
         results.append((total, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
     (total, loss, gradients), (total_alone, loss_alone, gradients_alone) = results
@@ -106,27 +104,16 @@ def test_documents_in_one_row_are_as_documents_in_rows_of_their_own(sft, tmp_pat
         assert relative(gradients[name], gradients_alone[name]) <= 1e-9
 
 
-class Weighted(NextToken):
-    """NextToken with token weights whose sum in the whole step is below one."""
-
-    def weigh(self, batch):
-        batch.weights = 0.001 * (1 + batch.positions % 3).float()
-        return batch
-
-    def units(self, batch):
-        return super().units(self.weigh(batch))
-
-    def __call__(self, model, batch):
-        return super().__call__(model, self.weigh(batch))
-
-
 def test_weighted_losses_are_divided_by_the_sum_of_their_weights(pretrain, tmp_path):
-    trainer = make_trainer(pretrain(tmp_path / "run"), Weighted())
-    trainer.strategy.prepare(trainer.model, trainer.objective)
-    batch = trainer.loader.step(0)
+    """Token weights whose sum in the whole step is below one."""
+    trainer = make_trainer(pretrain(tmp_path / "run"))
+    trainer.prepare()
+    batch = trainer.source.step(0)
+    batch.columns["weights"] = 0.001 * (1 + batch.positions % 3).float()
     assert 0 < trainer.objective.units(batch)["loss"] < 1
     hidden = trainer.model(batch.tokens, batch.positions, batch.documents)
     scores = trainer.model.logits(hidden).log_softmax(-1)
     nll = -scores.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0]
-    weight = batch.weights * (batch.targets >= 0)
-    assert relative(trainer.gradients(batch), (nll * weight).sum() / weight.sum()) <= 1e-5
+    weight = batch.columns["weights"] * (batch.targets >= 0)
+    losses, _ = trainer.step.accumulate(batch)
+    assert relative(losses, (nll * weight).sum() / weight.sum()) <= 1e-5

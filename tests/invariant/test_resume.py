@@ -1,4 +1,4 @@
-"""A training that is killed, stopped or damaged, and continued, ends as if nothing had happened, bit for bit."""
+"""A training that is killed, stopped or damaged, and resumed, ends as if nothing had happened, bit for bit."""
 
 import json
 import os
@@ -142,7 +142,7 @@ def assert_stopped_and_continued(run, said, command, whole):
 def test_a_second_ctrl_c_stops_at_once(pretrain, tmp_path, monkeypatch, uninterrupted):
     from minimind.train.trainer import Trainer
 
-    run, original = tmp_path / "run", Trainer.step
+    run, original = tmp_path / "run", Trainer.train_step
 
     def twice(self, batch):
         original(self, batch)
@@ -152,7 +152,7 @@ def test_a_second_ctrl_c_stops_at_once(pretrain, tmp_path, monkeypatch, uninterr
             time.sleep(1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", twice)
+        patch.setattr(Trainer, "train_step", twice)
         assert main(pretrain(run, budget__steps=STEPS)) == 130
     assert last_checkpoint(run).name == "step-0000004"
     assert json.loads((run / "state.json").read_text())["status"] == "interrupted"
@@ -170,7 +170,7 @@ def test_compiled_blocks_resume_exactly(pretrain, tmp_path, uninterrupted):
     process.kill()
     process.join()
     run_to_the_end(pretrain(run, **changes), log)
-    assert "continuing from step 4" in log.read_text()
+    assert "resuming from step 4" in log.read_text()
     assert_same_run(run, whole)
     assert json.loads((run / "state.json").read_text())["compiled"]
 
@@ -204,7 +204,8 @@ def test_another_recipe_is_refused(pretrain, tmp_path, uninterrupted, capsys):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted(pretrain), run)
     capsys.readouterr()
-    assert main(pretrain(run, optimizer__learning_rate=0.5, seed=3)) == 2
+    changes = {"optimizer__learning_rate": 0.5, "optimizer__embedding_learning_rate": 0.006, "seed": 3}
+    assert main(pretrain(run, **changes)) == 2
     assert capsys.readouterr().err == (
         f"error: {run} is a run with another recipe (optimizer.learning_rate was 0.02, now 0.5; "
         "seed was 0, now 3); use its recipe or another --out\n"
@@ -243,8 +244,8 @@ class TestDamage:
         said = capsys.readouterr().err
         assert f"{file.parent} is damaged: " in said
         assert name in said
-        assert "going on from an earlier one" in said
-        assert "continuing from step 8" in said
+        assert "resuming from an earlier one" in said
+        assert "resuming from step 8" in said
         shutil.rmtree(run / "checkpoints/step-0000012.damaged")
         assert_same_run(run, uninterrupted(pretrain, checkpoint__keep=9))
 

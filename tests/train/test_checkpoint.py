@@ -13,25 +13,28 @@ def test_a_checkpoint_gives_back_what_was_saved(pretrain, tmp_path):
     trainer = make_trainer(pretrain(tmp_path / "run", optimizer__name="adamw"))
     trainer.fit()
     torch.manual_seed(7)
-    state = trainer.update.state_dict()
-    path = trainer.checkpoints.save(trainer.model, trainer.tokenizer, state, trainer.progress)
+    state = trainer.step.state_dict()
+    path = trainer.checkpoints.save(trainer.model, trainer.setup.tokenizer, state, trainer.progress)
     expected = torch.rand(3)
     other = make_trainer(pretrain(tmp_path / "other", optimizer__name="adamw", seed=5))
     training, progress = load_checkpoint(path, other.model)
     assert progress == trainer.progress
     assert torch.equal(torch.rand(3), expected)
     assert_equal_trees(dict(other.model.state_dict()), dict(trainer.model.state_dict()))
-    other.update.load_state_dict(training)
-    assert_equal_trees(other.update.state_dict(), state)
+    other.prepare()
+    other.step.load_state_dict(training)
+    assert_equal_trees(other.step.state_dict(), state)
 
 
 def save_and_be_killed_everywhere(argv):
     """Kill a process that saves a second checkpoint at each of its operations on files, one after the other."""
     trainer = make_trainer(argv)
-    parts = (trainer.model, trainer.tokenizer, trainer.update.state_dict())
-    checkpoints = Checkpoints(trainer.run, keep=1)
+    trainer.prepare()
+    run = trainer.setup.run
+    parts = (trainer.model, trainer.setup.tokenizer, trainer.step.state_dict())
+    checkpoints = Checkpoints(run, keep=1)
     checkpoints.save(*parts, Progress(step=1))
-    before = trainer.run / "before"
+    before = run / "before"
     checkpoints.directory.rename(before)
     status, found = -1, []
     while status != 0 and len(found) < 200:
@@ -39,7 +42,7 @@ def save_and_be_killed_everywhere(argv):
         shutil.copytree(before, checkpoints.directory)
         child = os.fork()
         if child == 0:
-            die_at_file_operation(trainer.run, len(found) + 1)
+            die_at_file_operation(run, len(found) + 1)
             checkpoints.save(*parts, Progress(step=2))
             os._exit(0)
         _, status = os.waitpid(child, 0)

@@ -1,5 +1,6 @@
 """What goes wrong in a training: numbers that are not finite, no memory, a full disk."""
 
+import dataclasses
 import errno
 import json
 import math
@@ -13,14 +14,14 @@ from tests.helpers import assert_same_run, evaluations, last_checkpoint, losses,
 
 from minimind.cli import main
 from minimind.model import Transformer
-from minimind.stages import pretrain as pretrain_stage
+from minimind.stages import STAGES
 from minimind.train import checkpoint as state
 from minimind.train.metrics import JsonLines
-from minimind.train.objective import NextToken
+from minimind.train.objective import NextToken, Terms
 from minimind.train.trainer import Trainer
 
 
-def pieces_of(batch):
+def segments_of(batch):
     return set(zip(batch.table["source"].tolist(), batch.table["start"].tolist()))
 
 
@@ -29,31 +30,32 @@ def poison(monkeypatch, pretrain, tmp_path):
     """`poison([5, 6])`: the loss of a batch with a document of the data of step 5 or 6 (from 0) is not a number."""
 
     def change(steps, kind="loss"):
-        loader = make_trainer(pretrain(tmp_path / "probe")).loader
+        source = make_trainer(pretrain(tmp_path / "probe")).source
         shutil.rmtree(tmp_path / "probe")
-        poisoned = set.union(*(pieces_of(loader.step(step)) for step in steps))
-        clean = set().union(*(pieces_of(loader.step(step)) for step in range(20) if step not in steps))
-        assert loader.steps_per_epoch >= 20
+        poisoned = set.union(*(segments_of(source.step(step)) for step in steps))
+        clean = set().union(*(segments_of(source.step(step)) for step in range(20) if step not in steps))
+        assert source.steps_per_epoch >= 20
         assert not poisoned & clean
 
         class Poisoned(NextToken):
-            def __call__(self, model, batch):
-                terms = super().__call__(model, batch)
-                if pieces_of(batch) & poisoned:
+            def forward(self, model, batch):
+                terms = super().forward(model, batch)
+                if segments_of(batch) & poisoned:
                     if kind == "loss":
-                        return {"loss": terms["loss"] * torch.nan}
-                    terms["loss"].register_hook(lambda gradient: gradient * torch.inf)
+                        return Terms({"loss": terms.losses["loss"] * torch.nan})
+                    terms.losses["loss"].register_hook(lambda gradient: gradient * torch.inf)
                 return terms
 
-        monkeypatch.setattr(pretrain_stage, "OBJECTIVE", Poisoned)
-        return loader
+        stage = dataclasses.replace(STAGES["pretrain"], objective=lambda setup: Poisoned())
+        monkeypatch.setitem(STAGES, "pretrain", stage)
+        return source
 
     return change
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_a_bad_step_is_skipped_and_its_documents_are_named(poison, pretrain, corpus, tmp_path, capsys, kind):
-    loader = poison([5], kind)
+    source = poison([5], kind)
     run = tmp_path / "run"
     assert main(pretrain(run, checkpoint__every=1, checkpoint__keep=99)) == 0
     before, after = (run / f"checkpoints/step-{step:07d}" for step in (5, 6))
@@ -69,7 +71,7 @@ def test_a_bad_step_is_skipped_and_its_documents_are_named(poison, pretrain, cor
     assert all(math.isfinite(loss) for step, loss in enumerate(losses(run), start=1) if step != 6)
 
     dump = json.loads((run / "bad_steps/step-0000006.json").read_text())
-    batch = loader.step(5)
+    batch = source.step(5)
     assert dump["tokens"] == batch.tokens.tolist()
     numbers = {int(document.rpartition(":")[2]) for document in dump["documents"]}
     assert numbers == {int(source) + 1 for source in batch.table["source"]}
@@ -79,21 +81,21 @@ def test_a_bad_step_is_skipped_and_its_documents_are_named(poison, pretrain, cor
 
 
 def test_bad_steps_in_a_row_lead_back_to_the_checkpoint_and_past_the_data(poison, pretrain, tmp_path, capsys):
-    loader = poison([6, 7, 8, 9, 10])
+    source = poison([6, 7, 8, 9, 10])
     run, seen = tmp_path / "run", []
-    original = Trainer.step
+    original = Trainer.train_step
 
     def watched(self, batch):
-        seen.append((self.progress.step, pieces_of(batch)))
+        seen.append((self.progress.step, segments_of(batch)))
         original(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "step", watched)
+        patch.setattr(Trainer, "train_step", watched)
         assert main(pretrain(run, budget__steps=14)) == 0
     said = capsys.readouterr().err
-    assert "5 bad steps in a row: back to step 8, going on with the data after them" in said
+    assert "5 bad steps in a row: back to step 8, now with later data" in said
     wanted = [(step, step) for step in range(11)] + [(step, step + 3) for step in range(8, 14)]
-    assert seen == [(step, pieces_of(loader.step(data))) for step, data in wanted]
+    assert seen == [(step, segments_of(source.step(data))) for step, data in wanted]
     progress = json.loads((last_checkpoint(run) / "progress.json").read_text())
     assert (progress["step"], progress["skipped"], progress["bad_steps"]) == (14, 3, 0)
 
@@ -106,7 +108,7 @@ def test_bad_steps_in_a_row_lead_back_to_the_checkpoint_and_past_the_data(poison
             original(self, batch)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "step", stopping)
+            patch.setattr(Trainer, "train_step", stopping)
             assert main(pretrain(interrupted, budget__steps=14)) == 130
     assert main(pretrain(interrupted, budget__steps=14)) == 0
     files = [path / "model/model.safetensors" for path in (run, interrupted)]
@@ -134,12 +136,12 @@ def test_a_hopeless_training_fails_with_one_sentence(poison, pretrain, tmp_path,
 
 @pytest.fixture
 def memory_for(monkeypatch):
-    """`memory_for(2)`: a forward pass of more than two rows runs out of memory."""
+    """`memory_for(2)`: a forward pass of more than two sequences runs out of memory."""
     original = Transformer.forward
 
-    def limit(rows):
+    def limit(sequences):
         def forward(self, tokens_BT, *rest, **named):
-            if len(tokens_BT) > rows:
+            if len(tokens_BT) > sequences:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return original(self, tokens_BT, *rest, **named)
 
@@ -149,7 +151,7 @@ def memory_for(monkeypatch):
 
 
 @pytest.mark.parametrize("holdout", [0, 0.1])
-def test_with_little_memory_fewer_rows_are_computed_at_once(pretrain, tmp_path, memory_for, capsys, holdout):
+def test_with_little_memory_fewer_sequences_are_computed_at_once(pretrain, tmp_path, memory_for, capsys, holdout):
     """First noticed in a step, or in an evaluation."""
     changes = {"evaluation__holdout": holdout, "budget__steps": 4, "batch__micro_batch_tokens": 256}
     changes |= {"evaluation__every": 2, "evaluation__samples": 0}
@@ -159,8 +161,8 @@ def test_with_little_memory_fewer_rows_are_computed_at_once(pretrain, tmp_path, 
     capsys.readouterr()
     assert main(pretrain(tmp_path / "poor", **changes)) == 0
     said = capsys.readouterr().err
-    assert "out of memory: going on with 4 rows at a time (same results)" in said
-    assert "out of memory: going on with 2 rows at a time (same results)" in said
+    assert "out of memory: resuming with 4 sequences at a time (same results)" in said
+    assert "out of memory: resuming with 2 sequences at a time (same results)" in said
     assert losses(tmp_path / "poor") == pytest.approx(losses(tmp_path / "rich"), rel=1e-5)
     rich, poor = (weights(tmp_path / name / "model") for name in ("rich", "poor"))
     for name in rich:
@@ -175,7 +177,7 @@ def test_memory_for_nothing_is_said_in_one_sentence(pretrain, tmp_path, memory_f
     memory_for(0)
     assert main([*pretrain(tmp_path / "run"), "--quiet"]) == 2
     assert capsys.readouterr().err == (
-        "error: out of memory with 1 rows of 32 at a time; "
+        "error: out of memory with 1 sequences at a time; "
         "use a smaller batch.micro_batch_tokens, batch.seq_len or model\n"
     )
 

@@ -13,8 +13,8 @@ from minimind.errors import UserError
 from minimind.model import load_model
 from minimind.model.hf.config import read_config
 from minimind.model.rope import scale_rope
-from minimind.stages.launch import make_model
 from minimind.stages.resolve import resolve
+from minimind.stages.stage import make_model
 
 YARN = {"model__rope_scaling__rope_type": "yarn", "model__rope_scaling__factor": 4}
 ROWS = 32  # of the tiny recipe

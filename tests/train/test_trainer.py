@@ -27,6 +27,8 @@ from minimind.eval.perplexity import NLL
 from minimind.model import load_model
 from minimind.optim.schedule import lr_multiplier
 from minimind.recipe import Recipe
+from minimind.train import budget
+from minimind.train.evaluation import HeldOutNLL
 from minimind.train.trainer import Trainer
 
 
@@ -97,14 +99,14 @@ def test_the_lines_of_metrics(pretrain, tmp_path):
     trainer = make_trainer(pretrain(tmp_path / "probe"))
     lines = [line for line in metrics(run) if "eval" not in line]
     assert [line["step"] for line in lines] == [3, 4, 6, 8]  # also where a checkpoint or evaluation is due
-    batches = [trainer.loader.step(k) for k in range(8)]
+    batches = [trainer.source.step(k) for k in range(8)]
     read = np.cumsum([0] + [int((batch.documents >= 0).sum()) for batch in batches])
     for line, since in zip(lines, (0, 3, 4, 6)):
         step = line["step"]
         assert line["tokens"] == read[step]
         assert line["padding"] == pytest.approx(1 - (read[step] - read[since]) / (256 * (step - since)))
-        assert line["lr"] == pytest.approx(0.02 * lr_multiplier("wsd", step - 1, 8, 0, 4, 0))
-        assert line["epoch"] == pytest.approx(step * 8 / trainer.loader.sequences_per_epoch)
+        assert line["lr"] == pytest.approx(0.02 * lr_multiplier(trainer.recipe.schedule, step - 1, 8))
+        assert line["epoch"] == pytest.approx(step * 8 / trainer.source.sequences_per_epoch)
         assert 3 < line["loss"] < 7
         assert line["grad_norm"] > 0
         assert line["tokens_per_second"] > 0
@@ -123,36 +125,37 @@ def test_budgets_in_steps(pretrain, tmp_path, budget, steps):
     changes = {f"budget__{name}": value for name, value in budget.items()}
     trainer = make_trainer(pretrain(tmp_path / "run", budget__steps=None, **changes))
     if steps is None:
-        steps = math.ceil(budget.get("epochs", 1) * trainer.loader.sequences_per_epoch / 8)
+        steps = math.ceil(budget.get("epochs", 1) * trainer.source.sequences_per_epoch / 8)
     assert trainer.fit().progress.step == steps
     assert len(losses(tmp_path / "run")) == steps
 
 
 def test_an_epoch_reads_every_training_document_once_and_no_held_out_one(pretrain, tmp_path, monkeypatch):
-    seen, original = [], Trainer.step
+    seen, original = [], Trainer.train_step
 
     def watched(self, batch):
         seen.append(batch)
         original(self, batch)
 
-    monkeypatch.setattr(Trainer, "step", watched)
+    monkeypatch.setattr(Trainer, "train_step", watched)
     trainer = make_trainer(pretrain(tmp_path / "run", budget__steps=None, budget__epochs=1))
     trainer.fit()
-    everything = set(range(len(trainer.data)))
-    held_out = set(trainer.held_out.tolist())
+    setup = trainer.setup
+    everything = set(range(len(setup.data)))
+    held_out = set(setup.held_out.tolist())
     assert 5 < len(held_out) < 50
-    rows = [row for batch in seen for row in range(8)]
-    assert len(rows) - 8 < trainer.loader.sequences_per_epoch <= len(rows)
+    sequences = [sequence for batch in seen for sequence in range(8)]
+    assert len(sequences) - 8 < trainer.source.sequences_per_epoch <= len(sequences)
     trained = {int(source) for batch in seen for source in batch.table["source"]}
     assert trained == everything - held_out
-    contents = trainer.data.hashes
+    contents = setup.data.hashes
     assert not {contents[d] for d in trained} & {contents[d] for d in held_out}
 
 
 def test_minutes_become_steps_once(pretrain, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Trainer, "_seconds_per_step", lambda self: 0.5)
+    monkeypatch.setattr(budget, "seconds_per_step", lambda step, source: 0.5)
     run, changes = tmp_path / "run", {"budget__steps": None, "budget__minutes": 0.1}
-    original = Trainer.step
+    original = Trainer.train_step
 
     def stopping(self, batch):
         if self.progress.step == 6:
@@ -160,10 +163,10 @@ def test_minutes_become_steps_once(pretrain, tmp_path, monkeypatch, capsys):
         original(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", stopping)
+        patch.setattr(Trainer, "train_step", stopping)
         assert main(pretrain(run, **changes)) == 130
     assert "0:06 are enough for 11 steps" in capsys.readouterr().err
-    monkeypatch.setattr(Trainer, "_seconds_per_step", lambda self: 0.01)
+    monkeypatch.setattr(budget, "seconds_per_step", lambda step, source: 0.01)
     assert main(pretrain(run, **changes)) == 0
     assert len(losses(run)) == 11
     assert progress(run)["total_steps"] == 11
@@ -180,8 +183,9 @@ def test_checkpoints_by_time(pretrain, tmp_path):
 def test_timing_a_step_changes_nothing(pretrain, tmp_path):
     assert main(pretrain(tmp_path / "steps")) == 0
     trainer = make_trainer(pretrain(tmp_path / "timed"))
-    trainer.strategy.prepare(trainer.model, trainer.objective)
-    assert 0 < trainer._seconds_per_step() < 30
+    steps, seconds = budget.forecast(trainer)
+    assert steps == 12
+    assert 0 < seconds < 30
     trainer.fit()
     assert_same_run(tmp_path / "steps", tmp_path / "timed")
 
@@ -194,17 +198,18 @@ def test_the_nll_is_that_of_each_held_out_document_alone(sft, tmp_path):
     found = []
     for rows in (1, 8):
         trainer = make_trainer(sft(tmp_path / f"{rows}", batch__micro_batch_tokens=32 * rows))
-        found.append(trainer.held_out_nll())
+        found.append(trainer.evaluation.nll(rows))
+    setup = trainer.setup
     nats, tokens = 0.0, 0
-    for document in trainer.held_out:
-        for batch in sequential_batches(trainer.data, np.array([document]), 32, 1):
+    for document in setup.held_out:
+        for batch in sequential_batches(setup.data, np.array([document]), 32, 1):
             with torch.no_grad():
                 hidden = trainer.model(batch.tokens, batch.positions, batch.documents)
                 scores = trainer.model.logits(hidden).log_softmax(-1)
             trained = batch.targets >= 0
             nats -= float(scores[trained].gather(1, batch.targets[trained][:, None]).sum())
             tokens += int(trained.sum())
-    size = int(trainer.data.bytes[trainer.held_out].sum())
+    size = int(setup.data.bytes[setup.held_out].sum())
     for nll in found:
         assert (nll.tokens, nll.bytes) == (tokens, size)
         assert nll.nats == pytest.approx(nats, rel=1e-5)
@@ -216,8 +221,8 @@ def test_evaluation_reads_at_most_so_many_tokens(pretrain, tmp_path):
     for rows in (1, 8):
         changes = {"evaluation__max_tokens": 300, "batch__micro_batch_tokens": 32 * rows}
         trainer = make_trainer(pretrain(tmp_path / f"{rows}", **changes))
-        counts.append(trainer.held_out_nll().tokens)
-        assert trainer.data.lengths[trainer.held_out].sum() > 300
+        counts.append(trainer.evaluation.nll(rows).tokens)
+        assert trainer.setup.data.lengths[trainer.setup.held_out].sum() > 300
     assert counts[0] == counts[1]
     assert 200 < counts[0] < 300
 
@@ -228,7 +233,7 @@ def scores(monkeypatch):
 
     def give(*values):
         left = iter(values)
-        monkeypatch.setattr(Trainer, "held_out_nll", lambda self: NLL(next(left) * math.log(2), 1, 1.0))
+        monkeypatch.setattr(HeldOutNLL, "nll", lambda *_: NLL(next(left) * math.log(2), 1, 1.0))
 
     return give
 
@@ -290,14 +295,14 @@ def test_a_wrong_initialisation_is_noticed(pretrain, tmp_path, capsys):
 def test_sft_trains_on_answers_alone(sft, tmp_path):
     """The trained targets of each conversation spell what the assistant says, and its ends of turns."""
     trainer = make_trainer(sft(tmp_path / "run", batch__seq_len=256, batch__tokens_per_step=1024))
-    batch = trainer.loader.step(0)
+    batch = trainer.source.step(0)
     assert len(batch.table["source"]) > 5
     for document, source in enumerate(batch.table["source"].tolist()):
-        file, line = trainer.data.provenance(source)
+        file, line = trainer.setup.data.provenance(source)
         talk = json.loads(Path(file).read_text().splitlines()[line - 1])["conversations"]
         ids = batch.targets[(batch.documents == document) & (batch.targets >= 0)]
         answers = [message["content"] + "<|im_end|>" for message in talk if message["role"] == "assistant"]
-        assert trainer.tokenizer.decode(ids.tolist(), skip_special=False) == "".join(answers)
+        assert trainer.setup.tokenizer.decode(ids.tolist(), skip_special=False) == "".join(answers)
 
 
 def test_sft_starts_from_the_model(sft, base_model, tmp_path):
