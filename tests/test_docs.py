@@ -27,6 +27,7 @@ PAIRS += [(ROOT / "docs" / "en" / name, ROOT / "docs" / "zh" / name) for name in
 PAGES = [page for pair in PAIRS for page in pair]
 SETTINGS = config.settings(Recipe)
 SECTIONS = "|".join(sorted({key.partition(".")[0] for key in SETTINGS if "." in key}))
+FILE_ENDING = r"\.(py|json|jsonl|yaml|md|html|svg|npy|txt|gguf)$"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -91,6 +92,50 @@ def flags(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", text))
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link may name after `#`: the page's headings, as GitHub turns them into addresses."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def passages(page: Path) -> list[str]:
+    """The page's paragraphs, list items and table rows, one string each."""
+    return re.split(r"\n\s*\n|\n(?=\||- |\d+\. )", prose(page))
+
+
+def source_file(name: str) -> Path:
+    """The file that a page calls `name`: below `src/minimind/` or the repository's root."""
+    return SOURCE / name if (SOURCE / name).exists() else ROOT / name
+
+
+@cache
+def definitions(file: Path) -> set[str]:
+    """What a Python file defines: `name` of functions, classes, constants and attributes, and `Class.name`."""
+
+    def names(part: ast.AST) -> set[str]:
+        nodes = list(ast.walk(part))
+        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        stored = [node for node in nodes if isinstance(getattr(node, "ctx", None), ast.Store)]
+        variables = {node.id for node in stored if isinstance(node, ast.Name)}
+        return defined | variables | {node.attr for node in stored if isinstance(node, ast.Attribute)}
+
+    module = ast.parse(read(file))
+    classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    return names(module) | {f"{one.name}.{name}" for one in classes for name in names(one)}
+
+
+def identifiers(passage: str) -> set[str]:
+    """What looks like a name in Python code among a passage's `…`: `CamelCase`, `name()` or `owner.name`."""
+    found = re.findall(r"`([A-Z]\w+|\w+(?=\()|[A-Za-z_]\w*\.[A-Za-z_]\w*)(?:\([^`]*\))?`", passage)
+    return {name for name in found if name not in SETTINGS and not re.search(FILE_ENDING, name)}
+
+
+def is_defined(name: str, file: Path) -> bool:
+    """`Class.name`, or a name in the module `module.name`, or an attribute of whatever `variable.name` is."""
+    owner, _, last = name.rpartition(".")
+    return name in definitions(file) or (owner.islower() and last in definitions(file))
+
+
 def test_both_languages_have_the_same_pages() -> None:
     assert sorted(path.name for path in (ROOT / "docs" / "zh").iterdir()) == NAMES
     assert len(NAMES) >= 9
@@ -107,9 +152,12 @@ def test_both_languages_have_the_same_parts(pair: tuple[Path, Path]) -> None:
 
 @by_page
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
-    missing = [t for t in targets if "://" not in t and not (page.parent / t.partition("#")[0]).exists()]
-    assert not missing
+    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in t]
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
 
 
 @by_page
@@ -132,7 +180,17 @@ def test_options_and_settings_named_in_prose_exist(page: Path) -> None:
 @by_page
 def test_source_files_named_exist(page: Path) -> None:
     named = {span for span in spans(page) if re.fullmatch(r"[\w/]+\.(py|jinja)", span)}
-    assert not [name for name in named if not ((SOURCE / name).exists() or (ROOT / name).exists())]
+    assert not [name for name in named if not source_file(name).exists()]
+
+
+@by_page
+def test_names_stand_in_the_files_they_are_said_to_be_in(page: Path) -> None:
+    """In a paragraph, list item or table row that names source files, names from the code stand in one of them."""
+    for passage in passages(page):
+        files = [source_file(name) for name in re.findall(r"`([\w/]+\.py)`", passage)]
+        files = [file for file in files if file.exists()]
+        missing = {name for name in identifiers(passage) if not any(is_defined(name, file) for file in files)}
+        assert not (files and missing), passage
 
 
 @by_page
