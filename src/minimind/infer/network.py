@@ -22,6 +22,7 @@ from torch import nn
 from minimind.errors import UserError
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
+from minimind.model.lora import LoraLinear
 from minimind.model.moe import MoE
 from minimind.model.rope import angles
 from minimind.model.transformer import Block, Linear, RMSNorm
@@ -131,8 +132,8 @@ class Layer:
         kind = Int8 if weights == "int8" else Dense
 
         def fuse(*linears: Linear) -> Matrix:
-            assert all(type(linear) is Linear for linear in linears), "an adapter must be merged first"
-            return kind(torch.cat([linear.weight for linear in linears]).to(dtype))
+            merged = [m.merged_weight() if isinstance(m, LoraLinear) else m.weight for m in linears]
+            return kind(torch.cat(merged).to(dtype))
 
         self.input_norm = block.input_layernorm.weight.to(dtype, copy=True)
         self.qkv = fuse(attention.q_proj, attention.k_proj, attention.v_proj)

@@ -1,12 +1,12 @@
 """LoRA: a frozen matrix learns a correction of low rank (Hu et al. 2021, arXiv:2106.09685).
 
-Fine-tuning all of W costs a gradient and an optimizer's state for every weight. What it changes is close to a matrix
-of low rank, so here W stays as it is, and only two thin matrices are trained: A (r, D) and B (F, r).
+Fine-tuning all of W costs a gradient and an optimizer's state for every weight. What it changes is close to a
+matrix of low rank, so here W stays as it is, and only two thin matrices are trained: A (r, D) and B (F, r).
 
     y = x · Wᵀ + scale · (x · Aᵀ) · Bᵀ
 
-A starts random and B zero, so training starts at the base model exactly. `merge_lora` adds scale · B · A to W, after
-which the adapter costs nothing.
+A starts random and B zero, so training starts at the base model exactly. `merge_lora` adds scale · B · A to W, and
+then the adapter costs nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 
 from minimind.errors import UserError
 from minimind.model.transformer import Linear, Transformer
-from minimind.util.typed import DerivedFloat
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class LoraOptions:
 
     rank: int = 0
     """rank of the adapter's matrices; 0 = no adapter, all weights are trained"""
-    alpha: DerivedFloat = None
+    alpha: float | None = None
     """what the adapter adds is multiplied by alpha / rank. Default: 2 · rank"""
     rank_stabilized: bool = False
     """multiply by alpha / sqrt(rank) instead, for large ranks (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732)"""
@@ -41,9 +40,11 @@ class LoraOptions:
         if not self.targets:
             raise UserError("lora.targets is empty; name matrices, for example q_proj v_proj")
 
+    def effective_alpha(self) -> float:
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
     def scale(self) -> float:
-        alpha: float = 2 * self.rank if self.alpha is None else self.alpha
-        return alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
+        return self.effective_alpha() / (self.rank**0.5 if self.rank_stabilized else self.rank)
 
 
 class Coverage(NamedTuple):
@@ -87,15 +88,16 @@ def add_lora(model: Transformer, options: LoraOptions, seed: int = 0, base: Path
     assert options.rank > 0, "a rank of 0 stands for no adapter"
     assert not has_lora(model), "one adapter at a time"
     linears = adaptable(model)
-    kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linears))
-    for target in options.targets:
-        if not any(is_called(name, target) for name in linears):
+    matches = {t: {name for name in linears if f".{name}".endswith(f".{t}")} for t in options.targets}
+    for target, names in matches.items():
+        if not names:
             why = " (experts get no adapters)" if model.config.family.experts else ""
+            kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linears))
             raise UserError(f"lora.targets: this model has no {target} to adapt{why}; there are {kinds}")
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for name, linear in linears.items():
-        if any(is_called(name, target) for target in options.targets):
+        if any(name in names for names in matches.values()):
             model.set_submodule(name, LoraLinear(linear, options, base, generator))
     return Coverage(list(lora_layers(model)), sum(p.numel() for p in model.parameters() if p.requires_grad))
 
@@ -104,10 +106,6 @@ def adaptable(model: Transformer) -> dict[str, Linear]:
     """The matrices inside the blocks by name; of a model with experts those of the attention."""
     where = ".self_attn." if model.config.family.experts else ".layers."
     return {name: module for name, module in model.named_modules() if type(module) is Linear and where in name}
-
-
-def is_called(name: str, target: str) -> bool:
-    return f".{name}".endswith(f".{target}")
 
 
 def lora_layers(model: Transformer) -> dict[str, LoraLinear]:
@@ -121,7 +119,7 @@ def has_lora(model: Transformer) -> bool:
 
 @torch.no_grad()
 def merge_lora(model: Transformer) -> dict[str, LoraLinear]:
-    """Make the adapter part of the weights: a plain model, all of it trainable. Returns what `unmerge_lora` needs."""
+    """Make the adapter part of the weights: a plain model, trainable as a whole; returns what was replaced."""
     layers = lora_layers(model)
     for name, layer in layers.items():
         with torch.device("meta"):

@@ -14,6 +14,7 @@ import torch
 
 from minimind.errors import UserError
 from minimind.model.config import FAMILIES, ModelConfig, RopeScaling
+from minimind.model.hf.adapter import find_base, is_adapter
 from minimind.util.typed import convert, expected
 
 EXPERT_FIELDS = (
@@ -191,8 +192,10 @@ def typed_fields(owner: type, values: dict[str, Any], where: str) -> dict[str, A
 
 
 def read_config(directory: str | Path) -> ModelConfig:
-    """The shape that a model directory's `config.json` describes."""
+    """The shape that a model directory's `config.json` describes; an adapter has its base's."""
     path = Path(directory) / "config.json"
+    if is_adapter(directory):
+        return read_config(find_base(directory))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

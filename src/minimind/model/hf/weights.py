@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minimind.errors import UserError
+from minimind.model.hf import adapter
+from minimind.model.hf.adapter import ADAPTER_CONFIG, config_file, find_base, is_adapter
 from minimind.model.hf.config import read_config, to_hf
 from minimind.model.hf.names import from_disk, to_disk
+from minimind.model.lora import Coverage, LoraOptions, add_lora, has_lora, merge_lora
 from minimind.model.transformer import Transformer
 from minimind.util.files import whole_directory, write_json
 
@@ -24,7 +28,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
-    """Write weights (fp32, as they are), configs and tokenizer into `directory`, replacing what was there."""
+    """Write weights (fp32, as they are), configs and tokenizer into `directory`, replacing what was there.
+
+    Of a model with an adapter the adapter alone is written, unless `merge_lora` made it part of the weights.
+    """
     with whole_directory(Path(directory)) as partial:
         write_model(model, partial, tokenizer)
 
@@ -44,17 +51,22 @@ def write_model(
     UserError for a value that is infinite in `dtype`, and for a tensor larger than `part_bytes`.
     """
     buffers = {name for name, _ in model.named_buffers()}
+    adapted = has_lora(model)
     state = {
         name: tensor.detach().to("cpu", tensor.dtype if name in buffers else dtype)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in (adapter.tensors(model) if adapted else model.state_dict()).items()
     }
     tensors = {name: tensor.contiguous() for name, tensor in to_disk(state, model.config).items()}
     if dtype != torch.float32:
         refuse_infinite(tensors, dtype)
-    write_tensors(tensors, directory, part_bytes)
+    if adapted:
+        write_safetensors(tensors, directory / adapter.TENSORS)
+    else:
+        write_tensors(tensors, directory, part_bytes)
     pad, bos, eos = (0, 1, 2) if tokenizer is None else (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
     special = {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
-    write_json(directory / "config.json", {**to_hf(model.config, dtype), **special})
+    config = adapter.settings(model) if adapted else {**to_hf(model.config, dtype), **special}
+    write_json(directory / (ADAPTER_CONFIG if adapted else "config.json"), config)
     stops = list(dict.fromkeys([eos, pad]))
     write_json(directory / "generation_config.json", {**GENERATION, **special, "eos_token_id": stops})
     if tokenizer is not None:
@@ -112,42 +124,103 @@ def model_directory(path: str | Path) -> Path:
     if not path.is_dir():
         raise UserError(f"{path} is no directory; give a model directory or a run directory")
     for candidate in (path, path / "model", path / "best", *sorted(path.glob("checkpoints/step-???????"))[::-1]):
-        if (candidate / "config.json").is_file():
+        if config_file(candidate).is_file():
             return candidate
     raise UserError(f"{path} holds no model: neither it nor its model/ has a config.json")
 
 
 def load_model(
-    directory: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    directory: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    merge: bool = True,
 ) -> Transformer:
-    """The model of a directory in evaluation mode. Every tensor must be there, none may be left over."""
+    """The model of a directory in evaluation mode. Every tensor must be there, none may be left over.
+
+    Of an adapter's directory: its base, adapted; with `merge` the adapter is part of the weights.
+    """
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory} is no directory; give a model directory or a run directory's model/")
     model = Transformer(read_config(directory), seed=None)
-    load_tensors(model, directory)
+    if is_adapter(directory) and not merge:
+        load_adapted(model, directory)
+    else:
+        load_tensors(model, directory)
     return model.cast(dtype).to(device).eval()
 
 
 def load_tensors(model: Transformer, directory: Path) -> None:
-    """Set all parameters of `model` from a directory; UserError naming a tensor that does not fit."""
-    set_tensors(model, read_tensors(directory), directory)
+    """Set all parameters of `model` from a directory; UserError naming a tensor that does not fit.
+
+    An adapter's directory sets the adapter of a model that has one, and else the weights of its base, the adapter
+    merged into them.
+    """
+    if not is_adapter(directory):
+        set_tensors(model, read_tensors(directory), directory)
+    elif has_lora(model):
+        set_adapter(model, read_adapter(directory), directory)
+    else:
+        load_adapted(model, directory)
+        merge_lora(model)
+
+
+def add_adapter(model: Transformer, options: LoraOptions, seed: int, base: Path) -> Coverage:
+    """Add a new adapter to a model that was read from the directory `base`, to be trained and saved.
+
+    UserError where its files could not stand for the model: on an adapter, or a base with other positions.
+    """
+    if is_adapter(base):
+        raise UserError(f"{base} is an adapter; merge it first: minimind export hf {base} --out DIR")
+    config = read_config(base)
+    trained = config.original_max_position_embeddings
+    if replace(model.config, original_max_position_embeddings=trained) != config:
+        raise UserError(f"an adapter does not keep other positions than its base's, {base}; leave model.* out")
+    return add_lora(model, options, seed, base)
+
+
+def load_adapted(model: Transformer, directory: Path) -> None:
+    """Set all parameters from the base of an adapter's directory, and add the adapter."""
+    base, tensors = find_base(directory), read_adapter(directory)
+    set_tensors(model, read_tensors(base), f"{base}, the base of the adapter {directory}")
+    add_lora(model, adapter.read_options(directory, model, tensors), base=base)
+    set_adapter(model, tensors, directory)
+
+
+def set_adapter(model: Transformer, tensors: dict[str, torch.Tensor], directory: Path) -> None:
+    """Set the adapter of a model; UserError naming a tensor that does not fit."""
+    places = adapter.tensors(model)
+    check_fit(tensors, places, directory, f"{ADAPTER_CONFIG} with its base")
+    for name, tensor in tensors.items():
+        places[name].copy_(tensor)
+
+
+def read_adapter(directory: Path) -> dict[str, torch.Tensor]:
+    if not (directory / adapter.TENSORS).is_file():
+        raise UserError(f"{directory} has no {adapter.TENSORS}; copy the whole adapter again")
+    return read_safetensors(directory / adapter.TENSORS)
 
 
 def set_tensors(model: Transformer, tensors: dict[str, torch.Tensor], where: str | Path) -> None:
     """Set all parameters of `model` from tensors as they lie on disk; `where` they are from is for messages."""
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
-    expected = to_disk(model.state_dict(), model.config)
-    for name in expected.keys() | tensors.keys():
+    check_fit(tensors, to_disk(model.state_dict(), model.config), where, "config.json")
+    model.load_state_dict(from_disk(tensors, model.config))
+
+
+def check_fit(
+    tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], where: str | Path, description: str
+) -> None:
+    """UserError naming a tensor that is missing, left over or of another shape than the `description` says."""
+    for name in {**wanted, **tensors}:
         if name not in tensors:
             raise UserError(f"{where}: tensor {name} is missing")
-        if name not in expected:
-            raise UserError(f"{where}: tensor {name} is not part of the model that config.json describes")
-        if tensors[name].shape != expected[name].shape:
-            found, wanted = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise UserError(f"{where}: tensor {name} has shape {found}, config.json says {wanted}")
-    model.load_state_dict(from_disk(tensors, model.config))
+        if name not in wanted:
+            raise UserError(f"{where}: tensor {name} is not part of the model that {description} describes")
+        if tensors[name].shape != wanted[name].shape:
+            shapes = tuple(tensors[name].shape), tuple(wanted[name].shape)
+            raise UserError(f"{where}: tensor {name} has shape {shapes[0]}, {description} says {shapes[1]}")
 
 
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,128 @@
+"""Adapters against peft: logits, gradients, and files in both directions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.parity.test_model import relative
+from tests.random_models import random_ids, random_model
+from transformers import AutoModelForCausalLM
+
+from minimind.errors import UserError
+from minimind.model import Transformer, load_model, save_model
+from minimind.model.lora import LoraOptions, add_lora, has_lora, lora_layers
+
+ATTENTION = ["q_proj", "v_proj"]
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "qwen3-all-matrices": ({}, {}),
+    "qwen3-untied-one-matrix": ({"tie_word_embeddings": False}, {"targets": ["down_proj"], "alpha": 5.0}),
+    "llama-rank-stabilized": (
+        {"model_type": "llama", "head_dim": None},
+        {"rank_stabilized": True, "targets": ATTENTION},
+    ),
+    "qwen3-one-block": ({}, {"targets": ["layers.1.self_attn.q_proj", "layers.0.mlp.up_proj", "v_proj"]}),
+    "experts": (
+        {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+        {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+    ),
+}
+variants = pytest.mark.parametrize(("fields", "options"), VARIANTS.values(), ids=VARIANTS)
+
+
+def adapted_model(base: Path, fields: dict[str, Any], options: dict[str, Any]) -> Transformer:
+    """A random model, saved in `base`, with an adapter that is random in both of its matrices."""
+    model = random_model(**fields)
+    save_model(model, base)
+    add_lora(model, LoraOptions(rank=3, **options), base=base)
+    generator = torch.Generator().manual_seed(5)
+    for layer in lora_layers(model).values():
+        layer.lora_B.weight.data = torch.randn(layer.lora_B.weight.shape, generator=generator) * 0.3
+    return model
+
+
+def open_with_peft(base: Path, adapter: Path, trainable: bool = False) -> torch.nn.Module:
+    theirs = AutoModelForCausalLM.from_pretrained(base)
+    model: torch.nn.Module = peft.PeftModel.from_pretrained(theirs, adapter, is_trainable=trainable)
+    return model
+
+
+@variants
+def test_our_adapters_open_in_peft(tmp_path: Path, fields: dict[str, Any], options: dict[str, Any]) -> None:
+    """Same logits, and same gradients of the same matrices, to 1e-5 of the largest value, in fp32."""
+    ours = adapted_model(tmp_path / "base", fields, options)
+    save_model(ours, tmp_path / "adapter")
+    theirs = open_with_peft(tmp_path / "base", tmp_path / "adapter", trainable=True)
+    tokens, targets = random_ids(3, 40).clamp(min=1), random_ids(3, 40, seed=1)
+    logits, wanted = ours.logits(ours(tokens)), theirs(tokens).logits
+    assert relative(logits.detach(), wanted.detach()) < 1e-5
+    F.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+    F.cross_entropy(wanted.flatten(0, 1), targets.flatten()).backward()
+    gradients = {
+        name.removeprefix("base_model.model.").replace(".default.", "."): parameter.grad
+        for name, parameter in theirs.named_parameters()
+        if parameter.grad is not None
+    }
+    for name, parameter in ours.named_parameters():
+        assert (parameter.grad is None) == (".lora_" not in name), name
+        if parameter.grad is not None:
+            assert relative(parameter.grad, gradients.pop(name)) < 1e-5, name
+    assert not gradients
+
+
+@variants
+def test_adapters_of_peft_open_here(tmp_path: Path, fields: dict[str, Any], options: dict[str, Any]) -> None:
+    save_model(random_model(**fields), tmp_path / "base")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(
+        r=3,
+        lora_alpha=options.get("alpha", 6),
+        use_rslora=options.get("rank_stabilized", False),
+        target_modules=options.get("targets", "all-linear"),
+        lora_dropout=0.1,
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), config).eval()
+    theirs.save_pretrained(tmp_path / "adapter")
+    tokens = random_ids(2, 30)
+    wanted = theirs(tokens).logits.detach()
+    for merge in (True, False):
+        ours = load_model(tmp_path / "adapter", merge=merge)
+        assert has_lora(ours) != merge
+        assert relative(ours.logits(ours(tokens)).detach(), wanted) < 1e-5
+    save_model(ours, tmp_path / "again")
+    again = open_with_peft(tmp_path / "base", tmp_path / "again").eval()
+    assert torch.equal(again(tokens).logits, wanted)
+
+
+def test_transformers_opens_an_adapter_directory_by_itself(tmp_path: Path) -> None:
+    ours = adapted_model(tmp_path / "base", {}, {})
+    save_model(ours, tmp_path / "adapter")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter")
+    tokens = random_ids(2, 30)
+    assert relative(theirs(tokens).logits.detach(), ours.logits(ours(tokens)).detach()) < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}])
+def test_other_adapters_of_peft_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    save_model(random_model(tie_word_embeddings=False), tmp_path / "base")
+    config = peft.LoraConfig(r=2, target_modules=ATTENTION, task_type="CAUSAL_LM", **changes)
+    theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), config)
+    theirs.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=f"{next(iter(changes))} = .* is not supported"):
+        load_model(tmp_path / "adapter")
+
+
+def test_every_default_of_peft_is_understood(tmp_path: Path) -> None:
+    """A setting that a newer peft writes is either empty or one that we know."""
+    save_model(random_model(), tmp_path / "base")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=r".*\.(0|1)\.self_attn\.[qv]_proj")
+    theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), config)
+    theirs.save_pretrained(tmp_path / "adapter")
+    assert isinstance(json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"], str)
+    names = lora_layers(load_model(tmp_path / "adapter", merge=False))
+    assert sorted({name.rpartition(".")[2] for name in names}) == ATTENTION
