@@ -5,7 +5,6 @@ answers at once.
 """
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from minimind.errors import UserError, WorkFailed
+from minimind.util.suggest import nearest
 from minimind.util.system import is_disk_full
 
 # verb -> (module:function, help). The function takes the arguments after the verb; None returned means 0.
@@ -93,8 +93,8 @@ def dispatch(argv: list[str]) -> int:
         print(f"minimind {version()}")
         return 0
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'? " if close else ""
+        match = nearest(verb, VERBS, cutoff=0.5)
+        hint = f"did you mean '{match}'? " if match else ""
         raise UserError(f"unknown command '{verb}'; {hint}`minimind --help` lists all commands")
     module, function = VERBS[verb][0].split(":")
     return getattr(importlib.import_module(module), function)(rest) or 0

@@ -9,7 +9,6 @@ that says where it stands.
 
 import ast
 import dataclasses
-import difflib
 import functools
 import inspect
 import itertools
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 import yaml
 
 from minimind.errors import UserError
+from minimind.util.suggest import nearest
 from minimind.util.typed import convert, expected, from_words, kinds, options
 
 T = TypeVar("T")
@@ -233,10 +233,9 @@ def advice(key: str, known: Mapping[str, Setting]) -> str:
     if alias := RENAMED.get(name) or ALIASES.get(name) or ALIASES.get(last) or by_old_name.get(last):
         return alias if " " in alias else f"it is called {alias} here"
     by_last = {ours.rpartition(".")[2]: ours for ours in reversed(list(known))}
-    close = [by_last[match] for match in difflib.get_close_matches(last, by_last, n=1, cutoff=0.7)]
-    if "." in name:  # the section was named: that counts
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.7) or close
-    return f"did you mean {close[0]}?" if close else "--help lists all settings"
+    match = nearest(name, known, cutoff=0.7) if "." in name else None  # the section was named: that counts
+    match = match or by_last.get(nearest(last, by_last, cutoff=0.7) or "")
+    return f"did you mean {match}?" if match else "--help lists all settings"
 
 
 def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Given]:

@@ -6,12 +6,12 @@ To add a shape, enter it in PRESETS.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, replace
 from typing import Any
 
 from minimind.errors import UserError
 from minimind.model import ModelConfig
+from minimind.util.suggest import did_you_mean
 
 
 def dense(
@@ -28,7 +28,7 @@ def dense(
     )
 
 
-# The public MiniMind's first two generations are Llamas (with experts: Qwen2-MoE), the third is Qwen3.
+# The public MiniMind's first two versions are Llamas (with experts: Qwen2-MoE), the third is Qwen3.
 V1: dict[str, Any] = {
     "num_attention_heads": 16,
     "num_key_value_heads": 8,
@@ -79,9 +79,8 @@ PRESETS = {
 def get(name: str, **changes: Any) -> ModelConfig:
     """The shape of that name; `vocab_size` may be given. UserError naming the nearest for an unknown one."""
     if name not in PRESETS:
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), PRESETS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no preset is called {name!r}; {hint}there are {', '.join(PRESETS)}")
+        advice = did_you_mean(name.lower().replace("_", "-"), PRESETS, f"there are {', '.join(PRESETS)}")
+        raise UserError(f"no preset is called {name!r}; {advice}")
     return replace(PRESETS[name], **changes)
 
 

@@ -149,7 +149,7 @@ def test_a_directory_that_is_not_a_tokenizer(directory: Path):
     (directory / "tokenizer_config.json").write_text("{", encoding="utf-8")
     refused(r"tokenizer_config\.json is not valid JSON")
     (directory / "tokenizer_config.json").write_text("[]", encoding="utf-8")
-    refused(r"tokenizer_config\.json is not a JSON object")
+    refused(r"tokenizer_config\.json is no JSON object")
     (directory / "tokenizer_config.json").unlink()
     refused(r"tokenizer_config\.json does not exist")
     (directory / "tokenizer.json").write_text("{}", encoding="utf-8")

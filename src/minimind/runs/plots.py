@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from minimind.runs.html import Dialogues, Plots, Section, Table, write_report
-from minimind.runs.read import Run, read_jsonl
+from minimind.runs.read import Run
 from minimind.runs.svg import Series, line_plot, sparkline
+from minimind.util.json_files import read_json_lines
 
 # title, key in a line of metrics.jsonl (a dot leads into "eval"), logarithmic
 CURVES = (
@@ -69,7 +70,7 @@ def report(run: Run, path: Path) -> Path:
         table = [[step, tokens, scores.get("bits_per_byte"), scores.get("loss")] for step, tokens, scores in found]
         columns = ["step", "tokens", "bits per byte", "loss"]
         sections.append(Table("On held-out documents", "留出集评测", table, columns))
-    samples = [line for line in read_jsonl(run.path / "samples.jsonl") if line.get("conversations")]
+    samples = [line for line in read_json_lines(run.path / "samples.jsonl") if line.get("conversations")]
     if samples:
         shown = [(f"step {line.get('step', '?')}", line["conversations"]) for line in samples[-12:]]
         sections.append(Dialogues("Samples", "样例", shown))

@@ -6,7 +6,6 @@ killed, so a line that was cut short is passed over and a status "running" witho
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import socket
@@ -19,6 +18,8 @@ import yaml
 
 from minimind.config import RENAMED, flatten
 from minimind.errors import UserError
+from minimind.util.json_files import read_json_lines
+from minimind.util.suggest import did_you_mean
 from minimind.util.system import is_alive as process_is_alive
 
 
@@ -78,7 +79,7 @@ def read_run(path: Path, name: str = "") -> Run:
     """The run in a directory, by default named after it. UserError if it is none."""
     if not (path / "state.json").is_file():
         raise UserError(f"{path} is no run directory: it has no state.json; `minimind runs list` names the runs")
-    lines, recipe = read_jsonl(path / "metrics.jsonl"), flatten(read_mapping(path / "recipe.yaml"))
+    lines, recipe = read_json_lines(path / "metrics.jsonl"), flatten(read_mapping(path / "recipe.yaml"))
     return Run(
         name=name or path.resolve().name,
         path=path,
@@ -113,8 +114,7 @@ def named_run(name: str) -> Run:
         if (path / "state.json").is_file():
             return read_run(path, name)
     names = [run.name for run in find_runs(default_directory())]
-    close = difflib.get_close_matches(name, names, n=1)
-    advice = f"did you mean {close[0]}?" if close else "`minimind runs list` names the runs"
+    advice = did_you_mean(name, names, "`minimind runs list` names the runs")
     raise UserError(f"no run {name}: neither a run directory nor a name in {default_directory()}/; {advice}")
 
 
@@ -126,19 +126,6 @@ def differences(runs: list[Run]) -> dict[str, list[Any]]:
 
 
 # -------------------------------------------------------------------------------------------------- files
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines; lines that are none (cut short by a kill) are passed over."""
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            lines.append(value)
-    return lines
 
 
 def in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from minimind.errors import UserError
 from minimind.tokenizer.chat import ChatTemplate, TextSpan, normalize, trained_spans
 from minimind.tokenizer.messages import validate
 from minimind.tokenizer.reserved import BOS, EOS, PAD
+from minimind.util.files import write_json, write_text
+from minimind.util.json_files import read_json
 
 
 class Tokenizer:
@@ -60,7 +62,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         config_path = directory / "tokenizer_config.json"
-        config = _read_config(config_path)
+        config = read_json(config_path, "a tokenizer directory holds it beside tokenizer.json")
         inline = config.pop("chat_template", None)
         template_path = directory / "chat_template.jinja"
         if template_path.is_file():
@@ -79,13 +81,11 @@ class Tokenizer:
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` (chat template inline); the same bytes every time."""
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         config = dict(self.config)
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
-        (directory / "tokenizer.json").write_text(self.backend.to_str(pretty=True) + "\n", encoding="utf-8")
-        text = json.dumps(config, ensure_ascii=False, indent=2)
-        (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+        write_text(directory / "tokenizer.json", self.backend.to_str(pretty=True) + "\n")
+        write_json(directory / "tokenizer_config.json", config)
         # A file left by another tokenizer would win over the inline template.
         (directory / "chat_template.jinja").unlink(missing_ok=True)
 
@@ -212,18 +212,6 @@ def _tokens_within(offsets: list[TextSpan], start: int, end: int) -> slice:
     """The tokens that lie wholly within the characters start to end."""
     first = bisect_left(offsets, start, key=itemgetter(0))
     return slice(first, bisect_right(offsets, end, lo=first, key=itemgetter(1)))
-
-
-def _read_config(path: Path) -> dict:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; a tokenizer directory holds it beside tokenizer.json") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object")
-    return config
 
 
 def _restore(backend: str, config: dict, chat_template: str | None) -> Tokenizer:

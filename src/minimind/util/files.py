@@ -12,19 +12,29 @@ from pathlib import Path
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file that appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path, f"{os.getpid()}.partial") as partial:  # several processes may write the same
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
 def write_json(path: Path, content: object) -> Path:
     """Write a JSON file for people to read as well, whole or not at all."""
     return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def whole_file(path: Path, mark: str = "partial") -> Iterator[Path]:
+    """Give a path to write a file at: it takes the place of `path` when the block ends well, else it vanishes.
+
+    What a killed process leaves there, the next one replaces, unless each of them has a `mark` of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{mark}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -60,3 +70,12 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def size_text(count: float) -> str:
+    """Write bytes for people: 1.62 GB."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

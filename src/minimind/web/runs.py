@@ -11,8 +11,9 @@ from typing import Any
 import streamlit as st
 
 from minimind.runs import plots
-from minimind.runs.read import Run, default_directory, differences, find_runs, read_jsonl, read_run
+from minimind.runs.read import Run, default_directory, differences, find_runs, read_run
 from minimind.runs.svg import Series, short
+from minimind.util.json_files import read_json_lines
 from minimind.web import markup
 from minimind.web.charts import line_chart
 from minimind.web.i18n import say
@@ -114,7 +115,7 @@ def compare(runs: Sequence[Run]) -> None:
 
 def show_samples(run: Run, heading: bool) -> None:
     """What the model made of one prompt at every evaluation."""
-    lines = [line for line in read_jsonl(run.path / "samples.jsonl") if line.get("conversations")]
+    lines = [line for line in read_json_lines(run.path / "samples.jsonl") if line.get("conversations")]
     by_prompt: dict[str, list[tuple[int, str]]] = {}
     for line in lines:
         *asked, answer = line["conversations"]

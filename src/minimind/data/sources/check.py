@@ -14,7 +14,7 @@ from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.data.sources.files import DamagedFile, check_file
 from minimind.data.sources.show import sequences
 from minimind.tokenizer import ChatError
-from minimind.util.progress import Advance, progress
+from minimind.util.progress import Bar, progress
 
 if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer
@@ -69,7 +69,7 @@ def check(
     return found
 
 
-def _good_documents(file: Path, report: Callable[[BadLine], None], on_read: Advance) -> Iterator[Document]:
+def _good_documents(file: Path, report: Callable[[BadLine], None], on_read: Bar) -> Iterator[Document]:
     line = 0
     try:
         for item in read_documents(file, on_read=on_read):

@@ -6,7 +6,6 @@ kept beside the file in NAME.source.json; later downloads take exactly that file
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from urllib.parse import quote, urlencode
 
 from minimind.data.sources.download import OnProgress, download, read_json
 from minimind.errors import UserError
+from minimind.util.files import size_text, write_json
+from minimind.util.suggest import did_you_mean
 
 Hub = Literal["hf", "modelscope"]
 HUBS: dict[str, tuple[str, str, str]] = {  # environment variable, its default, repository
@@ -71,8 +72,7 @@ def locate(name: str, directory: Path, hub: Hub | None = None, revision: str | N
     The hub's answer is recorded in `directory`. UserError for an unknown name, revision or hub trouble.
     """
     if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PUBLISHED, n=1)
-        hint = f"did you mean {near[0]}?" if near else "see minimind data get --list"
+        hint = did_you_mean(name, PUBLISHED, "see minimind data get --list")
         raise UserError(f"there is no published data set {name}; {hint}")
     lock = directory / f"{name}.source.json"
     recorded = _read_lock(lock)
@@ -81,8 +81,7 @@ def locate(name: str, directory: Path, hub: Hub | None = None, revision: str | N
     source = _from_modelscope(name, revision) if hub == "modelscope" else _from_hugging_face(name, revision)
     if recorded and recorded.checksum != source.checksum:
         _part(source, directory).unlink(missing_ok=True)  # it began as another file
-    directory.mkdir(parents=True, exist_ok=True)
-    lock.write_text(json.dumps(asdict(source), indent=2) + "\n", encoding="utf-8")
+    write_json(lock, asdict(source))
     return source
 
 
@@ -129,15 +128,6 @@ def fetch(source: Source, directory: Path, progress: OnProgress = lambda done: N
         )
     part.replace(target)
     return target
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 1.62 GB."""
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
 
 
 def _part(source: Source, directory: Path) -> Path:
