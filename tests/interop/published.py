@@ -12,7 +12,7 @@ from minimind.model import Transformer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "weights"
 
-# What each generation's published models have: heads, key/value heads, theta, epsilon, experts a token takes.
+# What each version's published models have: heads, key/value heads, theta, epsilon, experts a token takes.
 DENSE: dict[str, dict[str, Any]] = {
     "minimind-v1": {"model_type": "llama", "num_attention_heads": 16, "num_key_value_heads": 8},
     "minimind2-legacy": {"model_type": "llama", "num_attention_heads": 8, "num_key_value_heads": 2},
@@ -99,22 +99,22 @@ EARLY_NAMES = [  # in Hugging Face's names, in the earlier ones
 ]
 
 
-def published_model(generation: str, moe: bool = False, **fields: Any) -> Transformer:
-    """A tiny random model with the numbers of heads that a generation's published ones have, exact in fp16."""
+def published_model(version: str, moe: bool = False, **fields: Any) -> Transformer:
+    """A tiny random model with the numbers of heads that a version's published ones have, exact in fp16."""
     experts: dict[str, Any] = {}
-    if moe and generation == "minimind-3":
+    if moe and version == "minimind-3":
         experts = {"model_type": "qwen3_moe", **EXPERTS, "num_experts_per_tok": 1}
     elif moe:
         experts = SHARED
-    fields = {"hidden_size": 64, "head_dim": None, **DENSE[generation], **experts, **fields}
-    fields.setdefault("original_max_position_embeddings", TRAINED[generation])
+    fields = {"hidden_size": 64, "head_dim": None, **DENSE[version], **experts, **fields}
+    fields.setdefault("original_max_position_embeddings", TRAINED[version])
     model = random_model(std=0.1, **fields)
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
     return model
 
 
-def state_dict(model: Transformer, generation: str) -> dict[str, torch.Tensor]:
+def state_dict(model: Transformer, version: str) -> dict[str, torch.Tensor]:
     """fp16, one matrix an expert, the tied embedding twice; early ones in their names, their pairs interleaved."""
     found: dict[str, torch.Tensor] = {"lm_head.weight": model.output_weight}
     for name, tensor in model.state_dict().items():
@@ -127,7 +127,7 @@ def state_dict(model: Transformer, generation: str) -> dict[str, torch.Tensor]:
                 found[name.replace("shared_expert.", f"shared_experts.{number}.")] = part
         else:
             found[name] = tensor
-    if generation in ("minimind-v1", "minimind2-legacy"):
+    if version in ("minimind-v1", "minimind2-legacy"):
         found = {early_name(name): _interleaved(name, t, model.config.head_dim) for name, t in found.items()}
     return {name: tensor.detach().half().contiguous().clone() for name, tensor in found.items()}
 

@@ -45,8 +45,8 @@ def test_a_file_is_a_model_like_any_other(
         assert main(["chat", str(model), "--prompt", "the cat", "--seed", "2", "--max-tokens", "20"]) == 0
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]
-    with pytest.raises(UserError, match="leave generation and config out"):
-        Model.load(file, generation="minimind2")
+    with pytest.raises(UserError, match="leave version and config out"):
+        Model.load(file, version="minimind2")
 
 
 def test_the_tokenizer_is_the_same_and_can_be_saved(file: Path, talker: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """`minimind import` and `Model.load` of published weights: the nine miniatures, folders, settings, tokenizers.
 
-tests/fixtures/weights holds one tiny random model of each published generation, as that generation's own code
+tests/fixtures/weights holds one tiny random model of each published version, as that version's own code
 stores it, with the logits that it computes.
 """
 
@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from minimind import Model
 from minimind.cli import main
 from minimind.interop.upstream import read_weights
-from minimind.interop.versions import GENERATIONS
+from minimind.interop.versions import VERSIONS
 from minimind.model import Transformer, load_model, save_model
 from minimind.model.config import EXPERT_COUNTS
 from minimind.model.hf.config import read_config
@@ -45,7 +45,7 @@ from minimind.tokenizer import Tokenizer
 NAMES = sorted(path.name for path in FIXTURES.iterdir())
 fixtures = pytest.mark.parametrize("name", NAMES)
 kinds = pytest.mark.parametrize("moe", [False, True], ids=["dense", "moe"])
-generations = pytest.mark.parametrize("generation", DENSE)
+versions = pytest.mark.parametrize("version", DENSE)
 
 IDS = random_ids(2, 30)
 
@@ -69,7 +69,7 @@ def assert_same(found: Model, wanted: Transformer) -> None:
 # --------------------------------------------------------------------------------------------- the miniatures
 
 
-def test_all_generations_are_there() -> None:
+def test_all_versions_are_there() -> None:
     described = [json.loads((FIXTURES / name / "config.json").read_text()) for name in NAMES]
     assert len(NAMES) == 9
     assert {config["generation"] for config in described} == set(DENSE)
@@ -123,36 +123,36 @@ def test_the_published_yarn(tmp_path: Path) -> None:
 
 
 @kinds
-@generations
-def test_a_generation_is_recognised_by_its_tensors(tmp_path: Path, generation: str, moe: bool) -> None:
+@versions
+def test_a_version_is_recognised_by_its_tensors(tmp_path: Path, version: str, moe: bool) -> None:
     """Nothing lies beside the weights; heads and theta are the published ones."""
-    model = published_model(generation, moe)
-    path = save(state_dict(model, generation), tmp_path / "full_sft_64.pth")
-    assert read_weights(path).generation == generation
+    model = published_model(version, moe)
+    path = save(state_dict(model, version), tmp_path / "full_sft_64.pth")
+    assert read_weights(path).version == version
     assert_same(Model.load(path, device="cpu"), model)
     assert_same(Model.load(run_import(path, tmp_path / "model"), device="cpu"), model)
 
 
 @kinds
-@generations
-def test_a_generation_that_is_named(tmp_path: Path, generation: str, moe: bool) -> None:
+@versions
+def test_a_version_that_is_named(tmp_path: Path, version: str, moe: bool) -> None:
     """Other widths of keys than the published ones tell nothing, so it is said."""
     fields = {"num_attention_heads": 4, "num_key_value_heads": 4}
-    model = published_model(generation, moe, **fields)
-    path = save(state_dict(model, generation), tmp_path / "weights.pth")
+    model = published_model(version, moe, **fields)
+    path = save(state_dict(model, version), tmp_path / "weights.pth")
     (tmp_path / "heads.json").write_text(json.dumps(fields))
-    options = ("--generation", generation, "--config", tmp_path / "heads.json")
+    options = ("--version", version, "--config", tmp_path / "heads.json")
     assert_same(Model.load(run_import(path, tmp_path / "model", *options), device="cpu"), model)
-    assert_same(Model.load(path, device="cpu", generation=generation, config=tmp_path / "heads.json"), model)
+    assert_same(Model.load(path, device="cpu", version=version, config=tmp_path / "heads.json"), model)
 
 
 def test_the_defaults_are_the_published_shapes() -> None:
-    """The two tables of them, one by generation and one by size, agree."""
+    """The two tables of them, one by version and one by size, agree."""
     for preset, config in PRESETS.items():
-        generation = next((name for name in GENERATIONS if preset.startswith(name)), None)
-        if generation is None:
+        version = next((name for name in VERSIONS if preset.startswith(name)), None)
+        if version is None:
             continue
-        for name, value in GENERATIONS[generation].defaults.items():
+        for name, value in VERSIONS[version].defaults.items():
             of_experts = name in EXPERT_COUNTS or name == "norm_topk_prob"
             if name != "original_max_position_embeddings" and (config.family.experts or not of_experts):
                 assert getattr(config, name) == value, (preset, name)
@@ -172,10 +172,10 @@ def test_what_can_be_computed_is_left_out(tmp_path: Path) -> None:
     assert_same(Model.load(save(tensors, tmp_path / "weights.pth"), device="cpu"), model)
 
 
-@pytest.mark.parametrize("generation", ["minimind-v1", "minimind-3"])
-def test_an_output_of_its_own(tmp_path: Path, generation: str) -> None:
-    model = published_model(generation, tie_word_embeddings=False)
-    path = save(state_dict(model, generation), tmp_path / "weights.pth")
+@pytest.mark.parametrize("version", ["minimind-v1", "minimind-3"])
+def test_an_output_of_its_own(tmp_path: Path, version: str) -> None:
+    model = published_model(version, tie_word_embeddings=False)
+    path = save(state_dict(model, version), tmp_path / "weights.pth")
     assert_same(Model.load(path, device="cpu"), model)
 
 
@@ -187,11 +187,11 @@ def test_several_shared_experts(tmp_path: Path, shared: int) -> None:
     assert relative(Model.load(folder, device="cpu").logits(IDS), logits(model)) < 1e-6
 
 
-def test_a_single_weight_is_normalised_as_each_generation_does(tmp_path: Path) -> None:
+def test_a_single_weight_is_normalised_as_each_version_does(tmp_path: Path) -> None:
     """minimind2 leaves it as the softmax gave it, minimind-3 makes it 1."""
-    for generation, normalized in (("minimind2", False), ("minimind-3", True)):
-        model = published_model(generation, moe=True, num_experts_per_tok=1, norm_topk_prob=normalized)
-        path = save(state_dict(model, generation), tmp_path / generation / "weights.pth")
+    for version, normalized in (("minimind2", False), ("minimind-3", True)):
+        model = published_model(version, moe=True, num_experts_per_tok=1, norm_topk_prob=normalized)
+        path = save(state_dict(model, version), tmp_path / version / "weights.pth")
         (path.parent / "config.json").write_text(json.dumps({"num_experts_per_tok": 1}))
         assert_same(Model.load(path, device="cpu"), model)
 
@@ -207,12 +207,12 @@ def halves(tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(
     "files", ["model.safetensors", "pytorch_model.bin", "model-{}.safetensors", "pytorch_model-{}.bin"]
 )
-@pytest.mark.parametrize(("generation", "config"), [("minimind2", WRITTEN), ("minimind2-legacy", WRITTEN_EARLY)])
+@pytest.mark.parametrize(("version", "config"), [("minimind2", WRITTEN), ("minimind2-legacy", WRITTEN_EARLY)])
 def test_a_folder_as_the_project_publishes_it(
-    tmp_path: Path, generation: str, config: dict[str, Any], files: str
+    tmp_path: Path, version: str, config: dict[str, Any], files: str
 ) -> None:
-    model = published_model(generation, moe=True)
-    tensors = state_dict(model, generation)
+    model = published_model(version, moe=True)
+    tensors = state_dict(model, version)
     folder = tmp_path / "MiniMind2-MoE"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
@@ -224,17 +224,17 @@ def test_a_folder_as_the_project_publishes_it(
 
 
 @kinds
-@pytest.mark.parametrize("generation", ["minimind2", "minimind-3"])
-def test_a_folder_in_hugging_faces_own_layout(tmp_path: Path, generation: str, moe: bool) -> None:
-    """Which generation it is does not show there; where it is said, the trained length is recorded."""
-    model = published_model(generation, moe, original_max_position_embeddings=None)
+@pytest.mark.parametrize("version", ["minimind2", "minimind-3"])
+def test_a_folder_in_hugging_faces_own_layout(tmp_path: Path, version: str, moe: bool) -> None:
+    """Which version it is does not show there; where it is said, the trained length is recorded."""
+    model = published_model(version, moe, original_max_position_embeddings=None)
     save_model(model, tmp_path / "ours")
     AutoModelForCausalLM.from_pretrained(tmp_path / "ours").half().save_pretrained(tmp_path / "theirs")
     folder = run_import(tmp_path / "theirs", tmp_path / "plain")
     assert relative(Model.load(folder, device="cpu").logits(IDS), logits(model)) < 1e-6
     assert read_config(folder) == model.config
-    folder = run_import(tmp_path / "theirs", tmp_path / "named", "--generation", generation)
-    assert read_config(folder).original_max_position_embeddings == TRAINED[generation]
+    folder = run_import(tmp_path / "theirs", tmp_path / "named", "--version", version)
+    assert read_config(folder).original_max_position_embeddings == TRAINED[version]
     assert relative(Model.load(folder, device="cpu").logits(IDS), logits(model)) < 1e-6
 
 
@@ -297,7 +297,7 @@ def test_stretched_positions(tmp_path: Path, settings: dict[str, Any], wanted: t
 
 @pytest.fixture(scope="module")
 def early_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the generations of 2024 and early 2025 have it: three special tokens, and no thinking in its template."""
+    """As the versions of 2024 and early 2025 have it: three special tokens, and no thinking in its template."""
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -318,9 +318,9 @@ def early_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_imported_model_talks(tmp_path: Path, tokenizer_directory: Path) -> None:
     """Greedy text equals that of transformers, from its files."""
     vocab_size = Tokenizer.load(tokenizer_directory).vocab_size
-    for generation in DENSE:
-        path = save(state_dict(published_model(generation, vocab_size=vocab_size), generation), tmp_path / "w.pth")
-        folder = run_import(path, tmp_path / generation, "--tokenizer", tokenizer_directory)
+    for version in DENSE:
+        path = save(state_dict(published_model(version, vocab_size=vocab_size), version), tmp_path / "w.pth")
+        folder = run_import(path, tmp_path / version, "--tokenizer", tokenizer_directory)
         model = Model.load(folder, device="cpu")
         message = {"role": "user", "content": "the cat"}
         said = model.chat([message], temperature=0, max_tokens=8)

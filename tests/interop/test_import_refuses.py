@@ -183,19 +183,19 @@ def test_unknown_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "qwen3, llama" in sentence
 
 
-def test_a_generation_that_does_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_that_does_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = published_model("minimind-v1", num_key_value_heads=16)
     path = save(state_dict(model, "minimind-v1"), tmp_path / "weights.pth")
-    assert "give --generation minimind-v1 or minimind2-legacy" in refused(capsys, path)
+    assert "give --version minimind-v1 or minimind2-legacy" in refused(capsys, path)
 
 
-@pytest.mark.parametrize("generation", ["minimind-v1", "minimind-3"])
-def test_another_generation_than_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], tensors: Any, generation: str
+@pytest.mark.parametrize("version", ["minimind-v1", "minimind-3"])
+def test_another_version_than_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tensors: Any, version: str
 ) -> None:
     path = save(tensors, tmp_path / "weights.pth")
-    sentence = refused(capsys, path, "--generation", generation)
-    assert f"of a {generation} model with these settings is missing" in sentence
+    sentence = refused(capsys, path, "--version", version)
+    assert f"of a {version} model with these settings is missing" in sentence
 
 
 # ------------------------------------------------------------------------------------------------ settings
@@ -210,7 +210,7 @@ def test_another_generation_than_named(
         ({"generation": "minimind2", "n_headz": 4}, "unknown setting 'n_headz'"),
         ({"arguments": {"n_heads": 4}, "n_headz": 4}, "unknown setting 'n_headz'"),
         ({"arguments": 4}, "arguments must be a JSON object, not 4"),
-        ({"generation": "minimind-9"}, "generation 'minimind-9' is unknown; there are minimind-v1"),
+        ({"generation": "minimind-9"}, "version 'minimind-9' is unknown; there are minimind-v1"),
         (
             {"n_heads": 4, "num_attention_heads": 8},
             "n_heads = 4 and num_attention_heads = 8 contradict each other",
@@ -246,7 +246,7 @@ def test_a_config_that_does_not_fit(
     assert sentence in refused(capsys, folder / "weights.pth", "--config", folder / "config.json")
 
 
-def test_experts_that_this_generation_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_experts_that_this_version_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors = state_dict(published_model("minimind2", moe=True), "minimind2")
     tensors = {name: tensor for name, tensor in tensors.items() if "shared" not in name}
     sentence = refused(capsys, save(tensors, tmp_path / "weights.pth"))
@@ -270,10 +270,10 @@ def test_paths_that_do_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "empty holds no weights: no model.safetensors" in refused(capsys, tmp_path / "empty")
 
 
-def test_an_unknown_generation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "generation 'minimind9' is unknown; there are" in refused(capsys, folder, "--generation", "minimind9")
-    sentence = refused(capsys, folder, "--generation", "minimind-3")
-    assert "config.json is of generation minimind2, not minimind-3; leave --generation out" in sentence
+def test_an_unknown_version(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "version 'minimind9' is unknown; there are" in refused(capsys, folder, "--version", "minimind9")
+    sentence = refused(capsys, folder, "--version", "minimind-3")
+    assert "config.json is of version minimind2, not minimind-3; leave --version out" in sentence
 
 
 def test_several_pth_in_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,8 +296,8 @@ def test_safetensors_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixt
     folder = tmp_path / "published"
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
-    assert "has no config.json; give one as --config, or a --generation" in refused(capsys, folder)
-    assert main(["import", str(folder), "--to", str(tmp_path / "to"), "--generation", "minimind2"]) == 0
+    assert "has no config.json; give one as --config, or a --version" in refused(capsys, folder)
+    assert main(["import", str(folder), "--to", str(tmp_path / "to"), "--version", "minimind2"]) == 0
 
 
 def test_a_target_that_is_not_empty(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,21 +9,21 @@ from minimind.commands.options import command_parser
 EPILOG = """examples:
   minimind import full_sft_768.pth --to models/minimind-3 --tokenizer minimind/model
   minimind import MiniMind2-MoE --to models/minimind2-moe
-  minimind import full_sft_512.pth --to models/small --generation minimind2
+  minimind import full_sft_512.pth --to models/small --version minimind2
 
 WEIGHTS is a file (.pth, .bin, .safetensors) or a folder; a config.json and a tokenizer beside the weights are used.
-Which generation it is shows in the tensors. The number of heads and theta do not: they come from the config.json,
-from --config, or else are that generation's published defaults."""
+Which version it is shows in the tensors. The number of heads and theta do not: they come from the config.json,
+from --config, or else are that version's published defaults."""
 
 
 def run(argv: list[str]) -> None:
     parser = command_parser(
-        "import", "Turn published MiniMind weights of any generation into a model directory.", EPILOG
+        "import", "Turn published MiniMind weights of any version into a model directory.", EPILOG
     )
     parser.add_argument("weights", metavar="WEIGHTS", help="file or folder with the published weights")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="model directory to write")
     parser.add_argument(
-        "--generation", metavar="NAME", help="minimind-v1, minimind2-legacy, minimind2 or minimind-3"
+        "--version", "--generation", metavar="NAME", help="minimind-v1, minimind2-legacy, minimind2 or minimind-3"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON file with the model's settings")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="directory of the model's tokenizer")
@@ -35,7 +35,7 @@ def run(argv: list[str]) -> None:
 
     if options.to.exists() and (not options.to.is_dir() or any(options.to.iterdir())):
         raise UserError(f"{options.to} already exists; choose another --to, or remove it first")
-    weights = read_weights(options.weights, options.generation, options.config)
+    weights = read_weights(options.weights, options.version, options.config)
     source, tokenizer = options.tokenizer or weights.folder, None
     if options.tokenizer or (source / "tokenizer.json").is_file():
         tokenizer = read_tokenizer(source, weights.config)
@@ -44,7 +44,7 @@ def run(argv: list[str]) -> None:
 
     config = weights.config
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{weights.generation or 'Hugging Face'}: {count:,} parameters, saved as {config.model_type}")
+    print(f"{weights.version or 'Hugging Face'}: {count:,} parameters, saved as {config.model_type}")
     print(
         f"{config.num_attention_heads} heads, {config.num_key_value_heads} for keys and values, "
         f"theta {config.rope_theta:g}, context {config.context_length:,} tokens"

@@ -13,6 +13,7 @@ import yaml
 import minimind
 from minimind.model import ModelConfig
 from minimind.model.count import count_parameters
+from minimind.model.hf.adapter import find_base, is_adapter, read_settings
 from minimind.runs.read import Run, read_mapping, read_run
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.tokenizer import well_formed
@@ -84,7 +85,7 @@ def card(directory: Path, config: ModelConfig, tokenizer: Tokenizer | None, abou
     sections = [
         front_matter(about, stages, chats),
         f"# {about.name}",
-        introduction(config, stages),
+        introduction(config, stages) + merged(directory),
         "## Model",
         table(["", ""], model_rows(config, about)),
         "## Training",
@@ -130,16 +131,16 @@ def history(directory: Path) -> list[Training]:
 
     A model that a training started from counts if its run ended before that: else it is another one by now.
     """
-    found: list[Training] = []
+    trainings: list[Training] = []
     training = trained(directory)
     while training is not None:
-        found.insert(0, training)
+        trainings.insert(0, training)
         start = training.run.recipe.get("init_from")
         older = trained(Path(start)) if start else None
         if older is not None and older.run.state.get("ended", math.inf) > training.run.state.get("started", 0):
             older = None
         training = older
-    return found
+    return trainings
 
 
 # --------------------------------------------------------------------------------------------- sections
@@ -162,6 +163,15 @@ def introduction(config: ModelConfig, stages: Sequence[str]) -> str:
         f"A causal language model with {counts['total']:,} parameters{active}.{trained} "
         f"This card holds what MiniMind {minimind.__version__} found recorded of it, and nothing else."
     )
+
+
+def merged(directory: Path) -> str:
+    """What the card says of weights into which an adapter was merged."""
+    if not is_adapter(directory):
+        return ""
+    rank, base = read_settings(directory).get("r"), find_base(directory)
+    name = (run_directory(base) or base).name
+    return f" A LoRA adapter of rank {rank} was trained on `{name}` and is merged into these weights."
 
 
 def model_rows(config: ModelConfig, about: About) -> Rows:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from minimind.errors import UserError
+from minimind.model.hf.adapter import TENSORS, is_adapter
 from minimind.model.hf.weights import model_directory, read_safetensors, weight_files
 
 
@@ -21,21 +22,23 @@ def find_weights(path: str | Path) -> list[Path]:
         return [path]
     if path.suffix and not path.exists():
         raise UserError(f"{path} does not exist; give a file or a folder with weights")
-    if path.is_dir() and (found := _in_folder(path)):
-        return found
+    if path.is_dir() and (files := _in_folder(path)):
+        return files
     directory = model_directory(path)
-    if found := _in_folder(directory):
-        return found
+    if files := _in_folder(directory):
+        return files
     raise UserError(f"{directory} holds no weights: no model.safetensors, no pytorch_model.bin, no .pth")
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    if found := weight_files(folder) or sorted(folder.glob("pytorch_model*.bin")):  # whole or in numbered parts
-        return found
-    found = sorted(folder.glob("*.pth"))
-    if len(found) > 1:
-        raise UserError(f"{folder} holds {len(found)} .pth files; name one of them, for example {found[0]}")
-    return found
+    if is_adapter(folder):
+        return [folder / TENSORS]
+    if files := weight_files(folder) or sorted(folder.glob("pytorch_model*.bin")):  # whole or in numbered parts
+        return files
+    files = sorted(folder.glob("*.pth"))
+    if len(files) > 1:
+        raise UserError(f"{folder} holds {len(files)} .pth files; name one of them, for example {files[0]}")
+    return files
 
 
 def read_tensors(paths: list[Path]) -> dict[str, torch.Tensor]:
@@ -45,10 +48,10 @@ def read_tensors(paths: list[Path]) -> dict[str, torch.Tensor]:
         with path.open("rb") as file:
             if file.read(40).startswith(b"version https://git-lfs"):
                 raise UserError(f"{path} is only a pointer of Git LFS; fetch the file itself with `git lfs pull`")
-        found = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-        if twice := sorted(tensors.keys() & found.keys()):
+        contents = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        if twice := sorted(tensors.keys() & contents.keys()):
             raise UserError(f"{path}: tensor {twice[0]} is also in another file; keep the files of one model only")
-        tensors |= found
+        tensors |= contents
     return tensors
 
 
@@ -61,8 +64,8 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"code ({code[1]}) and not only tensors" if code else "something else than tensors, or is damaged"
-        raise UserError(f"{path} holds {found}: it is refused, and nothing in it was run") from None
+        what = f"code ({code[1]}) and not only tensors" if code else "something else than tensors, or is damaged"
+        raise UserError(f"{path} holds {what}: it is refused, and nothing in it was run") from None
     except Exception:  # there is hardly one that no damage leads to
         raise UserError(f"{path} is damaged, or no file that torch.save wrote; copy or download it again") from None
     if not isinstance(content, dict):

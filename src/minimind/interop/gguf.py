@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from minimind.errors import UserError
 from minimind.infer.sampler import SamplingParams
+from minimind.interop.exports import Exported
 from minimind.interop.gguf_file import FILE_TYPES, Type, Value, choose_type, type_named, write
 from minimind.interop.gguf_model import architecture, settings, tensors
 from minimind.interop.gguf_tokenizer import GGUFVocabulary, vocabulary
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory, refuse_infinite
 from minimind.tokenizer import Tokenizer
+from minimind.util.files import whole_file
+from minimind.util.json_files import read_json
 
 SAMPLING = {
     "temperature": "temp",
@@ -27,19 +28,7 @@ SAMPLING = {
 """our name -> llama.cpp's, for what a file proposes where the user says nothing"""
 
 
-@dataclass
-class ExportedGGUF:
-    """What was written."""
-
-    architecture: str
-    """llama.cpp's name for what the model computes"""
-    bytes: int
-    """size of the file"""
-    notes: list[str]
-    """what its user should know"""
-
-
-def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> ExportedGGUF:
+def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Exported:
     """Write the model and tokenizer of a model or run directory into the file `path`, replacing what was there.
 
     kind  f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0
@@ -65,17 +54,12 @@ def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Expo
         **{f"{name}.{key}": value for key, value in settings(model.config).items()},
         **_tokenizer_fields(tokenizer, words),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         write(partial, name, fields, chosen)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     notes = list(words.notes)
     if uneven := [label for label, _, stored in chosen if stored == Type.F16 != wanted]:
         notes.append(f"{len(uneven)} matrices are f16, because their rows are no multiple of 32: {uneven[0]} …")
-    return ExportedGGUF(name, path.stat().st_size, notes)
+    return Exported(name, path.stat().st_size, notes)
 
 
 def sampling(directory: Path) -> dict[str, float | int]:
@@ -83,15 +67,14 @@ def sampling(directory: Path) -> dict[str, float | int]:
 
     All is named, for the defaults of other programs are not ours. UserError if the file is no JSON.
     """
-    path, found = directory / "generation_config.json", {name: getattr(SamplingParams, name) for name in SAMPLING}
-    if not path.is_file():
-        return found
+    path, values = directory / "generation_config.json", {name: getattr(SamplingParams, name) for name in SAMPLING}
+    if path.is_file():
+        content = read_json(path)
+        values |= {name: content[name] for name in SAMPLING if content.get(name) is not None}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found |= {name: content[name] for name in SAMPLING if content.get(name) is not None}
-        return {name: int(value) if name == "top_k" else float(value) for name, value in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not valid JSON, or has no numbers for sampling: {error}") from None
+        return {name: int(value) if name == "top_k" else float(value) for name, value in values.items()}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} has no numbers for sampling: {error}") from None
 
 
 def _tokenizer_fields(tokenizer: Tokenizer, words: GGUFVocabulary) -> dict[str, Value]:

@@ -121,10 +121,10 @@ class Reader(GGUFReader):
     """gguf's reader, which beyond the end of a file finds nothing where this one says so."""
 
     def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **more: Any) -> np.ndarray:
-        found = super()._get(offset, dtype, count, *rest, **more)
-        if len(found) < count:
+        numbers = super()._get(offset, dtype, count, *rest, **more)
+        if len(numbers) < count:
             raise ValueError("it ends too early")
-        return found
+        return numbers
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Stored]]:

@@ -79,7 +79,7 @@ def architecture(config: ModelConfig) -> str:
 
 def settings(config: ModelConfig) -> dict[str, Scalar]:
     """The architecture's settings, each to be written as `ARCHITECTURE.NAME`; UserError for scaling it has not."""
-    found: dict[str, Scalar] = {
+    values: dict[str, Scalar] = {
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
@@ -94,7 +94,7 @@ def settings(config: ModelConfig) -> dict[str, Scalar]:
         "rope.freq_base": config.rope_theta,
     }
     if config.family.experts:
-        found |= {
+        values |= {
             "leading_dense_block_count": 0,
             "expert_count": config.num_experts,
             "expert_used_count": config.num_experts_per_tok,
@@ -105,8 +105,8 @@ def settings(config: ModelConfig) -> dict[str, Scalar]:
             "expert_gating_func": SIGMOID if config.family.sigmoid else SOFTMAX,
         }
     if config.original_max_position_embeddings is not None:
-        found["rope.scaling.original_context_length"] = config.original_max_position_embeddings
-    return found | _rope_scaling(config)
+        values["rope.scaling.original_context_length"] = config.original_max_position_embeddings
+    return values | _rope_scaling(config)
 
 
 def _rope_scaling(config: ModelConfig) -> dict[str, Scalar]:
@@ -115,9 +115,9 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Scalar]:
         return {}
     if scaling.rope_type == "dynamic":
         raise UserError("GGUF: llama.cpp has no dynamic rope_scaling; choose yarn or linear, or export without it")
-    found: dict[str, Scalar] = {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
+    values: dict[str, Scalar] = {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
     if scaling.rope_type == "linear":
-        return found
+        return values
     builtin = replace(scaling, beta_fast=32.0, beta_slow=1.0)
     if not torch.equal(inverse_frequencies(config), inverse_frequencies(replace(config, rope_scaling=builtin))):
         raise UserError(
@@ -125,7 +125,7 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Scalar]:
             "or train the stretched model with these"
         )
     attention = yarn_attention(scaling.factor)
-    return found | {"rope.scaling.attn_factor": (scaling.attention_factor or attention) / attention}
+    return values | {"rope.scaling.attn_factor": (scaling.attention_factor or attention) / attention}
 
 
 def yarn_attention(factor: float) -> float:

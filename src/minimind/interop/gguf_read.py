@@ -145,7 +145,7 @@ def _tied(tensors: dict[str, Stored]) -> bool:
 
 def _experts(file: File) -> dict[str, Any]:
     count, chosen, shared = (file.get(f"expert_{name}", 0) for name in ("count", "used_count", "shared_count"))
-    found = {
+    values = {
         "num_experts": count,
         "num_experts_per_tok": chosen,
         "moe_intermediate_size": file.get("expert_feed_forward_length"),
@@ -154,13 +154,13 @@ def _experts(file: File) -> dict[str, Any]:
         "routed_scaling_factor": file.get("expert_weights_scale", 0.0) or 1.0,
     }
     if file.kind == "qwen3moe":  # it always divides by the sum, whatever the file says
-        found["norm_topk_prob"] = file.get("expert_weights_norm", True) or chosen < count
+        values["norm_topk_prob"] = file.get("expert_weights_norm", True) or chosen < count
     if file.kind == "glm4moe":
         if not any(t.numbers().any() for name, t in file.tensors.items() if name.endswith("ffn_down_shexp.weight")):
-            found["n_shared_experts"] = 0  # zeros stand for none, see gguf_model.adds_zeros
+            values["n_shared_experts"] = 0  # zeros stand for none, see gguf_model.adds_zeros
         if file.get("expert_gating_func", SIGMOID) == SOFTMAX:
-            found["model_type"] = "qwen3_moe"
-    return found
+            values["model_type"] = "qwen3_moe"
+    return values
 
 
 def _check(config: ModelConfig, file: File) -> None:
@@ -174,9 +174,9 @@ def _check(config: ModelConfig, file: File) -> None:
         theirs, wanted = name_in_file(name, file.kind), tuple(place.shape)
         if theirs not in left:
             raise UserError(f"{file.where}: tensor {theirs} is missing")
-        found = left.pop(theirs).shape
-        if found != wanted:
-            raise UserError(f"{file.where}: tensor {theirs} has shape {found}, its settings say {wanted}")
+        shape = left.pop(theirs).shape
+        if shape != wanted:
+            raise UserError(f"{file.where}: tensor {theirs} has shape {shape}, its settings say {wanted}")
     for theirs, tensor in left.items():
         copy_of_embedding = theirs == "output.weight"
         zeros = file.kind == "glm4moe" and theirs.endswith(("_shexp.weight", "exp_probs_b.bias"))

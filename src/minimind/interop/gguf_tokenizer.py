@@ -49,27 +49,27 @@ class GGUFVocabulary:
 def vocabulary(tokenizer: Tokenizer, size: int) -> GGUFVocabulary:
     """The vocabulary of a model with `size` ids; UserError where llama.cpp would find other tokens in a text."""
     content = json.loads(tokenizer.backend.to_str())
-    found = GGUFVocabulary(_pre_tokenizer(content["pre_tokenizer"]), *_tokens(tokenizer, content, size))
-    found.chat_template = tokenizer.chat_template
-    if OPENED_BY_IT in (found.chat_template or ""):
-        found.chat_template = f"{QUIET}{found.chat_template}"
+    words = GGUFVocabulary(_pre_tokenizer(content["pre_tokenizer"]), *_tokens(tokenizer, content, size))
+    words.chat_template = tokenizer.chat_template
+    if OPENED_BY_IT in (words.chat_template or ""):
+        words.chat_template = f"{QUIET}{words.chat_template}"
     model = content["model"]
     unknown = [
         name for name, value in model.items() if value and name not in ("type", "vocab", "merges", "unk_token")
     ]
     if model["type"] != "BPE" or unknown:
         raise _refused("model", ", ".join([model["type"], *unknown]))
-    found.merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    words.merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     match content["normalizer"]:
         case None:
             pass
         case {"type": "NFC"}:
-            found.notes.append(
+            words.notes.append(
                 "llama.cpp does not compose accents (NFC) as this tokenizer does; give it composed text"
             )
         case other:
             raise _refused("normalizer", other["type"])
-    return found
+    return words
 
 
 def _pre_tokenizer(content: dict[str, Any] | None) -> str:
@@ -103,10 +103,10 @@ def _tokens(tokenizer: Tokenizer, content: dict[str, Any], size: int) -> tuple[l
     return [by_id.get(index, f"[PAD{index}]") for index in range(size)], types
 
 
-def _refused(part: str, found: str) -> UserError:
+def _refused(part: str, what: str) -> UserError:
     known = "byte-level BPE as `minimind tokenizer train` makes it, as in GPT-2 or as in Qwen2"
     return UserError(
-        f"GGUF: the tokenizer's {part} is not supported: {found}; llama.cpp finds the same tokens with {known}"
+        f"GGUF: the tokenizer's {part} is not supported: {what}; llama.cpp finds the same tokens with {known}"
     )
 
 

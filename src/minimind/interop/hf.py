@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from minimind.errors import UserError
 from minimind.hardware import DTYPES
 from minimind.interop.card import About, card
+from minimind.interop.exports import Exported, check_replaceable
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory, weight_files, write_model
 from minimind.tokenizer import Tokenizer
 from minimind.util.files import whole_directory, write_json
+from minimind.util.json_files import read_json
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-FILES = re.compile(
+FILES = (
     r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|README\.md"
     r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
 """what an export may consist of"""
-
-
-@dataclass
-class ExportedHF:
-    """What was written."""
-
-    architecture: str
-    """the class of transformers that computes the model"""
-    files: int
-    """number of files with weights"""
-    bytes: int
-    """their size"""
-    notes: list[str]
-    """what its user should know"""
 
 
 def export_hf(
@@ -46,7 +32,7 @@ def export_hf(
     shard_size: str = "2GB",
     license: str | None = None,
     languages: Sequence[str] = (),
-) -> ExportedHF:
+) -> Exported:
     """Write the model of a model or run directory, and a model card, into the directory `out`, whole or not at all.
 
     dtype       type of the weights: fp32 (every value as it is), bf16 or fp16
@@ -60,7 +46,9 @@ def export_hf(
     if dtype not in DTYPES:
         raise UserError(f"--dtype {dtype} is unknown; there are {', '.join(DTYPES)}")
     limit, where, out = parse_size(shard_size), model_directory(source), Path(out)
-    check_replaceable(out, where)
+    if out.resolve() == where.resolve():
+        raise UserError(f"{out} is the model itself; choose another --out")
+    check_replaceable(out, FILES, "README.md", is_export)
     model = load_model(where)
     tokenizer = Tokenizer.load(where) if (where / "tokenizer.json").is_file() else None
     with whole_directory(out.resolve()) as partial:
@@ -72,7 +60,7 @@ def export_hf(
         text = marked(card(where, model.config, tokenizer, about))
         (partial / "README.md").write_text(text, encoding="utf-8")
     notes = [] if tokenizer else [f"{where} has no tokenizer, so only the weights can be used"]
-    return ExportedHF(model.config.family.architecture, len(files), size, notes)
+    return Exported(model.config.family.architecture, size, notes, len(files))
 
 
 def parse_size(text: str) -> int:
@@ -84,25 +72,9 @@ def parse_size(text: str) -> int:
     return size
 
 
-def check_replaceable(out: Path, source: Path) -> None:
-    """UserError unless `out` is new, empty or an earlier export as it was written, and not what is exported."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"{out} is a file; give a directory as --out")
-    if out.resolve() == source.resolve():
-        raise UserError(f"{out} is the model itself; choose another --out")
-    names = sorted(path.name for path in out.iterdir())
-    if foreign := [name for name in names if not FILES.fullmatch(name)]:
-        raise UserError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
-    if names and "README.md" not in names:
-        raise UserError(f"{out} is not empty and no earlier export; choose another --out")
-    if names:
-        text = (out / "README.md").read_text(encoding="utf-8", errors="replace")
-        if text != marked(text[: text.rfind("<!--")]):
-            raise UserError(
-                f"{out / 'README.md'} was not written by an export, or edited since; choose another --out"
-            )
+def is_export(text: str) -> bool:
+    """Tell whether a README.md is an export's own, and as it was written."""
+    return text == marked(text[: text.rfind("<!--")])
 
 
 def marked(text: str) -> str:
@@ -113,10 +85,5 @@ def marked(text: str) -> str:
 def copy_generation_config(source: Path, directory: Path) -> None:
     """Take over how the model proposes to sample and where it stops, where it says so."""
     path = source / "generation_config.json"
-    if not path.is_file():
-        return
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    write_json(directory / path.name, content)
+    if path.is_file():
+        write_json(directory / path.name, read_json(path))

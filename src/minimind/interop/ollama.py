@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from minimind.errors import UserError
+from minimind.interop.exports import Exported, check_replaceable
 from minimind.interop.gguf import export_gguf, sampling
 from minimind.model.hf.config import read_config
 from minimind.model.hf.weights import model_directory
@@ -25,49 +24,23 @@ NAMES = {
 """our name of a sampling parameter -> Ollama's"""
 
 
-@dataclass
-class ExportedOllama:
-    """What was written."""
-
-    bytes: int
-    """size of the GGUF file"""
-    notes: list[str]
-    """what its user should know"""
-
-
-def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> ExportedOllama:
+def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> Exported:
     """Write model.gguf (type `kind`, see export_gguf) and Modelfile into the directory `out`, whole or not at all.
 
     An earlier export in `out` is replaced. UserError for anything else there, and as in export_gguf.
     """
     source, out = model_directory(source), Path(out)
-    check_replaceable(out)
+    check_replaceable(out, "|".join(FILES), FILES[1], lambda text: text.startswith(MARK))
     tokenizer = Tokenizer.load(source)
     with whole_directory(out.resolve()) as partial:
         done = export_gguf(source, partial / FILES[0], kind)
         (partial / FILES[1]).write_text(modelfile(source, tokenizer), encoding="utf-8")
-    notes = list(done.notes)
     if tokenizer.chat_template != default_template():
-        notes.append(
+        done.notes.append(
             "its chat template is not MiniMind's own, so the Modelfile has no TEMPLATE; see what Ollama takes "
             "instead with: ollama show NAME --template"
         )
-    return ExportedOllama(done.bytes, notes)
-
-
-def check_replaceable(out: Path) -> None:
-    """UserError unless `out` is new, empty or an earlier export."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"{out} is a file; give a directory as --out")
-    names = sorted(path.name for path in out.iterdir())
-    if foreign := [name for name in names if name not in FILES]:
-        raise UserError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
-    if names and not (out / FILES[1]).is_file():
-        raise UserError(f"{out} is not empty and no earlier export; choose another --out")
-    if names and not (out / FILES[1]).read_text(encoding="utf-8", errors="replace").startswith(MARK):
-        raise UserError(f"{out / FILES[1]} was not written by an export; choose another --out")
+    return done
 
 
 def modelfile(source: Path, tokenizer: Tokenizer) -> str:

@@ -1,8 +1,8 @@
-"""The public MiniMind project's weights of every generation, turned into the Hugging Face layout.
+"""The public MiniMind project's weights of every version, turned into the Hugging Face layout.
 
-A generation is recognized by its tensors:
+A version is recognized by its tensors:
 
-| tensors                                | generation                                                   |
+| tensors                                | version                                                      |
 |----------------------------------------|--------------------------------------------------------------|
 | `self_attn.q_norm`                     | minimind-3                                                   |
 | `self_attn.q_proj` without             | minimind2                                                    |
@@ -12,7 +12,6 @@ A generation is recognized by its tensors:
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -24,13 +23,15 @@ import torch
 from minimind.errors import UserError
 from minimind.interop.checkpoints import find_weights, read_tensors
 from minimind.interop.rotary_pairs import halves
-from minimind.interop.versions import GENERATIONS, VersionDefaults, model_config, read_settings
+from minimind.interop.versions import VERSIONS, UpstreamSettings, model_config, read_settings
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES
+from minimind.model.hf.adapter import is_adapter
 from minimind.model.hf.config import from_hf
-from minimind.model.hf.names import STACKED
-from minimind.model.hf.weights import set_tensors
+from minimind.model.hf.names import STACKED, to_disk
+from minimind.model.hf.weights import load_model, set_tensors
 from minimind.tokenizer import Tokenizer
+from minimind.util.json_files import read_json
 
 EARLY_NAMES = {
     "lm_head": "output",
@@ -58,34 +59,36 @@ BUFFERS = re.compile(
 
 @dataclass
 class UpstreamWeights:
-    """UpstreamWeights that were read and recognized."""
+    """Weights that were read and recognized."""
 
     where: str
     """file or folder, for messages"""
     folder: Path
     config: ModelConfig
-    generation: str | None
+    version: str | None
     """None for a folder in Hugging Face's own layout"""
     tensors: dict[str, torch.Tensor]
 
 
-def read_weights(
-    path: str | Path, generation: str | None = None, config: str | Path | None = None
-) -> UpstreamWeights:
-    """Read published weights: a `.pth`, `.bin` or `.safetensors` file, or a folder with a `config.json`.
+def read_weights(path: str | Path, version: str | None = None, config: str | Path | None = None) -> UpstreamWeights:
+    """Read published weights: a `.pth`, `.bin` or `.safetensors` file, or a folder with a `config.json`, or with an
+    adapter, which is merged into its base.
 
-    generation  one of GENERATIONS; by default it is recognized by the tensors
+    version     one of VERSIONS; by default it is recognized by the tensors
     config      a file with the settings that tensors cannot tell; by default the `config.json` beside the weights
 
-    What neither says is taken from the generation's published defaults. UserError for everything that does not fit.
+    What neither says is taken from the version's published defaults. UserError for everything that does not fit.
     """
-    if generation not in (None, *GENERATIONS):
-        raise UserError(f"generation {generation!r} is unknown; there are {', '.join(GENERATIONS)}")
+    if version not in (None, *VERSIONS):
+        raise UserError(f"version {version!r} is unknown; there are {', '.join(VERSIONS)}")
     files = find_weights(path)
     where, folder = str(path), files[0].parent
+    if is_adapter(folder):
+        adapted = load_model(folder)
+        return UpstreamWeights(where, folder, adapted.config, None, to_disk(adapted.state_dict(), adapted.config))
     content, source = read_config_file(folder, config)
-    if not content and generation is None and files[0].suffix in (".safetensors", ".bin"):
-        raise UserError(f"{folder} has no config.json; give one as --config, or a --generation for its defaults")
+    if not content and version is None and files[0].suffix in (".safetensors", ".bin"):
+        raise UserError(f"{folder} has no config.json; give one as --config, or a --version for its defaults")
     kind = str(content.get("model_type", "minimind"))
     if kind not in FAMILIES and kind.lower() != "minimind":
         raise UserError(f"{source}: model_type {kind!r} is not supported; known: minimind, {', '.join(FAMILIES)}")
@@ -94,25 +97,23 @@ def read_weights(
         if not tensor.is_floating_point():
             raise UserError(f"{where}: tensor {name} is {tensor.dtype}: quantized weights are not supported")
     if kind in FAMILIES:
-        return UpstreamWeights(where, folder, _hugging_face_config(content, source, generation), None, tensors)
+        return UpstreamWeights(where, folder, _hugging_face_config(content, source, version), None, tensors)
     settings = read_settings(content, source)
-    if generation and settings.generation not in (None, generation):
-        raise UserError(
-            f"{source} is of generation {settings.generation}, not {generation}; leave --generation out"
-        )
-    generation = generation or settings.generation or recognize(tensors, where)
-    return UpstreamWeights(where, folder, _config(generation, settings, tensors), generation, tensors)
+    if version and settings.version not in (None, version):
+        raise UserError(f"{source} is of version {settings.version}, not {version}; leave --version out")
+    version = version or settings.version or recognize(tensors, where)
+    return UpstreamWeights(where, folder, _config(version, settings, tensors), version, tensors)
 
 
-def _hugging_face_config(content: dict[str, Any], source: str, generation: str | None) -> ModelConfig:
+def _hugging_face_config(content: dict[str, Any], source: str, version: str | None) -> ModelConfig:
     """The shape of a folder in Hugging Face's own layout. It does not record at which length it was trained, unless
-    its generation is given."""
+    its version is given."""
     config = from_hf(content, source)
-    if generation is None:
+    if version is None:
         return config
-    known = GENERATIONS[generation]
+    known = VERSIONS[version]
     if config.model_type not in (known.dense, known.sparse):
-        raise UserError(f"{source}: a {config.model_type} model is not {generation}; leave --generation out")
+        raise UserError(f"{source}: a {config.model_type} model is not {version}; leave --version out")
     trained = config.original_max_position_embeddings or known.defaults["original_max_position_embeddings"]
     return replace(config, original_max_position_embeddings=trained)
 
@@ -122,19 +123,11 @@ def read_config_file(folder: Path, config: str | Path | None) -> tuple[dict[str,
     path = folder / "config.json" if config is None else Path(config)
     if config is None and not path.is_file():
         return {}, str(folder)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a config.json") from None
-    except ValueError as error:  # also for bytes that are no UTF-8
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no JSON object")
-    return content, str(path)
+    return read_json(path, "give a config.json"), str(path)
 
 
 def recognize(tensors: dict[str, torch.Tensor], where: str) -> str:
-    """The generation whose names and shapes these are; UserError for tensors of no known architecture."""
+    """The version whose names and shapes these are; UserError for tensors of no known architecture."""
     if any(".self_attn.q_norm." in name for name in tensors):
         return "minimind-3"
     if any(".self_attn.q_proj." in name for name in tensors):
@@ -147,13 +140,13 @@ def recognize(tensors: dict[str, torch.Tensor], where: str) -> str:
         return "minimind2-legacy"
     if query and key:
         raise UserError(
-            f"{where}: its keys are {key} wide and its queries {query}, so it cannot be told of which generation "
-            f"it is; give --generation {' or '.join(name for name, g in GENERATIONS.items() if g.early)}"
+            f"{where}: its keys are {key} wide and its queries {query}, so it cannot be told of which version "
+            f"it is; give --version {' or '.join(name for name, g in VERSIONS.items() if g.early)}"
         )
     some = ", ".join(list(tensors)[:3]) or "none at all"
     raise UserError(
-        f"{where} holds no known architecture (its tensors: {some} …); supported are the MiniMind generations "
-        f"{', '.join(GENERATIONS)} and Hugging Face folders of {', '.join(FAMILIES)}"
+        f"{where} holds no known architecture (its tensors: {some} …); supported are the MiniMind versions "
+        f"{', '.join(VERSIONS)} and Hugging Face folders of {', '.join(FAMILIES)}"
     )
 
 
@@ -170,11 +163,11 @@ def read_tokenizer(directory: str | Path, config: ModelConfig) -> Tokenizer:
 
 def build(weights: UpstreamWeights) -> Transformer:
     """The model, fp32 on the CPU, in evaluation mode; UserError naming a tensor that does not fit."""
-    if weights.generation is None:
+    if weights.version is None:
         model = Transformer(weights.config, seed=None)
         set_tensors(model, {name: tensor.float() for name, tensor in weights.tensors.items()}, weights.where)
         return model.eval()
-    early = GENERATIONS[weights.generation].early
+    early = VERSIONS[weights.version].early
     with torch.device("meta"):
         expected = places(Transformer(weights.config, seed=None), early)
     _check(weights, expected)
@@ -189,18 +182,18 @@ def build(weights: UpstreamWeights) -> Transformer:
 
 def places(model: Transformer, early: bool) -> dict[str, torch.Tensor]:
     """Each tensor that the project's files hold, and the part of the model's memory that it fills."""
-    found: dict[str, torch.Tensor] = {}
+    parameters: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         if stacked := STACKED.fullmatch(name):
             experts, matrix = stacked.groups()
-            found |= {f"{experts}.{number}.{matrix}.weight": one for number, one in enumerate(parameter)}
+            parameters |= {f"{experts}.{number}.{matrix}.weight": one for number, one in enumerate(parameter)}
         elif ".shared_expert." in name:  # theirs lie side by side in ours, which is as wide as all together
             parts = parameter.chunk(model.config.n_shared_experts, dim=1 if "down_proj" in name else 0)
             for number, part in enumerate(parts):
-                found[name.replace(".shared_expert.", f".shared_experts.{number}.")] = part
+                parameters[name.replace(".shared_expert.", f".shared_experts.{number}.")] = part
         else:
-            found[name] = parameter
-    return {_early_name(name): place for name, place in found.items()} if early else found
+            parameters[name] = parameter
+    return {_early_name(name): place for name, place in parameters.items()} if early else parameters
 
 
 def _early_name(name: str) -> str:
@@ -211,7 +204,7 @@ def _early_name(name: str) -> str:
 
 def _check(weights: UpstreamWeights, expected: dict[str, torch.Tensor]) -> None:
     """UserError naming the first tensor that is missing, left over or of another shape."""
-    described = f"a {weights.generation} model with these settings"
+    described = f"a {weights.version} model with these settings"
     for name in expected:
         if name not in weights.tensors:
             raise UserError(f"{weights.where}: tensor {name} of {described} is missing")
@@ -219,10 +212,10 @@ def _check(weights: UpstreamWeights, expected: dict[str, torch.Tensor]) -> None:
         if name not in expected:
             raise UserError(f"{weights.where}: tensor {name} is not part of {described}")
     for name, place in expected.items():
-        found, wanted = tuple(weights.tensors[name].shape), tuple(place.shape)
-        if found != wanted:
+        shape, wanted = tuple(weights.tensors[name].shape), tuple(place.shape)
+        if shape != wanted:
             raise UserError(
-                f"{weights.where}: tensor {name} has shape {found}, in {described} it has {wanted}; other settings "
+                f"{weights.where}: tensor {name} has shape {shape}, in {described} it has {wanted}; other settings "
                 "than the published ones come from --config"
             )
 
@@ -230,10 +223,10 @@ def _check(weights: UpstreamWeights, expected: dict[str, torch.Tensor]) -> None:
 # ------------------------------------------------------------------------------------ what the tensors tell
 
 
-def _config(generation: str, settings: VersionDefaults, tensors: dict[str, torch.Tensor]) -> ModelConfig:
+def _config(version: str, settings: UpstreamSettings, tensors: dict[str, torch.Tensor]) -> ModelConfig:
     """The model's shape. A head that repeats the embedding is taken out of `tensors`."""
-    early = GENERATIONS[generation].early
-    told = _told(tensors, early)
+    early = VERSIONS[version].early
+    shape = _shape(tensors, early)
     tied = settings.values.get("tie_word_embeddings")
     embedding, head = (_early_name(n) if early else n for n in ("model.embed_tokens.weight", "lm_head.weight"))
     if head in tensors and tied is not False:
@@ -242,14 +235,14 @@ def _config(generation: str, settings: VersionDefaults, tensors: dict[str, torch
             raise UserError(
                 f"{settings.where} says tie_word_embeddings, but {head} and {embedding} are not the same"
             )
-        told["tie_word_embeddings"] = equal
+        shape["tie_word_embeddings"] = equal
         if equal:
             del tensors[head]
-    return model_config(generation, settings, told)
+    return model_config(version, settings, shape)
 
 
-def _told(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
-    """Settings that follow from names and shapes. Of sizes the commonest counts, so that an odd tensor is found."""
+def _shape(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
+    """Read settings from names and shapes. Of sizes the commonest counts, so that an odd one is found."""
 
     def size(*places: tuple[str, int]) -> int | None:
         return _size(tensors, *((_early_name(name) if early else name, dim) for name, dim in places))
@@ -257,7 +250,7 @@ def _told(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
     layer = "model.layers.*"
     experts = _count(tensors, r".*\.experts\.(\d+)\..*")
     mlp = f"{layer}.mlp.experts.*" if experts else f"{layer}.mlp"
-    told: dict[str, Any] = {
+    shape: dict[str, Any] = {
         "vocab_size": size(("model.embed_tokens.weight", 0)),
         "hidden_size": size(
             (f"{layer}.input_layernorm.weight", 0), (f"{layer}.post_attention_layernorm.weight", 0)
@@ -267,13 +260,13 @@ def _told(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
         "use_moe": bool(experts),
     }
     if experts:
-        told["num_experts"] = experts
-        told["n_shared_experts"] = _count(tensors, r".*\.shared_experts\.(\d+|w1)\..*")
+        shape["num_experts"] = experts
+        shape["n_shared_experts"] = _count(tensors, r".*\.shared_experts\.(\d+|w1)\..*")
     if channels := size((f"{layer}.self_attn.q_norm.weight", 0), (f"{layer}.self_attn.k_norm.weight", 0)):
-        told["head_dim"] = channels
+        shape["head_dim"] = channels
         for name, matrix in (("num_attention_heads", "q_proj"), ("num_key_value_heads", "k_proj")):
-            told[name] = (size((f"{layer}.self_attn.{matrix}.weight", 0)) or 0) // channels
-    return {name: value for name, value in told.items() if value is not None}
+            shape[name] = (size((f"{layer}.self_attn.{matrix}.weight", 0)) or 0) // channels
+    return {name: value for name, value in shape.items() if value is not None}
 
 
 def _size(tensors: dict[str, torch.Tensor], *places: tuple[str, int]) -> int | None:

@@ -1,22 +1,22 @@
-"""The public MiniMind project's generations: what their published weights are where the tensors do not say.
+"""The public MiniMind project's versions: what their published weights are where the tensors do not say.
 
 Source: the configurations of github.com/jingyaogong/minimind, 2024 to 2026.
 """
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from minimind.errors import UserError
 from minimind.model.config import EXPERT_COUNTS, ModelConfig, RopeScaling
 from minimind.model.hf.config import typed_fields
+from minimind.util.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One generation, and the Hugging Face classes that compute the same."""
+class Version:
+    """One version, and the Hugging Face classes that compute the same."""
 
     early: bool
     """the earlier names (`tok_embeddings`, `attention.wq` …), and rotary pairs of neighboring channels"""
@@ -59,11 +59,11 @@ _MINIMIND3 = {
     "num_experts_per_tok": 1,
     "n_shared_experts": 0,
 }
-GENERATIONS = {
-    "minimind-v1": Generation(True, "llama", "qwen2_moe", _V1),
-    "minimind2-legacy": Generation(True, "llama", "qwen2_moe", _LEGACY),
-    "minimind2": Generation(False, "llama", "qwen2_moe", _MINIMIND2),
-    "minimind-3": Generation(False, "qwen3", "qwen3_moe", _MINIMIND3),
+VERSIONS = {
+    "minimind-v1": Version(True, "llama", "qwen2_moe", _V1),
+    "minimind2-legacy": Version(True, "llama", "qwen2_moe", _LEGACY),
+    "minimind2": Version(False, "llama", "qwen2_moe", _MINIMIND2),
+    "minimind-3": Version(False, "qwen3", "qwen3_moe", _MINIMIND3),
 }
 YARN = RopeScaling("yarn", 16.0, beta_fast=32.0, beta_slow=1.0, attention_factor=1.0)
 
@@ -90,77 +90,76 @@ WITHOUT_EFFECT = {
 
 
 @dataclass(frozen=True)
-class VersionDefaults:
+class UpstreamSettings:
     """What a config says about a model, in our names."""
 
     where: str
     """the file, for messages"""
     values: dict[str, Any]
-    generation: str | None = None
+    version: str | None = None
 
 
-def read_settings(content: dict[str, Any], where: str) -> VersionDefaults:
+def read_settings(content: dict[str, Any], where: str) -> UpstreamSettings:
     """Read a config in the earlier or the later naming; UserError for a setting that is unknown or unsupported.
 
-    The settings may lie under `arguments`, beside the name of the `generation`. A config that transformers wrote
-    (it names a model_type) holds settings of transformers' own, which are passed over.
+    The settings may lie under `arguments`, beside the version's name as `generation`. A config that transformers
+    wrote (it names a model_type) holds settings of transformers' own, which are passed over.
     """
-    generation, arguments = content.get("generation"), content.get("arguments", {})
-    if generation not in (None, *GENERATIONS):
-        raise UserError(f"{where}: generation {generation!r} is unknown; there are {', '.join(GENERATIONS)}")
+    version, arguments = content.get("generation"), content.get("arguments", {})
+    if version not in (None, *VERSIONS):
+        raise UserError(f"{where}: version {version!r} is unknown; there are {', '.join(VERSIONS)}")
     if not isinstance(arguments, dict):
         raise UserError(f"{where}: arguments must be a JSON object, not {arguments!r}")
-    given = {name: value for name, value in content.items() if name not in ABOUT} | arguments
-    by_transformers = "model_type" in given
+    entries = {name: value for name, value in content.items() if name not in ABOUT} | arguments
+    by_transformers = "model_type" in entries
     values: dict[str, Any] = {}
-    for theirs, value in given.items():
+    for theirs, value in entries.items():
         name = OUR_NAMES.get(theirs, theirs)
-        if by_transformers and theirs != name and name in given:
+        if by_transformers and theirs != name and name in entries:
             continue  # minimind2's class kept a max_seq_len that it was given and did not read
         if name in KNOWN:
             if values.setdefault(name, value) != value:
-                first = next(key for key in given if OUR_NAMES.get(key, key) == name)
+                first = next(key for key in entries if OUR_NAMES.get(key, key) == name)
                 raise UserError(
-                    f"{where}: {first} = {given[first]!r} and {theirs} = {value!r} contradict each other"
+                    f"{where}: {first} = {entries[first]!r} and {theirs} = {value!r} contradict each other"
                 )
         elif not by_transformers and name not in WITHOUT_EFFECT:
-            close = difflib.get_close_matches(theirs, [*KNOWN, *OUR_NAMES], n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"{where}: unknown setting {theirs!r}{hint}")
+            hint = did_you_mean(theirs, [*KNOWN, *OUR_NAMES], "it is none of the public MiniMind's")
+            raise UserError(f"{where}: unknown setting {theirs!r}; {hint}")
     for name in SWITCHES:
         if not isinstance(values.get(name, False), bool):
             raise UserError(f"{where}: {name} must be true or false, not {values[name]!r}")
     for name, demanded in DEMANDED.items():
         if values.get(name, demanded) != demanded:
             raise UserError(f"{where}: {name} = {values[name]!r} is not supported, only {demanded!r}")
-    return VersionDefaults(where, values, generation)
+    return UpstreamSettings(where, values, version)
 
 
-def model_config(name: str, settings: VersionDefaults, told: dict[str, Any]) -> ModelConfig:
-    """The shape of a model: what the settings say, else what the tensors told, else the generation's defaults."""
-    generation, given, where = GENERATIONS[name], dict(settings.values), settings.where
-    if generation.early and "n_shared_experts" in given:  # there is one, whatever is given but null
-        given["n_shared_experts"] = int(given["n_shared_experts"] is not None)
-    # null stands for what the generation does by itself, except that there it means as many as there are heads
-    given = {key: value for key, value in given.items() if value is not None or key == "num_key_value_heads"}
-    scaling = _rope_scaling(given, where)
+def model_config(name: str, settings: UpstreamSettings, shape: dict[str, Any]) -> ModelConfig:
+    """Join what the settings say, else the `shape` that the tensors show, else the version's defaults."""
+    version, values, where = VERSIONS[name], dict(settings.values), settings.where
+    if version.early and "n_shared_experts" in values:  # there is one, whatever is given but null
+        values["n_shared_experts"] = int(values["n_shared_experts"] is not None)
+    # null stands for what the version does by itself, except that there it means as many as there are heads
+    values = {key: value for key, value in values.items() if value is not None or key == "num_key_value_heads"}
+    scaling = _rope_scaling(values, where)
     if scaling and scaling.original_max_position_embeddings:
-        given.setdefault("original_max_position_embeddings", scaling.original_max_position_embeddings)
-    values = {**generation.defaults, **told, **given, "model_type": generation.dense}
-    if values["use_moe"]:
-        values["model_type"] = generation.sparse
-        if "intermediate_size" in values:
-            values.setdefault("moe_intermediate_size", values["intermediate_size"])
-        if generation.sparse == "qwen2_moe" and not values["n_shared_experts"]:
+        values.setdefault("original_max_position_embeddings", scaling.original_max_position_embeddings)
+    merged = {**version.defaults, **shape, **values, "model_type": version.dense}
+    if merged["use_moe"]:
+        merged["model_type"] = version.sparse
+        if "intermediate_size" in merged:
+            merged.setdefault("moe_intermediate_size", merged["intermediate_size"])
+        if version.sparse == "qwen2_moe" and not merged["n_shared_experts"]:
             raise UserError(f"{where}: {name} with experts, none of them shared, is not supported")
-        if generation.sparse == "qwen2_moe" and values["num_experts_per_tok"] == 1:
-            values["norm_topk_prob"] = False  # these generations leave a single weight as it is
+        if version.sparse == "qwen2_moe" and merged["num_experts_per_tok"] == 1:
+            merged["norm_topk_prob"] = False  # these versions leave a single weight as it is
     else:
-        values = {key: value for key, value in values.items() if key not in EXPERT_COUNTS}
-    typed = typed_fields(ModelConfig, values, where)
+        merged = {key: value for key, value in merged.items() if key not in EXPERT_COUNTS}
+    typed = typed_fields(ModelConfig, merged, where)
     try:
         config = ModelConfig(**typed)
-        assert config.original_max_position_embeddings is not None, "all generations have a default"
+        assert config.original_max_position_embeddings is not None, "all versions have a default"
         # Up to the trained length the project leaves the positions as they are, even where it is switched on.
         if scaling is None or config.max_position_embeddings <= config.original_max_position_embeddings:
             return config
@@ -169,20 +168,20 @@ def model_config(name: str, settings: VersionDefaults, told: dict[str, Any]) -> 
         raise UserError(f"{where}: {error}") from None
 
 
-def _rope_scaling(given: dict[str, Any], where: str) -> RopeScaling | None:
-    """Taken out of `given`: their YaRN, switched on by `inference_rope_scaling`, with constants of its own.
+def _rope_scaling(values: dict[str, Any], where: str) -> RopeScaling | None:
+    """Taken out of `values`: their YaRN, switched on by `inference_rope_scaling`, with constants of its own.
 
     transformers 5 writes it into `rope_parameters`, together with theta, which goes to its own place.
     """
-    nested, scaling = given.pop("rope_parameters", {}), given.pop("rope_scaling", None)
+    nested, scaling = values.pop("rope_parameters", {}), values.pop("rope_scaling", None)
     for name, value in (("rope_parameters", nested), ("rope_scaling", scaling)):
         if not isinstance(value, dict | None):
             raise UserError(f"{where}: {name} must be a JSON object, not {value!r}")
     if "rope_theta" in nested:
-        given.setdefault("rope_theta", nested["rope_theta"])
+        values.setdefault("rope_theta", nested["rope_theta"])
     if scaling is None and nested.get("rope_type", "default") != "default":
         scaling = nested
-    if not given.get("inference_rope_scaling", scaling is not None):
+    if not values.get("inference_rope_scaling", scaling is not None):
         return None
     if scaling is None:
         return YARN
