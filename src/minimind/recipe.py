@@ -104,11 +104,43 @@ class ChatOptions:
 
 
 @dataclass(frozen=True)
+class DPOOptions:
+    """How preferences are learned (dpo)."""
+
+    beta: float = 0.1
+    """price of leaving the reference: the larger, the closer the model stays to it"""
+    label_smoothing: float = 0.0
+    """share of the pairs that is taken for mislabeled"""
+
+
+@dataclass(frozen=True)
+class GRPOOptions:
+    """How a model learns from answers that it samples (grpo)."""
+
+    prompts: int = 16
+    """prompts of one step, over all processes"""
+    group_size: int = 8
+    """answers to each prompt, which are compared with each other"""
+    max_tokens: int = 48
+    """longest answer, in tokens"""
+    temperature: float = 1.0
+    """of the sampling, and of the log-probabilities that are learned from"""
+    clip_low: float = 0.2
+    """how far a token's probability ratio may fall below 1 before it teaches nothing more"""
+    clip_high: float = 0.2
+    """and how far it may rise"""
+    kl_weight: float = 0.0
+    """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model"""
+    questions: int = 200
+    """held-out questions that the score is measured on"""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training."""
 
     stage: str = "pretrain"
-    """what is trained: pretrain or sft"""
+    """what is trained: pretrain, sft, dpo or grpo"""
     preset: str = ""
     """a named model shape (minimind models list); fields of `model` change it"""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -127,6 +159,8 @@ class Recipe:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     chat: ChatOptions = field(default_factory=ChatOptions)
+    dpo: DPOOptions = field(default_factory=DPOOptions)
+    grpo: GRPOOptions = field(default_factory=GRPOOptions)
     seed: int = 0
     """decides initial weights, order of the data and the held-out documents"""
     device: str = "auto"

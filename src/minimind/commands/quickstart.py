@@ -29,14 +29,13 @@ def run(argv: list[str]) -> int:
     from minimind.commands.train import recipe_file
     from minimind.quickstart import FULL, SMOKE, Stopped, quickstart
     from minimind.runs.read import default_directory
-    from minimind.train.trainer import exit_code
 
     out = options.out or default_directory() / ("quickstart-smoke" if options.smoke else "quickstart")
     try:
         results = quickstart(out, SMOKE if options.smoke else FULL, options.seed, recipe_file)
     except (Stopped, KeyboardInterrupt) as stop:
         print("\nstopped; the same command again goes on from here", file=sys.stderr)
-        return exit_code(stop.outcome) if isinstance(stop, Stopped) else 130
+        return stop.outcome.exit_code if isinstance(stop, Stopped) else 130
     if options.json:
         import json
 

@@ -55,7 +55,8 @@ def make_setup(
 def make_trainer(setup: Setup, stage: Stage | None = None) -> Trainer:
     """The trainer of a setup, with the stage's objective, batches and evaluation."""
     stage = stage or STAGES[setup.recipe.stage]
-    return Trainer(setup, stage.source(setup), stage.objective(setup), stage.evaluation(setup))
+    objective = stage.objective(setup)
+    return Trainer(setup, stage.source(setup), objective, stage.evaluation(setup, objective))
 
 
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:

@@ -67,4 +67,4 @@ class Stage:
     data: Callable[[Recipe, Tokenizer, str], Split] = load_files
     model: Callable[[Recipe], Transformer] = make_model
     source: Callable[[Setup], BatchSource] = make_loader
-    evaluation: Callable[[Setup], Evaluation] = HeldOutNLL
+    evaluation: Callable[[Setup, Objective], Evaluation] = HeldOutNLL

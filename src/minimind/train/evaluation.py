@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
+import torch
 
+from minimind.data.batches.batch import Batch
 from minimind.data.batches.loader import sequential_batches
 from minimind.eval.perplexity import NLL, evaluate_nll
 from minimind.model import save_model
 from minimind.train.checkpoint import Progress
 from minimind.train.metrics import JsonLines
+from minimind.train.objective import Objective
 from minimind.train.sample_generations import SampleGenerations
 from minimind.train.setup import Setup
 
@@ -36,11 +39,11 @@ class HeldOutNLL:
 
     lower_is_better = True
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup = setup
         tokens_so_far = np.cumsum(setup.data.lengths[setup.held_out])
-        limit = setup.recipe.evaluation.max_tokens
-        self.documents = setup.held_out[: max(1, int((tokens_so_far <= limit).sum()))]
+        count = max(1, int((tokens_so_far <= setup.recipe.evaluation.max_tokens).sum()))
+        self.documents = setup.held_out[: -(-count // setup.data.group) * setup.data.group]
 
     def __call__(self, micro_batch_size: int) -> Scores:
         if not len(self.documents):
@@ -50,12 +53,36 @@ class HeldOutNLL:
 
     def nll(self, micro_batch_size: int) -> NLL:
         """The processes share the work."""
+        part = evaluate_nll(self.setup.model, self.batches(micro_batch_size), self.setup.device)
+        nats, tokens, size = self.setup.strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
+        return NLL(nats, int(tokens), size)
+
+    def batches(self, micro_batch_size: int) -> Iterator[Batch]:
+        """This process's share of the documents."""
         setup, strategy = self.setup, self.setup.strategy
         batches = sequential_batches(setup.data, self.documents, setup.recipe.batch.seq_len, micro_batch_size)
-        mine = (batch for n, batch in enumerate(batches) if n % strategy.world == strategy.rank)
-        part = evaluate_nll(setup.model, mine, setup.device)
-        nats, tokens, size = strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
-        return NLL(nats, int(tokens), size)
+        return (batch for n, batch in enumerate(batches) if n % strategy.world == strategy.rank)
+
+
+class HeldOutObjective(HeldOutNLL):
+    """The stage's own loss and metrics on the first held-out documents."""
+
+    def __init__(self, setup: Setup, objective: Objective) -> None:
+        super().__init__(setup, objective)
+        self.objective = objective
+
+    def __call__(self, micro_batch_size: int) -> Scores:
+        sums: dict[str, list[float]] = {}
+        for batch in self.batches(micro_batch_size) if len(self.documents) else ():
+            with torch.no_grad():
+                terms = self.objective(self.setup.model, batch.to(self.setup.device))
+            units = self.objective.units(batch)
+            pairs = {name: (float(loss), units[name]) for name, loss in terms.losses.items()}
+            pairs |= {name: (float(total), float(count)) for name, (total, count) in terms.metrics.items()}
+            for name, pair in pairs.items():
+                sums[name] = [a + b for a, b in zip(sums.get(name, [0.0, 0.0]), pair)]
+        totals = self.setup.strategy.sum([value for pair in sums.values() for value in pair]).tolist()
+        return {name: total / max(count, 1e-9) for name, total, count in zip(sums, totals[::2], totals[1::2])}
 
 
 class Evaluator:

@@ -216,6 +216,14 @@ def sequential_batches(data: Documents, documents: np.ndarray, seq_len: int, seq
         yield collate(data, documents[local[chosen]], start[chosen], length[chosen], counts, seq_len)
 
 
+def pack_once(data: Documents, seq_len: int) -> Batch:
+    """All documents in one batch, in as many sequences as they need; whole ones only, longer ones truncated."""
+    length = np.minimum(data.lengths - 1, seq_len).astype(np.int32)
+    order, sequence_starts = pack(length, seq_len)
+    counts = np.diff(sequence_starts).tolist()
+    return collate(data, order, np.zeros(len(order), np.int32), length[order], counts, seq_len)
+
+
 class Prefetcher:
     """Makes the batches of steps start … stop - 1 in a background thread; iterate over (k, batch).
 

@@ -29,7 +29,7 @@ from minimind.data.sources.documents import BadLine, Document, kind_of, parse
 from minimind.data.sources.files import Record, check_file, is_plain_text, read_records
 from minimind.errors import UserError
 from minimind.tokenizer import ChatError
-from minimind.util.progress import Advance, progress
+from minimind.util.progress import Bar, progress
 from minimind.util.system import is_disk_full
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def prepare(
     make_cache(cache)
     try:
         signatures = [signature(file) for file in files]
-        with progress("checking", sum(file.stat().st_size for file in files)) as update:
-            hashes = [source_hash(file, cache, update) for file in files]
+        with progress("checking", sum(file.stat().st_size for file in files)) as bar:
+            hashes = [source_hash(file, cache, bar) for file in files]
         trained = {"train_on": train_on, "train_thinking": train_thinking, "train_tool_calls": train_tool_calls}
         settings = {"trained": trained, "shard_tokens": shard_tokens}
         contents = [(sha, is_plain_text(file)) for file, sha in zip(files, hashes)]
@@ -182,9 +182,9 @@ def _write(
     empty = 0
     with (
         partial_directory(directory) as place,
-        progress("tokenizing", total) as update,
+        progress("tokenizing", total) as bar,
     ):
-        batches = _batches(files, update)
+        batches = _batches(files, bar)
         results: Generator[EncodedBatch]
         if workers > 1:
             make = partial(_make_encoder, tokenizer, kind, settings["trained"])
@@ -198,7 +198,7 @@ def _write(
                 reasons.update(bad.sort for bad in tokens.bad)
                 first_bad += tokens.bad[: NAMED_BAD_LINES - len(first_bad)]
                 empty += tokens.nothing_to_train_on
-                update(documents=len(tokens.docs))
+                bar(documents=len(tokens.docs))
             if not writer.counts["documents"]:
                 why = f"the first: {first_bad[0]}" if first_bad else "its conversations have nothing to train on"
                 raise UserError(f"no document is left of {', '.join(map(str, files))}; {why}")
@@ -216,11 +216,11 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _batches(files: list[Path], update: Advance) -> Iterator[RecordBatch]:
+def _batches(files: list[Path], bar: Bar) -> Iterator[RecordBatch]:
     for source, file in enumerate(files):
         records: list[Record] = []
         size = 0
-        for record in read_records(file, update):
+        for record in read_records(file, bar):
             records.append(record)
             size += 100 + len(record.data or b"")  # 100: what even the shortest record costs
             if size >= BATCH_BYTES:

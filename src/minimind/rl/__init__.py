@@ -1,0 +1,1 @@
+"""Reinforcement learning: prompts, sampled answers, their rewards and advantages."""

@@ -1,0 +1,34 @@
+"""Prompts of the embedded world, made without end, and held-out questions to score by.
+
+What is held out is decided by a question's own content, so the two never meet whatever their seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from minimind.eval.skills import grade
+from minimind.rl.types import Prompt
+from minimind.world.questions import questions
+from minimind.world.rng import Rng
+from minimind.world.sample import LANGUAGES, Question
+from minimind.world.skills import SKILLS
+
+ARITHMETIC = ("arithmetic",)
+
+
+def training_prompts(seed: int, step: int, count: int, skills: Sequence[str] = ARITHMETIC) -> list[Prompt]:
+    """`count` prompts for a step, which depend on seed and step alone: so a resumed training asks the same."""
+    rng = Rng(seed, "rl prompts", step)
+    samples = (SKILLS[rng.pick(skills)](rng, rng.pick(LANGUAGES)) for _ in range(count))
+    return [to_prompt(Question.of(sample)) for sample in samples]
+
+
+def held_out_questions(seed: int, per_skill: int, skills: Sequence[str] = ARITHMETIC) -> list[Question]:
+    """`per_skill` different questions of each skill that training never asks, half of them in each language."""
+    return [question for question in questions(seed, per_skill) if question.skill in skills]
+
+
+def to_prompt(question: Question) -> Prompt:
+    return Prompt(question.prompt, question.gt, partial(grade, question))

@@ -1,0 +1,73 @@
+"""Group-relative policy optimization: a model answers each prompt several times, and learns from its better answers.
+
+The batches are made by the model itself. The prompts are the embedded world's arithmetic, whose answers can be
+verified; the score is the share of held-out questions that it answers rightly, greedily.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from minimind.data.batches.batch import IGNORE, Batch
+from minimind.losses.logprobs import target_logprobs, target_logprobs_and_entropy
+from minimind.losses.next_token import hidden_states
+from minimind.losses.policy import clipped_policy_loss
+from minimind.model import Transformer
+from minimind.rl.source import HeldOutQuestions, Rollouts, world_prompts
+from minimind.stages.stage import Stage
+from minimind.train.objective import Objective, Terms
+from minimind.train.setup import Setup
+
+
+class GRPO(Objective):
+    """Σ over sampled tokens of the loss of `losses.policy.clipped_policy_loss`; the unit is a token."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.options = setup.recipe.grpo
+        frozen = copy.deepcopy(setup.model).requires_grad_(False) if self.options.kl_weight else None
+        self.reference = [frozen]  # in a list: it is no part of what is trained or saved
+
+    def units(self, batch: Batch) -> dict[str, float]:
+        return {"loss": float(batch.num_valid_tokens)}
+
+    def forward(self, model: Transformer, batch: Batch) -> Terms:
+        options, (reference,) = self.options, self.reference
+        hidden_BTD = hidden_states(model, batch)
+        logprobs_BT, entropy_BT = target_logprobs_and_entropy(model, hidden_BTD, batch, options.temperature)
+        reference_BT = None
+        if reference is not None:
+            with torch.no_grad():
+                hidden_BTD = hidden_states(reference, batch)
+                reference_BT = target_logprobs(reference, hidden_BTD, batch, options.temperature)
+        mask_BT, columns = batch.targets != IGNORE, batch.columns
+        losses_BT, per_token = clipped_policy_loss(
+            logprobs_BT, columns["logprobs"], columns["advantages"], mask_BT,
+            options.clip_low, options.clip_high, options.kl_weight, reference_BT,
+        )  # fmt: skip
+        tokens, answers = mask_BT.sum(), torch.ones_like(batch.table["reward"]).sum()
+        per_answer = {name: values for name, values in batch.table.items() if name.startswith("reward")}
+        metrics = {name: (values.sum(), answers) for name, values in per_answer.items()}
+        metrics |= {"length": (tokens, answers), "entropy": (entropy_BT.sum(), tokens)}
+        return Terms(
+            {"loss": losses_BT.sum()},
+            metrics | {name: (values.sum(), tokens) for name, values in per_token.items()},
+        )
+
+
+STAGE = Stage(
+    "grpo",
+    GRPO,
+    defaults={
+        "optimizer": {"learning_rate": 0.001},
+        "schedule": {"kind": "constant"},
+        "budget": {"steps": 100},
+        "evaluation": {"samples": 0},
+        "log_every": 1,
+    },
+    data=world_prompts,
+    source=Rollouts,
+    evaluation=HeldOutQuestions,
+)
