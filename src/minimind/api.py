@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ from minimind.eval.perplexity import NLL
 from minimind.hardware import pick_device
 from minimind.infer.conversation import assistant_message, chat_prompt
 from minimind.infer.engine import Engine
+from minimind.infer.events import Text
 from minimind.infer.network import WeightFormat
 from minimind.infer.sampler import SamplingParams
-from minimind.infer.text import StreamDecoder, stream_parts
+from minimind.infer.text import AnswerStream, TextStream
 from minimind.interop.upstream import build, read_tokenizer, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.model.hf.adapter import ADAPTER_CONFIG
 from minimind.runs.read import default_directory
 from minimind.tokenizer import Tokenizer
 
@@ -28,10 +29,10 @@ Messages = Sequence[dict[str, Any]]
 def find_newest_model() -> Path:
     """The model that was finished last in `runs/` (or $MINIMIND_RUNS); UserError saying how to get one."""
     runs = default_directory()
-    found = [config.parent for config in runs.glob("**/model/config.json")]
+    found = [config for name in ("config.json", ADAPTER_CONFIG) for config in runs.glob(f"**/model/{name}")]
     if not found:
         raise UserError(f"there is no finished model in {runs}/; train one with `minimind quickstart`, or name one")
-    return max(found, key=lambda directory: os.stat(directory / "config.json").st_mtime)
+    return max(found, key=lambda config: config.stat().st_mtime).parent
 
 
 class Model:
@@ -46,14 +47,14 @@ class Model:
         path: str | Path | None = None,
         dtype: torch.dtype = torch.float32,
         device: str = "auto",
-        generation: str | None = None,
+        version: str | None = None,
         config: str | Path | None = None,
         weights: WeightFormat = "full",
     ) -> None:
         """`path`: a model directory or a run directory; by default the newest model in `runs/`.
 
         It may also be published weights of the public MiniMind: a folder, or a `.pth`, `.bin` or `.safetensors`
-        file, with what lies beside it. `generation` and `config` are those of interop.upstream.read_weights. Or a
+        file, with what lies beside it. `version` and `config` are those of interop.upstream.read_weights. Or a
         GGUF file, see interop.gguf_read.
 
         device   auto, cpu, cuda, cuda:1, mps
@@ -65,12 +66,12 @@ class Model:
         if path.suffix == ".gguf" and not path.is_dir():
             from minimind.interop.gguf_read import read_gguf  # needs an optional package
 
-            if generation or config:
-                raise UserError(f"{path} says itself what model it is; leave generation and config out")
+            if version or config:
+                raise UserError(f"{path} says itself what model it is; leave version and config out")
             self.directory = path
             model, tokenizer = read_gguf(path)
         else:
-            read = read_weights(path, generation, config)
+            read = read_weights(path, version, config)
             self.directory = read.folder
             has_tokenizer = (self.directory / "tokenizer.json").is_file()
             tokenizer = read_tokenizer(self.directory, read.config) if has_tokenizer else None
@@ -85,12 +86,12 @@ class Model:
         path: str | Path | None = None,
         dtype: torch.dtype = torch.float32,
         device: str = "auto",
-        generation: str | None = None,
+        version: str | None = None,
         config: str | Path | None = None,
         weights: WeightFormat = "full",
     ) -> Model:
         """The same as `Model(path)`."""
-        return cls(path, dtype, device, generation, config, weights)
+        return cls(path, dtype, device, version, config, weights)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -119,14 +120,13 @@ class Model:
         """What `predict` of a text or `chat` of messages says, as it comes; thinking is left out."""
         params = self.sampling_params(**sampling)
         if isinstance(text, str):
-            decoder = StreamDecoder(self.tokenizer)
-            for token in self.engine.stream(self._text_prompt(text), params):
-                if new := decoder.push(token):
-                    yield new
-            yield decoder.flush()
-            return
-        ids = self.engine.stream(self._chat_prompt(text, params, tools, open_thinking), params)
-        yield from (part.text for part in stream_parts(ids, self.tokenizer, open_thinking) if not part.thinking)
+            prompt = self._text_prompt(text)
+            answer: TextStream | AnswerStream = TextStream(self.tokenizer)
+        else:
+            prompt = self._chat_prompt(text, params, tools, open_thinking)
+            answer = AnswerStream(self.tokenizer, open_thinking)
+        for news in self.engine.stream(prompt, params):
+            yield from (event.text for event in answer.push(news) if isinstance(event, Text) and event.text)
 
     @torch.inference_mode()
     def score(self, text: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minimind.infer.events import End, Text, Thinking, Token, ToolCall
 from minimind.infer.text import AnswerStream
 from minimind.tokenizer import Tokenizer, parse_assistant
 
@@ -51,15 +52,18 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
     )
 
 
-def collect(tokenizer: Tokenizer, text: str, **options: Any) -> tuple[dict[str, Any], AnswerStream]:
+def collect(tokenizer: Tokenizer, text: str, **options: Any) -> tuple[dict[str, Any], End]:
     answer = AnswerStream(tokenizer, **options)
-    parts = [part for token in ids_of(tokenizer, text) for part in answer.push(token)] + answer.flush()
+    ids = ids_of(tokenizer, text)
+    events = [event for one in [*map(Token, ids), End("length")] for event in answer.push(one)]
+    assert [token.id for event in events for token in event.tokens] == ids
+    calls = [event for event in events if isinstance(event, ToolCall)]
     joined = {
-        "content": "".join(part.text for part in parts if not part.thinking),
-        "reasoning_content": "".join(part.text for part in parts if part.thinking),
-        "tool_calls": [part.call for part in parts if part.call is not None],
+        "content": "".join(event.text for event in events if isinstance(event, Text)),
+        "reasoning_content": "".join(event.text for event in events if isinstance(event, Thinking)),
+        "tool_calls": [{"name": call.name, "arguments": call.arguments} for call in calls],
     }
-    return joined, answer
+    return joined, events[-1]
 
 
 @pytest.mark.parametrize("markers", ["tokens", "text"])
@@ -82,8 +86,8 @@ def test_all_that_comes_out_is_what_the_whole_says(
 
 def test_parts_come_as_soon_as_they_are_certain(tokenizer: Tokenizer) -> None:
     answer = AnswerStream(tokenizer, calls=True)
-    shown = [answer.push(token) for token in ids_of(tokenizer, "red\n" + CALL + "\n" + OTHER)]
-    moments = [index for index, parts in enumerate(shown) if any(part.call for part in parts)]
+    shown = [answer.push(Token(token)) for token in ids_of(tokenizer, "red\n" + CALL + "\n" + OTHER)]
+    moments = [index for index, parts in enumerate(shown) if any(isinstance(part, ToolCall) for part in parts)]
     ends = [i for i, token in enumerate(ids_of(tokenizer, "red\n" + CALL + "\n" + OTHER))
             if token == tokenizer.reserved["</tool_call>"]]  # fmt: skip
     assert moments == ends
@@ -92,15 +96,15 @@ def test_parts_come_as_soon_as_they_are_certain(tokenizer: Tokenizer) -> None:
 
 def test_a_stop_string_ends_the_content_only(tokenizer: Tokenizer) -> None:
     text = "<think>\nred tree\n</think>\n\nblue red tree" + CALL
-    found, answer = collect(tokenizer, text, stop=["d tr"], calls=True)
+    found, end = collect(tokenizer, text, stop=["d tr"], calls=True)
     assert found == {"content": "blue re", "reasoning_content": "red tree", "tool_calls": []}
-    assert answer.stopped
+    assert end == End("stop")
 
 
 def test_a_stop_string_may_be_a_line_end(tokenizer: Tokenizer) -> None:
-    found, answer = collect(tokenizer, "\n\nred\nblue", stop=["\n"], calls=True)
+    found, end = collect(tokenizer, "\n\nred\nblue", stop=["\n"], calls=True)
     assert found["content"] == "red"
-    assert answer.stopped
+    assert end == End("stop")
 
 
 def test_a_call_that_the_prompt_opened(tokenizer: Tokenizer) -> None:

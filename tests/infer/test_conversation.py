@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from minimind.errors import UserError
-from minimind.infer.conversation import LocalConversation, assistant_message, chat_prompt
+from minimind.infer.conversation import Conversation, LocalBackend, assistant_message, chat_prompt
 from minimind.infer.engine import Engine
+from minimind.infer.events import End, Text, Thinking, Token
 from minimind.infer.sampler import SamplingParams
 from minimind.model import load_model
 from minimind.tokenizer import Tokenizer
@@ -29,10 +30,11 @@ class Scripted:
         self.prompts: list[list[int]] = []
         self.closed = False
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[int]:
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[Token | End]:
         self.prompts.append(list(prompt))
         try:
-            yield from self.answer
+            yield from map(Token, self.answer)
+            yield End("stop")
         finally:
             self.closed = True
 
@@ -43,10 +45,11 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def test_a_conversation_grows_by_question_and_answer(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, "<think>\nold\n</think>\n\nred"))
-    conversation = LocalConversation(engine, tokenizer, params=PARAMS, system="the cat")
-    texts = [(part.text, part.thinking) for part in conversation.say("blue")]
-    assert "".join(text for text, thinking in texts if not thinking) == "red"
-    assert "".join(text for text, thinking in texts if thinking) == "old"
+    conversation = Conversation(LocalBackend(engine, tokenizer), params=PARAMS, system="the cat")
+    *events, end = conversation.say("blue")
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "red"
+    assert "".join(event.text for event in events if isinstance(event, Thinking)) == "old"
+    assert end == End("stop")
     assert conversation.messages == [
         {"role": "user", "content": "blue"},
         {"role": "assistant", "content": "red", "reasoning_content": "old"},
@@ -58,15 +61,16 @@ def test_a_conversation_grows_by_question_and_answer(tokenizer: Tokenizer) -> No
 
 def test_thinking_is_opened_in_the_prompt(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, "old\n</think>\n\nred"))
-    conversation = LocalConversation(engine, tokenizer, params=PARAMS, think=True)
-    assert all(part.thinking == (part.text != "red") for part in conversation.say("blue"))
+    conversation = Conversation(LocalBackend(engine, tokenizer), params=PARAMS, think=True)
+    kinds = {event.text: type(event) for event in conversation.say("blue") if not isinstance(event, End)}
+    assert kinds == {"old": Thinking, "": Text, "red": Text}
     assert tokenizer.decode(engine.prompts[0], skip_special=False).endswith("<think>\n")
     assert conversation.messages[-1] == {"role": "assistant", "content": "red", "reasoning_content": "old"}
 
 
 def test_an_answer_broken_off_is_kept_as_far_as_it_came(tokenizer: Tokenizer) -> None:
     engine = Scripted(ids_of(tokenizer, " red blue old"))
-    conversation = LocalConversation(engine, tokenizer, params=PARAMS)
+    conversation = Conversation(LocalBackend(engine, tokenizer), params=PARAMS)
     answer = conversation.say("big")
     heard = next(answer).text
     answer.close()
@@ -100,11 +104,11 @@ def test_a_long_answer_may_take_at_most_half_of_the_context(tokenizer: Tokenizer
 
 
 def test_a_message_longer_than_the_context_is_refused_and_forgotten(tokenizer: Tokenizer) -> None:
-    conversation = LocalConversation(Scripted([], context=60), tokenizer, params=PARAMS)
+    conversation = Conversation(LocalBackend(Scripted([], context=60), tokenizer), params=PARAMS)
     with pytest.raises(UserError, match="context is 60; shorten it"):
         list(conversation.say("red " * 100))
     assert conversation.messages == []
-    assert list(conversation.say("red")) == []
+    assert list(conversation.say("red")) == [End("stop")]
 
 
 def test_tool_calls_are_taken_apart(tokenizer: Tokenizer) -> None:
@@ -115,7 +119,7 @@ def test_tool_calls_are_taken_apart(tokenizer: Tokenizer) -> None:
 
 
 def test_with_a_real_engine(talker: Path, tokenizer: Tokenizer) -> None:
-    conversation = LocalConversation(Engine(load_model(talker / "model")), tokenizer, params=PARAMS)
+    conversation = Conversation(LocalBackend(Engine(load_model(talker / "model")), tokenizer), params=PARAMS)
     for turn in range(12):  # longer than the context of 256
         list(conversation.say(f"{turn} the cat sees a tree"))
     assert len(conversation.messages) == 24

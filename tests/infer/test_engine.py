@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from minimind.errors import UserError
 from minimind.eval.longctx import at_other_positions
 from minimind.infer import engine as engine_module
 from minimind.infer.engine import Completion, Engine, Request
+from minimind.infer.events import End, Token
 from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer
 from minimind.model.rope import scale_rope
@@ -97,8 +99,9 @@ def test_the_stop_token_is_left_out() -> None:
     stop = free.ids[6]
     stopped = Engine(MODEL).generate([prompt], SamplingParams(temperature=0, stop_ids=(stop,)))[0]
     assert stopped.stop_reason == "stop"
-    assert stopped.ids == free.ids[: free.ids.index(stop)]
-    assert len(stopped.logprobs) == len(stopped.ids)
+    assert stopped.ids == free.ids[: (at := free.ids.index(stop))]
+    assert stopped.logprobs == free.logprobs[:at]
+    assert (stopped.stop_id, stopped.stop_logprob) == (stop, free.logprobs[at])
 
 
 def test_generation_ends_where_the_context_is_full() -> None:
@@ -119,11 +122,17 @@ def test_prompts_without_room_are_refused() -> None:
 
 
 @pytest.mark.parametrize("budget", [7, 64, 1000])
-def test_long_prompts_are_read_in_pieces(budget: int) -> None:
+def test_long_prompts_are_prefilled_in_chunks(budget: int) -> None:
     prompts = random_prompts([200, 131, 64, 65, 1, 128, 199])
     params = SamplingParams(temperature=0, max_tokens=6, stop_ids=())
     found = Engine(MODEL, max_batch=4, prefill_tokens=budget).generate(prompts, params)
     assert [c.ids for c in found] == [reference(MODEL, prompt, params).ids for prompt in prompts]
+
+
+def ids_of(news: Iterable[Token | End]) -> list[int]:
+    *tokens, end = news
+    assert isinstance(end, End)
+    return [token.id for token in tokens]
 
 
 def sampled(seed: int | None, temperature: float = 1.0, **others: float) -> SamplingParams:
@@ -170,10 +179,10 @@ def test_stream_gives_the_same_ids_one_at_a_time() -> None:
     stream = engine.stream(prompt, sampled(3))
     first = next(stream)
     assert not torch.is_inference_mode_enabled(), "the consumer's code must not run in inference mode"
-    assert [first, *stream] == engine.generate([prompt], sampled(3))[0].ids
+    assert ids_of([first, *stream]) == engine.generate([prompt], sampled(3))[0].ids
 
 
-def test_closing_a_stream_frees_its_row() -> None:
+def test_closing_a_stream_frees_its_slot() -> None:
     engine = Engine(MODEL)
     stream = engine.stream(random_prompts([30])[0], ENDLESS)
     next(stream)
@@ -192,17 +201,17 @@ def test_streams_and_batches_share_the_engine() -> None:
     assert [c.ids for c in batch] == [c.ids for c in Engine(MODEL).generate(prompts[2:], sampled(0, temperature=0))]
     other.close()
     wanted = reference(MODEL, prompts[0], ENDLESS).ids
-    assert [heard[0], heard[2], *stream] == wanted
+    assert ids_of([heard[0], heard[2], *stream]) == wanted
 
 
 def test_an_interrupted_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(MODEL, max_batch=2)
     prompts = random_prompts([10, 20, 30, 40])
     calls = iter(range(100))
-    draw = engine._sample
+    sample = engine._sample
 
     def interrupt(*arguments: Any) -> None:
-        draw(*arguments)
+        sample(*arguments)
         if next(calls) == 5:
             raise KeyboardInterrupt
 
@@ -249,12 +258,12 @@ def test_compiled_blocks_are_not_compiled_again_for_every_length() -> None:
 
 
 @pytest.fixture
-def short_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "SHORTEST_SLOT", 16)
 
 
-@pytest.mark.usefixtures("short_lanes")
-def test_an_idle_engine_holds_no_lanes_and_a_long_answer_no_short_ones() -> None:
+@pytest.mark.usefixtures("short_slots")
+def test_an_idle_engine_holds_no_slots_and_a_long_answer_no_short_ones() -> None:
     engine = Engine(MODEL, max_batch=64)
     requests = [engine.submit(prompt, ENDLESS) for prompt in random_prompts([3, 3, 3, 40])]
     while requests[0].length < 30:
@@ -273,7 +282,7 @@ def run(engine: Engine, requests: list[Request]) -> None:
 Arrival = tuple[int, int, int, int]  # at which step, how long, how much of it shared, how many tokens or canceled
 
 
-@pytest.mark.usefixtures("short_lanes")
+@pytest.mark.usefixtures("short_slots")
 @pytest.mark.parametrize("model_type", MODELS)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
@@ -327,7 +336,7 @@ def test_a_long_prompt_stops_nobody() -> None:
     assert first.ids == reference(MODEL, first.prompt, ENDLESS).ids[: len(first.ids)]
 
 
-def test_what_prompts_share_is_read_once() -> None:
+def test_what_prompts_share_is_prefilled_once() -> None:
     shared = random_prompts([150])[0]
     prompts = [shared + [token] * 5 for token in range(6)]
     engine = Engine(MODEL, prefill_tokens=64)
@@ -343,11 +352,11 @@ def test_a_conversation_goes_on_where_it_was() -> None:
     answer = engine.generate([prompt], GREEDY)[0].ids
     request = engine.submit([*prompt, *answer, 1, 2], GREEDY)
     run(engine, [request])
-    assert request.reused == 30 + len(answer) - 1  # the last token was never read
+    assert request.reused == 30 + len(answer) - 1  # the last token was never prefilled
     assert request.ids == reference(MODEL, request.prompt, GREEDY).ids
 
 
-def test_remembered_texts_are_those_used_last_and_go_with_the_weights() -> None:
+def test_cached_prefixes_are_those_used_last_and_go_with_the_weights() -> None:
     per_token = engine_module.Network(MODEL).cache(1, 1).memory.nbytes
     engine = Engine(MODEL, prefix_bytes=100 * per_token)
     first, second, third, fourth = random_prompts([40, 40, 40, 130])

@@ -11,9 +11,10 @@ from tests.stub_server import DONE, StubServer, call, event, stub_server
 
 from minimind.commands.chat import answer
 from minimind.errors import UserError
-from minimind.infer.remote import RemoteConversation, Reply, Server, to_openai
+from minimind.infer.conversation import Conversation
+from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
+from minimind.infer.remote import ChoiceStream, RemoteBackend, Server, to_openai
 from minimind.infer.sampler import SamplingParams
-from minimind.infer.text import Part
 from minimind.tokenizer import Tokenizer
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
@@ -28,11 +29,10 @@ def stub() -> Iterator[StubServer]:
         yield server
 
 
-def ask(stub: StubServer, *events: Any, tools: Any = (), think: bool = False, **sampling: Any) -> list[list[Part]]:
-    """What each event brought."""
+def ask(stub: StubServer, *events: Any, tools: Any = (), think: bool = False, **sampling: Any) -> list[ModelEvent]:
     stub.answers.append([*events, DONE])
-    replies = Server(stub.url, "secret").answer("small", HELLO, list(tools), SamplingParams(**sampling), think)
-    return [list(reply.parts) for reply in replies]
+    backend = RemoteBackend(Server(stub.url, "secret"), "small")
+    return list(backend.speak(HELLO, list(tools), SamplingParams(**sampling), think))
 
 
 def test_addresses(stub: StubServer) -> None:
@@ -65,7 +65,7 @@ def test_parameters_that_only_some_servers_know_are_sent_where_they_are_set(stub
 
 
 def test_an_answer_in_pieces(stub: StubServer) -> None:
-    parts = ask(
+    events = ask(
         stub,
         ": a comment",
         event(role="assistant", content=""),
@@ -75,35 +75,29 @@ def test_an_answer_in_pieces(stub: StubServer) -> None:
         event("stop"),
         {"choices": [], "usage": {"total_tokens": 9}},
     )
-    thought, on, said = Part("hm", thinking=True), Part(" ok", thinking=True), Part("Hi")
-    assert parts == [[], [thought], [on], [said], [], []]
+    assert events == [Thinking("hm"), Thinking(" ok"), Text("Hi"), End("stop")]
+    assert [len(event.tokens) for event in events] == [1, 1, 1, 0]
 
 
-def test_a_reply_gathers_the_message_and_tells_the_tokens_apart() -> None:
-    reply = Reply()
-    reply.receive(event(reasoning_content="hm")["choices"][0])
+def test_tokens_come_with_their_log_probabilities() -> None:
     likeliest = [{"token": "Ho", "logprob": -0.25}, {"token": "Hi", "logprob": -0.5}]
     tokens = [{"token": "Hi", "logprob": -0.5, "top_logprobs": likeliest}, {"token": " there", "logprob": -1}]
-    reply.receive(event("length", {"content": tokens}, content="Hi there")["choices"][0])
-    assert reply.tokens == 2
-    assert reply.logprobs == [("Hi", -0.5, (("Ho", -0.25), ("Hi", -0.5))), (" there", -1.0, ())]
-    reply.finish()
-    assert reply.message == {"role": "assistant", "content": "Hi there", "reasoning_content": "hm"}
-    assert (reply.finish_reason, reply.tokens, reply.parts) == ("length", 0, [])
+    answer = ChoiceStream()
+    (said,) = answer.push(event("length", {"content": tokens}, content="Hi there")["choices"][0])
+    assert said == Text("Hi there")
+    top = (Token(text="Ho", logprob=-0.25), Token(text="Hi", logprob=-0.5))
+    assert said.tokens == (Token(text="Hi", logprob=-0.5, top_logprobs=top), Token(text=" there", logprob=-1.0))
+    assert list(answer.end()) == [End("length")]
 
 
 def test_tool_calls_may_come_in_parts_or_at_once() -> None:
-    reply = Reply()
+    answer = ChoiceStream()
     for part in (call(name="calculate", arguments='{"expr'), call(arguments='ession": "6*7"}')):
-        reply.receive(part["choices"][0])
-        assert reply.message == {"role": "assistant", "content": ""}  # nothing that is not whole
+        assert answer.push(part["choices"][0]) == [Text("")]  # nothing that is not whole
     whole = [{"function": {"name": name, "arguments": text}} for name, text in (("now", ""), ("odd", "{cut"))]
-    reply.receive(event(tool_calls=whole)["choices"][0])
-    reply.finish()
-    first = {"name": "calculate", "arguments": {"expression": "6*7"}}
-    others = [{"name": "now", "arguments": {}}, {"name": "odd", "arguments": "{cut"}]
-    assert reply.message["tool_calls"] == [{"id": "abc", **first}, *others]
-    assert [part.call for part in reply.parts] == [first, *others]
+    answer.push(event(tool_calls=whole)["choices"][0])
+    first = ToolCall("calculate", {"expression": "6*7"}, "abc")
+    assert list(answer.end()) == [first, ToolCall("now", {}), ToolCall("odd", "{cut"), End("stop")]
 
 
 def test_results_are_tied_to_their_calls() -> None:
@@ -142,7 +136,7 @@ def test_messages_of_a_server_can_be_read_by_a_model_of_ours(tokenizer_directory
 def test_a_turn_with_tools(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
     tools = Toolbox([builtin_tools()["calculate"]])
     server = Server(stub.url)
-    conversation = RemoteConversation(server, "small", params=SamplingParams(), system="Be brief.", tools=tools)
+    conversation = Conversation(RemoteBackend(server, "small"), system="Be brief.", tools=tools)
     stub.answers = [
         [event(content="See:"), call(name="calculate", arguments='{"expression": "6 * 7"}'), DONE],
         [call(name="calculate", arguments="6 * 7"), DONE],
@@ -183,7 +177,7 @@ def test_a_turn_with_tools(stub: StubServer, capsys: pytest.CaptureFixture[str])
 )
 def test_what_goes_wrong_is_said_in_one_sentence(stub: StubServer, lines: list[Any], sentence: str) -> None:
     stub.answers = [lines] if lines else []
-    conversation = RemoteConversation(Server(stub.url), "small", params=SamplingParams())
+    conversation = Conversation(RemoteBackend(Server(stub.url), "small"))
     with pytest.raises(UserError) as error:
         list(conversation.say("hello"))
     assert str(error.value) == sentence.format(url=stub.url)
@@ -192,8 +186,8 @@ def test_what_goes_wrong_is_said_in_one_sentence(stub: StubServer, lines: list[A
 
 def test_a_stream_may_end_without_a_last_line(stub: StubServer) -> None:
     stub.answers = [[event("stop", content="Hi")]]
-    replies = list(Server(stub.url).answer("small", HELLO, [], SamplingParams(), think=False))
-    assert replies[-1].message["content"] == "Hi"
+    events = list(RemoteBackend(Server(stub.url), "small").speak(HELLO, [], SamplingParams(), think=False))
+    assert events == [Text("Hi"), End("stop")]
 
 
 def test_nobody_answers() -> None:

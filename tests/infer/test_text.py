@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimind.errors import UserError
-from minimind.infer.text import Part, StreamDecoder, TextStream, stream_parts
+from minimind.infer.events import End, ModelEvent, Text, Thinking, Token
+from minimind.infer.text import AnswerStream, StopStrings, StreamDecoder, TextStream
 from minimind.tokenizer import Tokenizer
 
 
@@ -45,9 +46,9 @@ def test_what_stands_before_an_unfinished_character_is_not_held_back(tokenizer: 
 
 def test_any_ids_give_the_text_of_a_whole_decode(tokenizer: Tokenizer) -> None:
     """Also broken UTF-8, as an untrained model writes it, and control tokens, which are not shown."""
-    luck = random.Random(0)
+    rng = random.Random(0)
     for _ in range(300):
-        ids = [luck.randrange(tokenizer.vocab_size) for _ in range(luck.randint(1, 25))]
+        ids = [rng.randrange(tokenizer.vocab_size) for _ in range(rng.randint(1, 25))]
         decoder = StreamDecoder(tokenizer)
         pieces = [*map(decoder.push, ids), decoder.flush()]
         assert "".join(pieces) == tokenizer.decode(ids)
@@ -83,56 +84,57 @@ def test_stop_strings_end_the_text_wherever_tokens_have_their_borders(
     ids = [token for word in words for token in tokenizer.encode(word)]
     wanted, shown, text_stream = until(text, stop), "", TextStream(tokenizer, stop)
     for token in ids:
-        shown += text_stream.push(token)
+        (event,) = text_stream.push(Token(token))
+        assert [one.id for one in event.tokens] == [token]
+        shown += event.text
         assert wanted.startswith(shown), "what was shown cannot be taken back"
-    assert shown + text_stream.flush() == wanted
-    assert text_stream.stopped == (wanted != text or any(map(text.endswith, stop)))
+    last, end = text_stream.push(End("length"))
+    assert shown + last.text == wanted
+    assert end == End("stop" if wanted != text or any(map(text.endswith, stop)) else "length")
 
 
 def test_only_a_beginning_of_a_stop_string_is_held_back(tokenizer: Tokenizer) -> None:
-    text_stream = TextStream(tokenizer, ["###", "\nUser:"])
-    pieces = [text_stream.push(token) for token in tokenizer.encode("ab\n") + tokenizer.encode("#")]
-    assert "".join(pieces) == "ab\n"
-    assert text_stream.flush() == "#"
-    assert not text_stream.stopped
+    strings = StopStrings(["###", "\nUser:"])
+    assert "".join(map(strings.push, ["a", "b\n", "#"])) == "ab\n"
+    assert strings.flush() == "#"
+    assert not strings.stopped
 
 
-def test_an_empty_stop_string_is_refused(tokenizer: Tokenizer) -> None:
+def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(UserError, match="empty"):
-        TextStream(tokenizer, ["a", ""])
+        StopStrings(["a", ""])
 
 
-def parts(tokenizer: Tokenizer, text: str, open_thinking: bool = False) -> list[Part]:
-    """The parts of a text in which control strings are control tokens; neighbors of one kind joined."""
-    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
-    joined: list[Part] = []
-    for part in stream_parts(ids, tokenizer, open_thinking):
-        if joined and joined[-1].thinking == part.thinking:
-            part = Part(joined.pop().text + part.text, part.thinking)
-        joined.append(part)
+def events(tokenizer: Tokenizer, ids: list[int], open_thinking: bool = False) -> list[ModelEvent]:
+    """The events of the ids; neighbors of one kind joined, those without text and the end left out."""
+    answer = AnswerStream(tokenizer, open_thinking)
+    joined: list[ModelEvent] = []
+    for event in [event for one in [*map(Token, ids), End("stop")] for event in answer.push(one)][:-1]:
+        if joined and type(joined[-1]) is type(event):
+            event = type(event)(joined.pop().text + event.text)
+        joined += [event] if event.text else []
     return joined
 
 
 @pytest.mark.parametrize(
     ("text", "open_thinking", "wanted"),
     [
-        ("the cat\n\nsees", False, [Part("the cat\n\nsees", False)]),
-        ("<think>\na tree\n</think>\n\n🙂", False, [Part("a tree", True), Part("🙂", False)]),
-        ("a tree\n</think>\n\nred", True, [Part("a tree", True), Part("red", False)]),
-        ("a tree", True, [Part("a tree", True)]),
-        ("\n\n\nred\n", False, [Part("red\n", False)]),
+        ("the cat\n\nsees", False, [Text("the cat\n\nsees")]),
+        ("<think>\na tree\n</think>\n\n🙂", False, [Thinking("a tree"), Text("🙂")]),
+        ("a tree\n</think>\n\nred", True, [Thinking("a tree"), Text("red")]),
+        ("a tree", True, [Thinking("a tree")]),
+        ("\n\n\nred\n", False, [Text("red\n")]),
         ("", True, []),
-        ("red\n<think>\nold", False, [Part("red\n<think>\nold", False)]),
-        ("<think>\nold<think>", False, [Part("old<think>", True)]),
+        ("red\n<think>\nold", False, [Text("red\n<think>\nold")]),
+        ("<think>\nold<think>", False, [Thinking("old<think>")]),
     ],
 )
 def test_thinking_and_content_come_apart(
-    tokenizer: Tokenizer, text: str, open_thinking: bool, wanted: list[Part]
+    tokenizer: Tokenizer, text: str, open_thinking: bool, wanted: list[ModelEvent]
 ) -> None:
-    assert parts(tokenizer, text, open_thinking) == wanted
+    assert events(tokenizer, tokenizer.backend.encode(text, add_special_tokens=False).ids, open_thinking) == wanted
 
 
 def test_a_broken_character_at_the_end_of_thinking_stays_there(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.encode("🙂")[:2], tokenizer.reserved["</think>"], *tokenizer.encode("red")]
-    first, *_ = stream_parts(ids, tokenizer, open_thinking=True)
-    assert first == Part("\ufffd", True)
+    assert events(tokenizer, ids, open_thinking=True) == [Thinking("\ufffd"), Text("red")]

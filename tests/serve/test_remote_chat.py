@@ -13,7 +13,8 @@ from tests.serve.conftest import LESSONS, Served, process, serve
 from minimind import Model
 from minimind.cli import main
 from minimind.errors import UserError
-from minimind.infer.remote import RemoteConversation, Server
+from minimind.infer.conversation import Conversation
+from minimind.infer.remote import RemoteBackend, Server
 from minimind.infer.sampler import SamplingParams
 
 GREEDY = ["--temperature", "0"]
@@ -47,7 +48,7 @@ def test_a_conversation_goes_on(
 
 
 def test_an_answer_broken_off_is_kept_and_its_place_is_free(served: Served) -> None:
-    conversation = RemoteConversation(Server(served.url), "tiny", params=SamplingParams(temperature=0))
+    conversation = Conversation(RemoteBackend(Server(served.url), "tiny"), params=SamplingParams(temperature=0))
     answer = conversation.say("the cat")
     heard = next(answer).text
     answer.close()
@@ -83,7 +84,7 @@ def test_a_turn_with_tools(pupil: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_server_that_dies_in_the_middle_of_an_answer(endless: Path) -> None:
     with process(str(endless)) as (server, url):
         params = SamplingParams(temperature=0, max_tokens=8000)
-        conversation = RemoteConversation(Server(url), endless.name, params=params)
+        conversation = Conversation(RemoteBackend(Server(url), endless.name), params=params)
         answer = conversation.say("the cat")
         next(answer)
         server.kill()

@@ -14,9 +14,9 @@ from minimind import Model
 from minimind.cli import main
 from minimind.commands import chat
 from minimind.errors import UserError
-from minimind.infer.conversation import LocalConversation, assistant_message
+from minimind.infer.conversation import Conversation, LocalBackend, assistant_message
+from minimind.infer.events import End, Text, Token, ToolCall
 from minimind.infer.sampler import SamplingParams
-from minimind.infer.text import Part
 from minimind.model import save_model
 from minimind.tokenizer import Tokenizer
 from minimind.tools import Limits, Tool, Toolbox, ToolResult, run_turn
@@ -182,9 +182,10 @@ class Speaker:
         self.texts = list(texts)
         self.prompts: list[str] = []
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[int]:
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[Token | End]:
         self.prompts.append(self.tokenizer.decode(prompt, skip_special=False))
-        yield from self.tokenizer.backend.encode(self.texts.pop(0), add_special_tokens=False).ids
+        yield from map(Token, self.tokenizer.backend.encode(self.texts.pop(0), add_special_tokens=False).ids)
+        yield End("stop")
 
 
 CALL = '<tool_call>\n{"name": "calculate", "arguments": {"expression": "6 * 7"}}\n</tool_call>'
@@ -197,11 +198,13 @@ def tokenizer(tokenizer_directory: Path) -> Tokenizer:
 
 def test_a_conversation_with_tools(tokenizer: Tokenizer, tools: Toolbox) -> None:
     engine = Speaker(tokenizer, f"<think>\nhm\n</think>\n\nSee:\n{CALL}", "It is 42.", "Bye.")
-    conversation = LocalConversation(engine, tokenizer, params=SamplingParams(), tools=tools)
-    parts = list(conversation.say("What is 6 * 7?"))
-    at = [index for index, part in enumerate(parts) if isinstance(part, ToolResult)]
-    assert at == [parts.index(Part("", call={"name": "calculate", "arguments": {"expression": "6 * 7"}})) + 1]
-    assert "".join(part.text for part in parts[at[0] + 1 :]) == "It is 42."
+    conversation = Conversation(LocalBackend(engine, tokenizer), tools=tools)
+    events = list(conversation.say("What is 6 * 7?"))
+    called, result = ToolCall("calculate", {"expression": "6 * 7"}), '{"result": 42}'
+    at = events.index(called)
+    assert events[at:][:3] == [called, End("stop"), ToolResult("calculate", {"expression": "6 * 7"}, result)]
+    assert "".join(event.text for event in events[at + 3 : -1]) == "It is 42."
+    assert events[-1] == End("stop")
     first = calls("6 * 7", content="See:") | {"reasoning_content": "hm"}
     result = {"role": "tool", "content": '{"result": 42}'}
     assert conversation.messages == [QUESTION, first, result, says("It is 42.")]
@@ -213,15 +216,15 @@ def test_a_conversation_with_tools(tokenizer: Tokenizer, tools: Toolbox) -> None
 
 def test_without_tools_a_call_is_shown_as_text(tokenizer: Tokenizer) -> None:
     engine = Speaker(tokenizer, CALL)
-    conversation = LocalConversation(engine, tokenizer, params=SamplingParams())
-    assert "".join(part.text for part in conversation.say("What is 6 * 7?")) == CALL
+    conversation = Conversation(LocalBackend(engine, tokenizer))
+    assert "".join(one.text for one in conversation.say("What is 6 * 7?") if isinstance(one, Text)) == CALL
     assert len(engine.prompts) == 1
     assert "# Tools" not in engine.prompts[0]
 
 
 def test_a_turn_that_is_broken_off_is_kept_as_far_as_it_came(tokenizer: Tokenizer, tools: Toolbox) -> None:
     engine = Speaker(tokenizer, CALL, "It is 42.")
-    conversation = LocalConversation(engine, tokenizer, params=SamplingParams(), tools=tools)
+    conversation = Conversation(LocalBackend(engine, tokenizer), tools=tools)
     stream = conversation.say("What is 6 * 7?")
     said = ""
     for part in stream:
@@ -236,9 +239,7 @@ def test_a_turn_that_is_broken_off_is_kept_as_far_as_it_came(tokenizer: Tokenize
 
 def test_a_result_that_fills_the_context_takes_the_turn_back(tokenizer: Tokenizer) -> None:
     tools = Toolbox([Tool("calculate", "", {}, lambda arguments: "x" * 3000)])
-    conversation = LocalConversation(
-        Speaker(tokenizer, "Hello.", CALL), tokenizer, params=SamplingParams(), tools=tools
-    )
+    conversation = Conversation(LocalBackend(Speaker(tokenizer, "Hello.", CALL), tokenizer), tools=tools)
     list(conversation.say("Hi"))
     before = list(conversation.messages)
     with pytest.raises(UserError, match="the message is too long: with the system message and the tools it takes"):
@@ -253,7 +254,7 @@ def test_the_terminal_shows_calls_and_results(
     tools = Toolbox([*tools.tools.values(), ramble])
     second = '<tool_call>\n{"name": "ramble", "arguments": {"a": "é", "b": [1]}}\n</tool_call>'
     engine = Speaker(tokenizer, f"<think>\nhm\n</think>\n\nSee:\n{CALL}\n{second}", "<tool_call>\n{", "It is 42.")
-    chat.answer(LocalConversation(engine, tokenizer, params=SamplingParams(), tools=tools), "What is 6 * 7?")
+    chat.answer(Conversation(LocalBackend(engine, tokenizer), tools=tools), "What is 6 * 7?")
     assert capsys.readouterr().out.splitlines() == [
         "hm",
         "See:",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from minimind.data.sources.show import Segment
+from minimind.infer.events import Token
 
 pytest.importorskip("streamlit")
 
@@ -19,7 +21,6 @@ from minimind.web import markup
 from minimind.web.answers import harmless
 from minimind.web.i18n import CHINESE
 from minimind.web.runs import plain
-from minimind.web.session import ShownToken
 
 EVIL = "<img src=x onerror=alert(1)>"
 WEB = Path(markup.__file__).parent
@@ -27,7 +28,7 @@ WEB = Path(markup.__file__).parent
 
 def test_text_of_models_and_files_is_escaped() -> None:
     shown = [
-        markup.tokens([ShownToken(EVIL, -1.0, ((EVIL, -0.5),))]),
+        markup.tokens([Token(text=EVIL, logprob=-1.0, top_logprobs=(Token(text=EVIL + "!", logprob=-0.5),))]),
         markup.masked([Segment(EVIL, True, False)]),
         markup.tool_card(EVIL, {"a": EVIL}, EVIL),
         markup.table([[EVIL, EVIL]]),
@@ -48,7 +49,8 @@ def test_a_model_cannot_make_the_browser_fetch_a_picture() -> None:
 
 
 def test_tokens_carry_their_probability() -> None:
-    html = markup.tokens([ShownToken(" a", math.log(0.25), ((" b", math.log(0.5)), (" a", math.log(0.25))))])
+    first, other = Token(text=" a", logprob=math.log(0.25)), Token(text=" b", logprob=math.log(0.5))
+    html = markup.tokens([replace(first, top_logprobs=(other, first))])
     assert "--p:0.250" in html
     assert re.findall(r"<span>(.*?)</span>", html) == ["␣a", "␣b"]
     assert re.findall(r"[\d.]+%(?=</div>)", html) == ["25.0%", "50.0%"]

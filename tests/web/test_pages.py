@@ -121,7 +121,7 @@ def test_probabilities_show_every_token() -> None:
     at = say(chat("talker", probabilities=True), "the cat")
     shown = next(one for one in html(at) if "mm tokens" in one)
     answer = at.session_state["turns"][0].answers["talker"]
-    assert shown.count('class="token"') == len(answer.pieces) > 3
+    assert shown.count('class="token"') == len(answer.shown) > 3
 
 
 def test_a_message_that_is_too_long_is_said_in_one_sentence() -> None:

@@ -11,13 +11,12 @@ from tests.stub_server import DONE, StubServer, call, event, stub_server
 
 pytest.importorskip("streamlit")
 
+from minimind.infer.events import Token
 from minimind.infer.remote import Server
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
-from minimind.web.remote import speak
-from minimind.web.session import Answer, ShownToken, converse
+from minimind.web.session import Answer, remote
 
-HELLO = [{"role": "user", "content": "hello"}]
 LOGPROBS = {"content": [{"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Ho", "logprob": -0.25}]}]}
 
 
@@ -29,8 +28,8 @@ def stub() -> Iterator[StubServer]:
 
 def begin(stub: StubServer, *tools: str, think: bool = False, **sampling: Any) -> Answer:
     answer = Answer()
-    ask = partial(speak, Server(stub.url), "small", answer, sampling, think)
-    answer.steps = converse(answer, ask, HELLO, Toolbox([builtin_tools()[name] for name in tools]))
+    toolbox = Toolbox([builtin_tools()[name] for name in tools])
+    answer.begin(partial(remote, Server(stub.url), "small"), sampling, [], "hello", tools=toolbox, think=think)
     return answer
 
 
@@ -50,7 +49,7 @@ def test_text_thinking_and_probabilities_come_in_pieces(stub: StubServer) -> Non
     grown = finish(answer)
     assert grown[0] == [{"role": "assistant", "content": "", "reasoning_content": "hm"}]
     assert grown[-1] == [{"role": "assistant", "content": "Hi!", "reasoning_content": "hm"}]
-    assert answer.pieces == [ShownToken("Hi", -0.5, (("Ho", -0.25),))]
+    assert answer.shown == [Token(text="Hi", logprob=-0.5, top_logprobs=(Token(text="Ho", logprob=-0.25),))]
     assert (answer.tokens, answer.note) == (3, "length")
     (asked,) = stub.asked
     assert (asked["temperature"], asked["logprobs"], asked["top_logprobs"]) == (0.5, True, 5)

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minimind import Model
+from minimind.infer.conversation import Conversation
+from minimind.infer.events import End, ModelEvent, Text, ToolCall
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
 
 pytest.importorskip("streamlit")
 
 from minimind.web.library import find_models, load
-from minimind.web.session import Answer, converse, speak
+from minimind.web.session import Answer, local
 
 SAMPLING = {"max_tokens": 24, "seed": 3, "temperature": 1.0}
 CAT = [{"role": "user", "content": "the cat"}]
-NO_TOOLS = Toolbox()
 
 
 def begin(path: Path, **changes: Any) -> Answer:
     answer = Answer()
-    sampling = SAMPLING | changes
-
-    def ask(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Generator[Any, None, dict[str, Any]]:
-        return speak(path, answer, sampling, False, messages, tools)
-
-    answer.steps = converse(answer, ask, CAT, NO_TOOLS)
+    answer.begin(partial(local, path), SAMPLING | changes, [], "the cat")
     return answer
 
 
@@ -50,17 +47,17 @@ def test_an_answer_is_the_models_own(talker: Path) -> None:
     assert answer.tokens == len(completion.ids)
     assert answer.note == ("" if completion.stop_reason == "stop" else completion.stop_reason)
     text = model.tokenizer.decode(completion.ids, skip_special=False)
-    said = "".join(piece.text for piece in answer.pieces)
+    said = "".join(token.text for token in answer.shown)
     assert text.startswith(said)
     if said == text:
-        assert sum(piece.logprob for piece in answer.pieces) == pytest.approx(sum(completion.logprobs), rel=1e-6)
-    likeliest = [piece for piece in answer.pieces if piece.likeliest]
-    assert likeliest
-    for piece in likeliest:
-        logprobs = [logprob for _, logprob in piece.likeliest]
+        assert sum(token.logprob for token in answer.shown) == pytest.approx(sum(completion.logprobs), rel=1e-6)
+    whole = [token for token in answer.shown if token.top_logprobs]
+    assert whole
+    for token in whole:
+        logprobs = [one.logprob for one in token.top_logprobs]
         assert logprobs == sorted(logprobs, reverse=True)
         assert len(logprobs) == 5
-        assert piece.logprob <= logprobs[0] + 1e-6
+        assert token.logprob <= logprobs[0] + 1e-6
 
 
 def test_answers_at_once_are_the_answers_one_by_one(runs: Path) -> None:
@@ -84,7 +81,7 @@ def test_a_stopped_answer_keeps_what_it_has_and_frees_the_engine(talker: Path) -
     assert answer.messages == before
     whole = begin(talker / "model")
     finish(whole)
-    assert whole.messages == [load(talker / "model").model.chat(CAT, **SAMPLING)]
+    assert whole.messages == [load(talker / "model").chat(CAT, **SAMPLING)]
 
 
 def test_a_mistake_ends_the_answer_and_is_said(talker: Path) -> None:
@@ -93,29 +90,32 @@ def test_a_mistake_ends_the_answer_and_is_said(talker: Path) -> None:
     assert answer.note == "temperature must be 0 or more, not -1.0"
 
 
+class Script:
+    """A backend that first calls a tool and then answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[dict[str, Any]]] = []
+
+    def speak(self, messages: list[dict[str, Any]], schemas: Any, params: Any, think: bool) -> Iterator[ModelEvent]:
+        self.asked.append(messages)
+        assert [tool["function"]["name"] for tool in schemas] == ["calculate"]
+        yield ToolCall("calculate", {"expression": "6*7"}) if len(self.asked) == 1 else Text("42")
+        yield End("stop")
+
+
 def test_tools_run_between_the_models_words() -> None:
-    call = {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"name": "calculate", "arguments": {"expression": "6*7"}}],
-    }
-    heard: list[list[dict[str, Any]]] = []
-
-    def ask(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Generator[Any, None, dict[str, Any]]:
-        heard.append(list(messages))
-        assert [tool["function"]["name"] for tool in tools] == ["calculate"]
-        message = call if len(heard) == 1 else {"role": "assistant", "content": "42"}
-        yield message
-        return message
-
-    answer = Answer()
-    answer.steps = converse(answer, ask, CAT, Toolbox([builtin_tools()["calculate"]]))
+    script, answer = Script(), Answer()
+    tools = Toolbox([builtin_tools()["calculate"]])
+    answer.begin(lambda sampling: Conversation(script), {}, CAT, "6 * 7?", tools=tools, system="Be brief.")
     answer.advance()
-    assert answer.messages == [call]  # shown before the tool has run
+    call = {"name": "calculate", "arguments": {"expression": "6*7"}}
+    called = {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert answer.messages == [called]  # shown before the tool has run
     finish(answer)
     result = {"role": "tool", "content": json.dumps({"result": 42})}
-    assert answer.messages == [call, result, {"role": "assistant", "content": "42"}]
-    assert heard == [CAT, [*CAT, call, result]]
+    assert answer.messages == [called, result, {"role": "assistant", "content": "42"}]
+    asked = [{"role": "system", "content": "Be brief."}, *CAT, {"role": "user", "content": "6 * 7?"}]
+    assert script.asked == [asked, [*asked, called, result]]
 
 
 def test_models_are_found_once_each(runs: Path, tmp_path: Path) -> None:

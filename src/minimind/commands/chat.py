@@ -9,9 +9,7 @@ import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from minimind.commands.options import add_model, add_tools, command_parser
@@ -48,9 +46,9 @@ def run(argv: list[str]) -> None:
 
     from minimind.tools import open_tools
 
-    begin, limits, where = _remote(options) if options.url else _local(options)
-    with open_tools(options.tools, limits, options.seed) as tools:
-        conversation = begin(system=options.system, think=options.think, tools=tools)
+    conversation, limits, where = _remote(options) if options.url else _local(options)
+    conversation.system, conversation.think = options.system, options.think
+    with open_tools(options.tools, limits, options.seed) as conversation.tools:
         if options.prompt is not None:
             answer(conversation, options.prompt)
         elif sys.stdin.isatty():
@@ -62,24 +60,25 @@ def run(argv: list[str]) -> None:
                     return
 
 
-def _local(options: argparse.Namespace) -> tuple[Callable[..., Conversation], Limits, str]:
-    """How a conversation with a model of this machine begins, limits for its tools, and where it is."""
+def _local(options: argparse.Namespace) -> tuple[Conversation, Limits, str]:
+    """A conversation with a model of this machine, limits for its tools, and where it is."""
     from minimind.api import Model
-    from minimind.infer.conversation import LocalConversation
+    from minimind.infer.conversation import Conversation, LocalBackend
     from minimind.tools import Limits
 
     if options.served_model or options.api_key:
         raise UserError("--model and --api-key are about a server: say with --url where it is, or leave them out")
     model = Model(options.model, device=options.device, weights=options.weights)
-    params = model.sampling_params(**_given(options))
+    params = model.sampling_params(**_sampling(options))
     limits = Limits(seconds=options.tool_seconds).for_context(model.engine.context)
-    begin = partial(LocalConversation, model.engine, model.tokenizer, params=params)
-    return begin, limits, f"{model.directory} on {model.device}"
+    conversation = Conversation(LocalBackend(model.engine, model.tokenizer), params)
+    return conversation, limits, f"{model.directory} on {model.device}"
 
 
-def _remote(options: argparse.Namespace) -> tuple[Callable[..., Conversation], Limits, str]:
-    """The same for a model behind a server."""
-    from minimind.infer.remote import RemoteConversation, Server
+def _remote(options: argparse.Namespace) -> tuple[Conversation, Limits, str]:
+    """The same with a model behind a server."""
+    from minimind.infer.conversation import Conversation
+    from minimind.infer.remote import RemoteBackend, Server
     from minimind.infer.sampler import SamplingParams
     from minimind.tools import Limits
 
@@ -90,11 +89,11 @@ def _remote(options: argparse.Namespace) -> tuple[Callable[..., Conversation], L
     server = Server(options.url, options.api_key or os.environ.get("MINIMIND_API_KEY"))
     if not (names := [options.served_model] if options.served_model else server.models()):
         raise UserError(f"{server.url} serves no model")
-    begin = partial(RemoteConversation, server, names[0], params=SamplingParams(**_given(options)))
-    return begin, Limits(seconds=options.tool_seconds), f"{names[0]} at {server.url}"
+    conversation = Conversation(RemoteBackend(server, names[0]), SamplingParams(**_sampling(options)))
+    return conversation, Limits(seconds=options.tool_seconds), f"{names[0]} at {server.url}"
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
+def _sampling(options: argparse.Namespace) -> dict[str, Any]:
     from minimind.infer.sampler import SETTINGS
 
     return {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
@@ -202,6 +201,7 @@ def answer(conversation: Conversation, text: str) -> None:
     """Print one answer as it comes, thinking and tools dimmed. Broken off, it is kept as far as it came."""
     from rich.console import Console
 
+    from minimind.infer.events import Text, Thinking, ToolCall
     from minimind.tools import ToolResult
     from minimind.tools.toolbox import shorten
 
@@ -210,18 +210,21 @@ def answer(conversation: Conversation, text: str) -> None:
     stream = conversation.say(text)
     thinking, fresh = False, True  # fresh: a line begins here
     try:
-        for part in stream:
-            if isinstance(part, ToolResult):
-                text, dim, on_own_line = f"← {shorten(part.content, SHOWN_RESULT)}\n", True, True
-                start += time.perf_counter() - written  # a tool's time is not the model's
-            elif part.call:
-                text, dim, on_own_line = f"→ {spelled(part.call)}\n", True, True
-            else:
-                text, dim, on_own_line = part.text, part.thinking, thinking and not part.thinking
-                thinking = part.thinking
+        for event in stream:
+            on_own_line = isinstance(event, ToolCall | ToolResult) or (thinking and isinstance(event, Text))
+            match event:
+                case ToolCall(name, arguments):
+                    text = f"→ {spelled(name, arguments)}\n"
+                case ToolResult():
+                    text = f"← {shorten(event.content, SHOWN_RESULT)}\n"
+                    start += time.perf_counter() - written  # a tool's time is not the model's
+                case Thinking(text) | Text(text) if text:
+                    thinking = isinstance(event, Thinking)
+                case _:
+                    continue
             if on_own_line and not fresh:
                 write(console, "\n")
-            write(console, text, "dim" if dim else None)
+            write(console, text, None if isinstance(event, Text) else "dim")
             fresh, written = text.endswith("\n"), time.perf_counter()
     finally:
         stream.close()
@@ -232,16 +235,15 @@ def answer(conversation: Conversation, text: str) -> None:
             console.print(f"{count} tokens, {count / seconds:.0f} tokens/s", style="dim")
 
 
-def spelled(call: dict[str, Any]) -> str:
+def spelled(name: str, arguments: Any) -> str:
     """A tool call as a person reads it: `roll_dice(sides=6)`."""
-    given = call["arguments"]
-    if isinstance(given, dict):
-        given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items())
-    return f"{call['name']}({given})"
+    if isinstance(arguments, dict):
+        arguments = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
+    return f"{name}({arguments})"
 
 
 def write(console: Console, text: str, style: str | None = None) -> None:
-    """Show a piece of an answer at once. A terminal obeys control characters, and a model may write any."""
+    """Show some of an answer at once. A terminal obeys control characters, and a model may write any."""
     if console.is_terminal:
         text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
         console.out(text, end="", style=style, highlight=False)

@@ -1,27 +1,31 @@
 """The one generator of tokens: chat, evaluation, server and reinforcement learning all use it.
 
-Continuous batching (Yu et al. 2022, Orca) with prompts read in pieces beside it (Agrawal et al. 2023, Sarathi,
-arXiv:2308.16369). A step carries one token of every answer under way and, if prompts wait, a bounded number of
-theirs: so a long prompt stops nobody. Requests come and go between any two steps.
+`generate` in infer/generate.py is the reference: what it samples for a prompt alone, the engine samples in company.
 
-A request's prompt is read into a cache of its own, which begins with what is known already of an equal beginning.
-Then the request joins a group: answers of about the same length, one a row, which attend together. An answer that
-outgrows its group moves to one twice as long.
+Continuous batching (Yu et al. 2022, Orca) with chunked prefill beside it (Agrawal et al. 2023, Sarathi,
+arXiv:2308.16369). A step decodes one token of every active request and, where prompts wait, prefills a bounded
+number of their tokens: so a long prompt stops nobody. Requests are admitted and leave between any two steps.
+
+A prompt is prefilled into a KV cache of its own, which begins with what the prefix cache holds of it. Then the
+request gets a slot for decoding: a row in a group of slots of one length, which attend together. A request that
+outgrows its slot moves to one twice as long.
 """
 
 from __future__ import annotations
 
+import math
 import random
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Literal
 
 import torch
 
 from minimind.errors import UserError
 from minimind.infer.constraint import Constraint, Vocabulary
+from minimind.infer.events import End, StopReason, Token
 from minimind.infer.network import AttentionSpan, Network, WeightFormat, decode_tokens, prompt_chunk
 from minimind.infer.prefix_cache import PrefixCache, common_prefix
 from minimind.infer.repetition import loops
@@ -30,12 +34,10 @@ from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
 from minimind.tokenizer import Tokenizer
 
-PREFILL_TOKENS = {"cpu": 256}  # of prompts in one step; a CPU computes no faster with more at once
+PREFILL_TOKENS = {"cpu": 256}  # in one step; a CPU computes no faster with more at once
 PREFILL_TOKENS_ELSEWHERE = 2048
 SHORTEST_SLOT = 256  # positions
-WORTH_WAITING = 32  # tokens that another request is about to read, too, are not read twice
-
-StopReason = Literal["stop", "length", "loop"]
+WORTH_WAITING = 32  # tokens that another request is about to prefill, too, are not computed twice
 
 
 @dataclass
@@ -43,15 +45,17 @@ class Completion:
     """What the model said.
 
     ids           without the token that ended the answer
-    stop_reason   "stop": it ended by itself; "length": max_tokens or the context was full; "loop": see max_repeats
     logprobs      of each of `ids`, in nats, temperature-scaled and untruncated
     top_logprobs  for each of `ids` the likeliest tokens and theirs, as many as asked for
+    stop_id       the token that ended the answer, and its log-probability; None where none did
     """
 
     ids: list[int]
     stop_reason: StopReason
     logprobs: list[float]
     top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    stop_id: int | None = None
+    stop_logprob: float = math.nan
 
 
 @dataclass(eq=False)
@@ -68,8 +72,10 @@ class Request:
     logprobs: list[float] = field(default_factory=list)
     top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
     stop_reason: StopReason | None = None
+    stop_logprob: float = math.nan
+    stop_id: int | None = None
     reused: int = 0
-    """tokens of the prompt whose keys were known already"""
+    """tokens of the prompt that the prefix cache held"""
     counts: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -78,7 +84,7 @@ class Request:
 
     @property
     def adjusts(self) -> bool:
-        """Whether its tokens are drawn from something else than the model's own logits."""
+        """Whether its tokens are sampled from something else than the model's own logits."""
         p = self.params
         penalized = p.repetition_penalty != 1 or p.presence_penalty != 0 or p.frequency_penalty != 0
         return penalized or bool(p.logit_bias) or self.constraint is not None
@@ -91,7 +97,7 @@ class Request:
 
     def receive(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
         if token in self.params.stop_ids:
-            self.stop_reason = "stop"
+            self.stop_reason, self.stop_id, self.stop_logprob = "stop", token, logprob
             return
         self.ids.append(token)
         self.logprobs.append(logprob)
@@ -107,10 +113,26 @@ class Request:
         if self.stop_reason is None and self.max_repeats and loops(self.ids, self.max_repeats):
             self.stop_reason = "loop"
 
+    def since(self, count: int) -> list[Token | End]:
+        """What came after the first `count` tokens: tokens, and the end once it is there."""
+        news: list[Token | End] = []
+        for i in range(count, len(self.ids)):
+            top = self.top_logprobs[i] if self.top_logprobs else ()
+            alternatives = tuple(Token(token, logprob=logprob) for token, logprob in top)
+            news.append(Token(self.ids[i], logprob=self.logprobs[i], top_logprobs=alternatives))
+        if self.stop_reason is not None:
+            stop = None if self.stop_id is None else Token(self.stop_id, logprob=self.stop_logprob)
+            news.append(End(self.stop_reason, stop))
+        return news
+
+    def completion(self) -> Completion:
+        reason = self.stop_reason or "length"
+        return Completion(self.ids, reason, self.logprobs, self.top_logprobs, self.stop_id, self.stop_logprob)
+
 
 @dataclass(eq=False)
 class Prefill:
-    """A request whose prompt is being read: the first `done` positions of its cache are filled."""
+    """A request whose prompt is not whole in its cache yet: `done` positions are."""
 
     request: Request
     cache: KVCache
@@ -118,7 +140,7 @@ class Prefill:
 
 
 class SlotGroup:
-    """Texts under way of up to `length` positions: requests[i] owns row i of the cache. Without any, no memory."""
+    """Slots of `length` positions: requests[i] has row i of the cache. Without any request there is no cache."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -126,7 +148,7 @@ class SlotGroup:
         self.requests: list[Request] = []
 
     def add(self, request: Request, memory: torch.Tensor, network: Network) -> None:
-        """memory  (L, positions, 2, K, C) of what the request has read and written so far"""
+        """memory  (L, positions, 2, K, C): the keys and values of the request so far"""
         row = len(self.requests)
         if self.cache is None:
             self.cache = network.cache(1, self.length)
@@ -136,7 +158,7 @@ class SlotGroup:
         self.requests.append(request)
 
     def memory(self, row: int) -> torch.Tensor:
-        """(L, positions, 2, K, C): what row `row` holds; the last token was not read yet."""
+        """(L, positions, 2, K, C): what row `row` holds; the next step adds the last token's."""
         assert self.cache is not None
         return self.cache.memory[:, row, : self.requests[row].length - 1]
 
@@ -153,7 +175,7 @@ class SlotGroup:
 
 
 class Engine:
-    """Generates from one model. Not for use by several threads at once."""
+    """Generates from one model. Several threads may use it: `lock` lets one of them in at a time."""
 
     def __init__(
         self,
@@ -166,11 +188,11 @@ class Engine:
         max_repeats: int = 0,
     ) -> None:
         """
-        max_batch       most answers under way at once
+        max_batch       most requests active at once
         tokenizer       the model's; only answers in JSON need it
         weights         "int8": matrices in 8 bits, on a CPU about twice as fast and a little worse
         prefill_tokens  most tokens of prompts in one step; default: 256 on a CPU, else 2048
-        prefix_bytes    memory for the beginnings of texts that may come again; 0 = none
+        prefix_bytes    memory of the prefix cache; 0 = none
         max_repeats     an answer whose last tokens are one block, this many times in a row, ends; 0 = never
         """
         if max_repeats == 1 or max_repeats < 0:
@@ -184,6 +206,7 @@ class Engine:
             model.output_weight.device.type, PREFILL_TOKENS_ELSEWHERE
         )
         self.context = model.config.context_length
+        self.lock = threading.Lock()
         self.waiting: deque[Request] = deque()
         self.prefilling: list[Prefill] = []  # the first come first
         self.slot_groups: list[SlotGroup] = []  # the shortest first
@@ -192,15 +215,13 @@ class Engine:
 
     @property
     def active(self) -> list[Request]:
-        """The requests under way."""
-        return [
-            *(r for group in self.slot_groups for r in group.requests),
-            *(one.request for one in self.prefilling),
-        ]
+        """The requests that were admitted and have not ended."""
+        decoding = [request for group in self.slot_groups for request in group.requests]
+        return decoding + [prefill.request for prefill in self.prefilling]
 
     def refresh(self) -> None:
-        """Take over the model's present weights; call it after they changed, with no request under way."""
-        assert not self.active, "requests under way hold keys of the old weights"
+        """Take over the model's present weights; call it after they changed, with no active request."""
+        assert not self.active, "active requests hold keys of the old weights"
         self.network: Network | None = None  # laid out at the next step
         self.vocabulary: Vocabulary | None = None
         self.prefix_cache = PrefixCache(self.prefix_cache.capacity)
@@ -215,47 +236,57 @@ class Engine:
         """
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         assert len(each) == len(prompts), "one SamplingParams for all prompts, or one a prompt"
-        requests = [self._request(prompt, p) for prompt, p in zip(prompts, each)]
-        self.waiting.extend(requests)
+        with self.lock:
+            requests = [self._request(prompt, p) for prompt, p in zip(prompts, each)]
+            self.waiting.extend(requests)
         try:
             while any(request.stop_reason is None for request in requests):
                 self.step()
         finally:
             self.cancel(requests)
-        return [Completion(r.ids, r.stop_reason or "length", r.logprobs, r.top_logprobs) for r in requests]
+        return [request.completion() for request in requests]
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Generator[int, None, None]:
-        """The ids of one completion as they come; closing the generator ends the request."""
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Generator[Token | End, None, None]:
+        """The tokens of one completion as they come, then its end; closing the generator ends the request."""
         request = self.submit(prompt, params)
-        given = 0  # steps made for other requests bring ids too
+        count = 0  # of tokens handed out
         try:
-            while given < len(request.ids) or request.stop_reason is None:
-                if given == len(request.ids):
+            while True:
+                with self.lock:
+                    news = request.since(count)  # steps made for other requests bring tokens, too
+                count += len(news)
+                yield from news
+                if news and isinstance(news[-1], End):
+                    return
+                if not news:
                     self.step()
-                else:
-                    given += 1
-                    yield request.ids[given - 1]
         finally:
             self.cancel([request])
 
     def submit(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         """Queue a request; the following steps fill its `ids` until its `stop_reason` is set."""
-        request = self._request(prompt, params)
-        self.waiting.append(request)
+        with self.lock:
+            request = self._request(prompt, params)
+            self.waiting.append(request)
         return request
 
     @torch.inference_mode()
     def cancel(self, requests: Sequence[Request]) -> None:
-        """Forget those of the requests that have not ended."""
+        """Evict those of the requests that have not ended."""
         unfinished = {id(request) for request in requests if request.stop_reason is None}
-        self.waiting = deque(request for request in self.waiting if id(request) not in unfinished)
-        self.prefilling = [one for one in self.prefilling if id(one.request) not in unfinished]
-        # The ended ones are still there only if an exception broke off a step.
-        self._free(lambda request: request.stop_reason is not None or id(request) in unfinished)
+        with self.lock:
+            self.waiting = deque(request for request in self.waiting if id(request) not in unfinished)
+            self.prefilling = [prefill for prefill in self.prefilling if id(prefill.request) not in unfinished]
+            # The ended ones are still there only if an exception broke off a step.
+            self._evict(lambda request: request.stop_reason is not None or id(request) in unfinished)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Add a token to every answer under way, and read on in the prompts that wait."""
+        """Decode a token of every request that has a slot, and prefill what waits, in one pass of the network."""
+        with self.lock:
+            self._step()
+
+    def _step(self) -> None:
         if self.network is None:
             self.network = Network(self.source, self.weights)
         network = self.network
@@ -269,27 +300,28 @@ class Engine:
                 tokens += [request.ids[-1] for request in group.requests]
                 positions += [request.length - 1 for request in group.requests]
                 lengths += [request.length for request in group.requests]
-        drawing = [request for group in self.slot_groups for request in group.requests]
-        wanted = list(range(len(drawing)))  # the flat tokens whose output is drawn from
-        pieces = list(self._prefill_chunks())
-        for one, stop in pieces:
-            spans.append(prompt_chunk(len(tokens), one.cache, one.done, stop))
-            tokens += one.request.prompt[one.done : stop]
-            positions += range(one.done, stop)
-            lengths += [len(one.request.prompt)] * (stop - one.done)
-            if stop == len(one.request.prompt):
+        sampling = [request for group in self.slot_groups for request in group.requests]
+        wanted = list(range(len(sampling)))  # the flat tokens whose output is sampled from
+        chunks = list(self._prefill_chunks())
+        for prefill, stop in chunks:
+            prompt = prefill.request.prompt
+            spans.append(prompt_chunk(len(tokens), prefill.cache, prefill.done, stop))
+            tokens += prompt[prefill.done : stop]
+            positions += range(prefill.done, stop)
+            lengths += [len(prompt)] * (stop - prefill.done)
+            if stop == len(prompt):
                 wanted.append(len(tokens) - 1)
-                drawing.append(one.request)
+                sampling.append(prefill.request)
         if not tokens:
             return
         hidden_ND = network.hidden(tokens, positions, lengths, spans)
         if len(wanted) < len(tokens):
             hidden_ND = hidden_ND[wanted]
-        if drawing:
-            self._sample(drawing, network.logits(hidden_ND))
-        self._free(lambda request: request.stop_reason is not None)
-        for one, stop in pieces:
-            one.done = stop
+        if sampling:
+            self._sample(sampling, network.logits(hidden_ND))
+        self._evict(lambda request: request.stop_reason is not None)
+        for prefill, stop in chunks:
+            prefill.done = stop
         self._start_decoding(network)
         self._move_to_longer_slots(network)
 
@@ -315,46 +347,48 @@ class Engine:
         return Request(list(prompt), params, max_tokens, self.max_repeats, rng, constraint)
 
     def _prefill_chunks(self) -> Iterator[tuple[Prefill, int]]:
-        """What of the prompts is read in this step, and up to where; new requests are let in for it."""
+        """The prompts that this step prefills, and up to where; waiting requests are admitted for it."""
         left = self.prefill_tokens
-        for one in self.prefilling:
-            if left:
-                stop = min(len(one.request.prompt), one.done + left)
-                left -= stop - one.done
-                yield one, stop
+        for prefill in chain(list(self.prefilling), self._admissions()):
+            stop = min(len(prefill.request.prompt), prefill.done + left)
+            left -= stop - prefill.done
+            yield prefill, stop
+            if not left:
+                return
+
+    def _admissions(self) -> Iterator[Prefill]:
+        """Admit waiting requests one by one, as long as there is room."""
         for request in list(islice(self.waiting, self.max_batch)):
-            if not left or len(self.active) >= self.max_batch:
-                break
-            if (new := self._admit(request)) is not None:
-                stop = min(len(request.prompt), new.done + left)
-                left -= stop - new.done
-                yield new, stop
+            if len(self.active) >= self.max_batch:
+                return
+            if (prefill := self._admit(request)) is not None:
+                yield prefill
 
     def _admit(self, request: Request) -> Prefill | None:
-        """Begin to read a prompt, with what is known of it already; None if it is better to wait a little."""
+        """Begin to prefill a prompt after what the prefix cache holds of it; None: waiting a little is better."""
         assert self.network is not None
         prompt = request.prompt
-        # Keys of a text whose positions are stretched by its length are of no use to a text of another length.
-        known, text = (0, ()) if self.network.by_length else self.prefix_cache.lookup(prompt)
+        # Keys of a text whose positions are scaled by its length are of no use to a text of another length.
+        cached, text = (0, ()) if self.network.by_length else self.prefix_cache.lookup(prompt)
         if self.prefix_cache.capacity and not self.network.by_length:
-            others = (common_prefix(one.request.prompt, prompt) for one in self.prefilling)
-            if max(others, default=0) - known >= WORTH_WAITING:
+            others = (common_prefix(prefill.request.prompt, prompt) for prefill in self.prefilling)
+            if max(others, default=0) - cached >= WORTH_WAITING:
                 return None
-        one = Prefill(request, self.network.cache(1, len(prompt)), known)
-        if known:
-            self.prefix_cache.copy(text, known, one.cache)
-        request.reused = known
+        prefill = Prefill(request, self.network.cache(1, len(prompt)), cached)
+        if cached:
+            self.prefix_cache.copy(text, cached, prefill.cache)
+        request.reused = cached
         self.waiting.remove(request)
-        self.prefilling.append(one)
-        return one
+        self.prefilling.append(prefill)
+        return prefill
 
     def _sample(self, requests: list[Request], logits_NV: torch.Tensor) -> None:
         adjusted_NV = None
         if any(request.adjusts for request in requests):
             rows = zip(requests, logits_NV.float())
             adjusted_NV = torch.stack([r.adjusted(row) if r.adjusts else row for r, row in rows])
-        rng = [request.rng.random() for request in requests]
-        ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], rng, adjusted_NV)
+        uniforms = [request.rng.random() for request in requests]
+        ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], uniforms, adjusted_NV)
         chosen_N = logprobs_NV.gather(-1, ids_N[:, None])[:, 0]
         for row, (request, token, logprob) in enumerate(zip(requests, ids_N.tolist(), chosen_N.tolist())):
             top: list[tuple[int, float]] = []
@@ -364,21 +398,20 @@ class Engine:
             request.receive(token, logprob, top)
 
     def _start_decoding(self, network: Network) -> None:
-        """Requests whose prompts are read go on in a group, and the prompts are remembered."""
-        for one in [one for one in self.prefilling if one.done == len(one.request.prompt)]:
-            self.prefilling.remove(one)
-            memory = one.cache.memory[:, 0]
-            if one.request.stop_reason is None:
-                self._slot_group(one.request).add(one.request, memory, network)
+        """Requests whose prompts are prefilled get slots, and the prefix cache the prompts."""
+        for prefill in [one for one in self.prefilling if one.done == len(one.request.prompt)]:
+            self.prefilling.remove(prefill)
+            request, memory = prefill.request, prefill.cache.memory[:, 0]
+            if request.stop_reason is None:
+                self._slot_group(request).add(request, memory, network)
             if not network.by_length:
-                self.prefix_cache.insert(one.request.prompt, memory)
+                self.prefix_cache.insert(request.prompt, memory)
 
     def _slot_group(self, request: Request) -> SlotGroup:
-        """The shortest group in which the request's next token has a place."""
+        """The shortest slots in which the request's next token has a place."""
         while not self.slot_groups or self.slot_groups[-1].length < request.length:
-            self.slot_groups.append(
-                SlotGroup(min(2 * self.slot_groups[-1].length if self.slot_groups else SHORTEST_SLOT, self.context))
-            )
+            length = 2 * self.slot_groups[-1].length if self.slot_groups else SHORTEST_SLOT
+            self.slot_groups.append(SlotGroup(min(length, self.context)))
         return next(group for group in self.slot_groups if group.length >= request.length)
 
     def _move_to_longer_slots(self, network: Network) -> None:
@@ -388,8 +421,8 @@ class Engine:
                     self._slot_group(request).add(request, group.memory(row), network)
                     group.remove(row)
 
-    def _free(self, leaves: Callable[[Request], bool]) -> None:
-        """Take requests out of their slot_groups; what they have read and written is remembered."""
+    def _evict(self, leaves: Callable[[Request], bool]) -> None:
+        """Take requests out of their slots; the prefix cache gets their keys and values."""
         for group in self.slot_groups:
             for row in reversed(range(len(group.requests))):
                 if leaves(request := group.requests[row]):

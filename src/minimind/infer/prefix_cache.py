@@ -1,4 +1,4 @@
-"""Keys and values of texts already read, for prompts that begin like them."""
+"""Keys and values of texts that were prefilled or decoded already, for prompts that begin like them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 class PrefixCache:
-    """Texts with their keys and values, the least recently used forgotten first, in at most so many bytes.
+    """Texts with their keys and values, in at most so many bytes; the least recently used are evicted first.
 
-    What is found is copied, so forgetting a text never takes anything away from a request.
+    What is found is copied, so evicting a text never takes anything away from a request.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -33,7 +33,7 @@ class PrefixCache:
         self.bytes = 0
 
     def lookup(self, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
-        """How many tokens of the prompt are known, and by which text; the last never is: its output is wanted."""
+        """How many tokens of the prompt are cached, and in which text; never the last: its output is wanted."""
         prompt_ids, best = tuple(prompt[:-1]), 0
         found: tuple[int, ...] = ()
         for text in self.texts:
@@ -42,12 +42,12 @@ class PrefixCache:
         return best, found
 
     def copy(self, text: tuple[int, ...], length: int, cache: KVCache) -> None:
-        """Put the first positions of a known text into the cache's first row."""
+        """Put the first positions of a cached text into the cache's first row."""
         memory = self.texts[text] = self.texts.pop(text)  # used last
         cache.memory[:, 0, :length] = memory[:, :length]
 
     def insert(self, ids: Sequence[int], memory: torch.Tensor) -> None:
-        """Remember the keys and values of `ids`, memory that is nobody else's; texts that they begin with go."""
+        """Keep the keys and values of `ids`, memory that is nobody else's; texts that they begin with go."""
         text = tuple(ids)
         if memory.nbytes > self.capacity:
             return

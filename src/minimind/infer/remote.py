@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: what it is asked, and its answer while it comes."""
+"""The backend for a model behind an OpenAI-compatible server: what it is asked, and its answer as events."""
 
 from __future__ import annotations
 
@@ -7,75 +7,20 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
 from minimind.errors import UserError
-from minimind.infer.conversation import Conversation
+from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
 from minimind.infer.sampler import SETTINGS, SamplingParams
-from minimind.infer.text import Part
+from minimind.tokenizer.messages import Message
 from minimind.tokenizer.parse import read_call
-from minimind.tools.loop import Message
 
 TIMEOUT = 300.0  # seconds without a sign of the server
 COMMON = ("temperature", "top_p", "max_tokens")  # every server knows these; others are sent only where they are set
-
-
-@dataclass
-class Reply:
-    """A server's answer: the message grows, the rest is what the last event brought.
-
-    message   in MiniMind's schema; its tool calls, with the server's ids, are there once they are whole
-    parts     what there is to show
-    tokens    how many; of a server that gives no log-probabilities, one an event
-    logprobs  for each token its text, its log-probability in nats, and both of those that were likeliest there
-    """
-
-    message: Message = field(default_factory=lambda: {"role": "assistant", "content": ""})
-    parts: list[Part] = field(default_factory=list)
-    tokens: int = 0
-    logprobs: list[tuple[str, float, tuple[tuple[str, float], ...]]] = field(default_factory=list)
-    finish_reason: str | None = None
-    """why it ended: "stop", "length", "tool_calls" or what else the server says; None while it goes on"""
-    unfinished: dict[int, dict[str, str]] = field(default_factory=dict)
-    """tool calls, which may come in several events"""
-
-    def receive(self, choice: dict[str, Any]) -> None:
-        """Take in one event of the stream."""
-        delta = choice.get("delta") or {}
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
-        said = delta.get("content")
-        self.parts = [Part(text, thinking) for text, thinking in ((thought, True), (said, False)) if text]
-        for part in self.parts:
-            name = "reasoning_content" if part.thinking else "content"
-            self.message[name] = self.message.get(name, "") + part.text
-        for piece in delta.get("tool_calls") or ():
-            self._add_to_call(piece)
-        entries = (choice.get("logprobs") or {}).get("content") or ()
-        self.logprobs = [(*_logprob(one), tuple(map(_logprob, one.get("top_logprobs") or ()))) for one in entries]
-        self.tokens = len(entries) or bool(self.parts or delta.get("tool_calls"))
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
-
-    def _add_to_call(self, piece: dict[str, Any]) -> None:
-        index = piece.get("index", len(self.unfinished))
-        call = self.unfinished.setdefault(index, {"id": "", "name": "", "arguments": ""})
-        function = piece.get("function") or {}
-        call["id"] = piece.get("id") or call["id"]
-        call["name"] += function.get("name") or ""
-        call["arguments"] += function.get("arguments") or ""
-
-    def finish(self) -> None:
-        """Nothing more comes, so the calls are whole. Arguments that are no JSON object stay text."""
-        self.receive({})
-        for call in self.unfinished.values():
-            function = {"name": call["name"], "arguments": call["arguments"] or "{}"}
-            function = read_call(json.dumps(function)) or function
-            self.parts.append(Part("", call=function))
-            with_id = {"id": call["id"], **function} if call["id"] else function
-            self.message.setdefault("tool_calls", []).append(with_id)
 
 
 class Server:
@@ -106,21 +51,10 @@ class Server:
                     f"{self.url}/models gives no list of models; is that an OpenAI-compatible server?"
                 ) from None
 
-    def answer(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        schemas: list[dict[str, Any]],
-        params: SamplingParams,
-        think: bool,
-    ) -> Generator[Reply]:
-        """The next message of a conversation (in MiniMind's schema): one Reply, after everything that comes.
-
-        schemas  of the tools that the model may call
-        Closing the generator ends the answer. Raises UserError for whatever goes wrong.
-        """
-        reply = Reply()
-        with self._open("/chat/completions", request_body(model, messages, schemas, params, think)) as response:
+    def stream(self, body: dict[str, Any]) -> Generator[ModelEvent, None, None]:
+        """What /chat/completions answers, as it comes; closing the generator ends the answer."""
+        answer = ChoiceStream()
+        with self._open("/chat/completions", body) as response:
             try:
                 for line in response:
                     name, _, data = line.decode("utf-8", errors="replace").strip().partition(":")
@@ -128,21 +62,19 @@ class Server:
                         continue
                     if data.strip() == "[DONE]":
                         break
-                    event = json.loads(data)
-                    if error := event.get("error"):
-                        raise UserError(f"{self.url} answers: {_said(error)}")
-                    for choice in event.get("choices") or ():
-                        reply.receive(choice)
-                        yield reply
+                    chunk = json.loads(data)
+                    if error := chunk.get("error"):
+                        raise UserError(f"{self.url} answers: {_sentence(error)}")
+                    for choice in chunk.get("choices") or ():
+                        yield from answer.push(choice)
                 else:
-                    if reply.finish_reason is None:
+                    if answer.stop_reason is None:
                         raise UserError(f"{self.url} ended in the middle of an answer; is the server running?")
             except (OSError, http.client.HTTPException) as error:
                 raise UserError(f"the connection to {self.url} broke off: {error}") from None
             except (ValueError, AttributeError, TypeError, KeyError):
                 raise UserError(f"{self.url} sends no stream of completions; is it OpenAI-compatible?") from None
-        reply.finish()
-        yield reply
+        yield from answer.end()
 
     def _open(self, path: str, body: dict[str, Any] | None = None) -> http.client.HTTPResponse:
         data = None if body is None else json.dumps(body).encode()
@@ -152,30 +84,63 @@ class Server:
         try:
             return self.opener.open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
-            said = error.read(2000).decode("utf-8", errors="replace").strip()
+            text = error.read(2000).decode("utf-8", errors="replace").strip()
             with suppress(ValueError, KeyError, TypeError):
-                said = _said(json.loads(said)["error"])
-            raise UserError(f"{self.url}{path} answers with status {error.code}: {said or error.reason}") from None
+                text = _sentence(json.loads(text)["error"])
+            raise UserError(f"{self.url}{path} answers with status {error.code}: {text or error.reason}") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise UserError(f"{self.url} cannot be reached: {reason}; is the server running?") from None
 
 
+class ChoiceStream:
+    """The chunks of one choice as events."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, dict[str, str]] = {}  # which may come in several chunks
+        self.stop_reason: str | None = None
+
+    def push(self, choice: dict[str, Any]) -> list[ModelEvent]:
+        """What a chunk brings; its tokens come with the first event. Without log-probabilities they are one."""
+        delta = choice.get("delta") or {}
+        self.stop_reason = choice.get("finish_reason") or self.stop_reason
+        thinking, content = delta.get("reasoning_content") or delta.get("reasoning"), delta.get("content")
+        events: list[ModelEvent] = [Thinking(_text(thinking))] if thinking else []
+        events += [Text(_text(content))] if content else []
+        for part in delta.get("tool_calls") or ():
+            self._add_to_call(part)
+        entries = (choice.get("logprobs") or {}).get("content") or ()
+        tokens = tuple(_token(one, tuple(map(_token, one.get("top_logprobs") or ()))) for one in entries)
+        if not events and (tokens or delta.get("tool_calls")):
+            events = [Text("")]
+        return [replace(events[0], tokens=tokens or (Token(),)), *events[1:]] if events else []
+
+    def _add_to_call(self, part: dict[str, Any]) -> None:
+        call = self.calls.setdefault(part.get("index", len(self.calls)), {"id": "", "name": "", "arguments": ""})
+        function = part.get("function") or {}
+        call["id"] = part.get("id") or call["id"]
+        call["name"] += function.get("name") or ""
+        call["arguments"] += function.get("arguments") or ""
+
+    def end(self) -> Iterator[ModelEvent]:
+        """No more chunks come, so the calls are whole. Arguments that are no JSON object stay text."""
+        for call in self.calls.values():
+            function = {"name": call["name"], "arguments": call["arguments"] or "{}"}
+            yield ToolCall(**(read_call(json.dumps(function)) or function), id=call["id"] or None)
+        yield End(self.stop_reason or "stop")
+
+
 @dataclass
-class RemoteConversation(Conversation):
-    """Turns of one user with a model behind a server."""
+class RemoteBackend:
+    """A model behind a server."""
 
     server: Server
     model: str
 
-    def _speak(
-        self, message: Message, messages: list[Message], schemas: list[dict[str, Any]]
-    ) -> Generator[Part, None, None]:
-        with closing(self.server.answer(self.model, messages, schemas, self.params, self.think)) as replies:
-            for reply in replies:
-                message.update(reply.message)
-                self.answer_tokens += reply.tokens
-                yield from reply.parts
+    def speak(
+        self, messages: list[Message], schemas: list[dict[str, Any]], params: SamplingParams, think: bool
+    ) -> Generator[ModelEvent, None, None]:
+        return self.server.stream(request_body(self.model, messages, schemas, params, think))
 
 
 def request_body(
@@ -228,10 +193,16 @@ def _openai_call(call: dict[str, Any], new_id: str) -> dict[str, Any]:
     }
 
 
-def _logprob(entry: dict[str, Any]) -> tuple[str, float]:
-    return str(entry["token"]), float(entry["logprob"])
+def _token(entry: dict[str, Any], top_logprobs: tuple[Token, ...] = ()) -> Token:
+    return Token(text=str(entry["token"]), logprob=float(entry["logprob"]), top_logprobs=top_logprobs)
 
 
-def _said(error: Any) -> str:
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _sentence(error: Any) -> str:
     """What an error says, in OpenAI's shape or any other."""
     return str(error.get("message", error) if isinstance(error, dict) else error)

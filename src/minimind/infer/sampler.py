@@ -1,4 +1,4 @@
-"""From logits to a token: temperature, truncation and the draw, in a batch whose rows ask for different things.
+"""From logits to a token: temperature, truncation, sampling, in a batch whose rows ask for different things.
 
 The order is that of transformers: penalties and biases, temperature, top-k, top-p, min-p.
 Letters in names: N rows, V vocabulary.
@@ -18,7 +18,7 @@ from minimind.errors import UserError
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How one completion is drawn."""
+    """How one completion is sampled."""
 
     temperature: float = 0.7
     """divides the logits; 0 always takes the likeliest token"""
@@ -78,9 +78,8 @@ def sample(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One token a row, and the log-probabilities to report, in nats: (N,) and (N, V).
 
-    uniforms     one number in [0, 1) a row: the row's luck. A row's token depends on its own logits, parameters and
-                 number only.
-    adjusted_NV  what to draw from instead of the logits: with penalties, biases and what a constraint forbids
+    uniforms     one random number in [0, 1) a row. A row's token depends on its logits, parameters and number only.
+    adjusted_NV  what to sample from instead of the logits: with penalties, biases and what a constraint forbids
 
     The log-probabilities are of the temperature-scaled distribution before adjustment and truncation (temperature 1
     for greedy rows), because that is what a policy-gradient loss computes again from the model alone.
@@ -162,7 +161,7 @@ def _descending(logits_NV: torch.Tensor) -> torch.Tensor:
 def sample_inverse_cdf(logits_NV: torch.Tensor, uniforms_N1: torch.Tensor) -> torch.Tensor:
     """(N,) token ids: where each row's number falls in its cumulative distribution.
 
-    In fp64, where rounding cannot move a draw onto a token of probability zero.
+    In fp64, where rounding cannot move a sample onto a token of probability zero.
     """
     cumulative_NV = logits_NV.softmax(-1).double().cumsum(-1)
     return torch.searchsorted(cumulative_NV, uniforms_N1 * cumulative_NV[:, -1:], right=True)[:, 0]

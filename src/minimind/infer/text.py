@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from minimind.errors import UserError
+from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.parse import (
     CALL,
@@ -14,7 +14,7 @@ from minimind.tokenizer.parse import (
     END_THINK,
     MARKERS,
     THINK,
-    Piece,
+    Fragment,
     marker_ids,
     read_call,
     split_markers,
@@ -55,45 +55,38 @@ class StreamDecoder:
         return self.tokenizer.decode(self.pending, self.skip_special)
 
 
-class TextStream:
-    """Ids to text, one at a time, up to the first stop string, which may begin in one token and end in another.
+class StopStrings:
+    """Text up to the first stop string, which may begin in one part of it and end in another.
 
-    Neither the stop string nor a beginning of it is ever handed out, and characters come whole. Where several stop
-    strings are found, the one that ends first counts: so the text does not depend on the borders of tokens.
-    UserError for an empty stop string.
+    Neither the stop string nor a beginning of it ever comes out. Where several match, the one that ends first
+    counts: so the text does not depend on the borders of tokens. UserError for an empty stop string.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special: bool = True) -> None:
+    def __init__(self, stop: Sequence[str] = ()) -> None:
         if "" in stop:
             raise UserError("a stop string is empty; every answer would end before it begins")
-        self.decoder = StreamDecoder(tokenizer, skip_special)
         self.stop = tuple(stop)
         self.held = ""  # the end of the text so far, where it may be the beginning of a stop string
         self.stopped = False
-        """whether a stop string was found; nothing comes after it"""
+        """whether a stop string came; nothing comes after it"""
 
-    def push(self, token: int) -> str:
-        """The text that is certain after one more token."""
-        return self.push_text(self.decoder.push(token))
-
-    def flush(self) -> str:
-        """What was held back, when no more tokens come."""
-        text = self.push_text(self.decoder.flush())
-        text, self.held = text + self.held, ""
-        return text
-
-    def push_text(self, new: str) -> str:
-        """The text that is certain after more of it, for somebody who decodes himself."""
+    def push(self, text: str) -> str:
+        """The text that is certain after more of it."""
         if self.stopped:
             return ""
-        text = self.held + new
-        found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
-        if found:
+        text = self.held + text
+        matches = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
+        if matches:
             self.stopped, self.held = True, ""
-            return text[: min(found)[1]]
+            return text[: min(matches)[1]]
         kept = max((_overlap(text, stop) for stop in self.stop), default=0)
         self.held = text[len(text) - kept :]
         return text[: len(text) - kept]
+
+    def flush(self) -> str:
+        """What was held back, when no more text comes."""
+        rest, self.held = self.held, ""
+        return rest
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -102,29 +95,26 @@ def _overlap(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
-@dataclass(frozen=True)
-class Part:
-    """A piece of an answer: some text, or a whole tool call."""
+class TextStream:
+    """The tokens of a text as events, one at a time, up to a stop string."""
 
-    text: str
-    thinking: bool = False
-    call: dict[str, Any] | None = None
-    """`{"name": str, "arguments": dict}`, of a server perhaps with text as arguments; then there is no text"""
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self.decoder = StreamDecoder(tokenizer)
+        self.content = StopStrings(stop)
 
-
-def stream_parts(ids: Iterable[int], tokenizer: Tokenizer, open_thinking: bool = False) -> Iterator[Part]:
-    """An assistant's ids as they come, as text, thinking apart from content; tool calls are text."""
-    answer = AnswerStream(tokenizer, open_thinking)
-    for token in ids:
-        yield from answer.push(token)
-    yield from answer.flush()
+    def push(self, news: Token | End) -> list[ModelEvent]:
+        """The text that is certain after one more token, with the token; or the last text and the end."""
+        if isinstance(news, End):
+            text = self.content.push(self.decoder.flush()) + self.content.flush()
+            return [Text(text), End("stop") if self.content.stopped else news]
+        return [Text(self.content.push(self.decoder.push(news.id)), tokens=(news,))]
 
 
 class AnswerStream:
-    """What an assistant says, one id at a time: thinking, content up to a stop string, tool calls.
+    """An assistant's tokens as events, one at a time: thinking, text up to a stop string, tool calls, the end.
 
-    All that comes out, joined, is what `parse_assistant` makes of all ids. But what is out stays: thinking stands
-    at the beginning, and a later `<think>`, or a `</think>` that closes nothing, is text.
+    All text that comes out, joined, is what `parse_assistant` makes of all ids. But what is out stays: thinking
+    stands at the beginning, and a later `<think>`, or a `</think>` that closes nothing, is text.
 
     open_thinking  the prompt ended in `<think>`, so the ids begin inside the thinking
     calls          whether to look for tool calls; else they are text
@@ -139,67 +129,66 @@ class AnswerStream:
         calls: bool = False,
         open_call: bool = False,
     ) -> None:
-        self.pieces = PieceStream(tokenizer)
-        self.content = TextStream(tokenizer, stop)
+        self.fragments = FragmentStream(tokenizer)
+        self.content = StopStrings(stop)
         self.calls = calls
         self.open_call = open_call
-        self.call: list[Piece] = [CALL] if open_call else []  # a tool call that has not ended
+        self.call: list[Fragment] = [CALL] if open_call else []  # a tool call that has not ended
         self.thinking = open_thinking
         self.may_open = not open_thinking
         self.blank = True  # nothing of the thinking, or of the content, was shown yet
         self.newlines = ""  # line ends held back: they go where thinking ends or a call begins
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string was found; nothing comes after it."""
-        return self.content.stopped
+    def push(self, news: Token | End) -> list[ModelEvent]:
+        """What is certain after one more token, at least an event with the token itself; or the last events."""
+        if isinstance(news, End):
+            return [*self._flush(), End("stop") if self.content.stopped else news]
+        kind = Thinking if self.thinking else Text
+        first, *others = self._read(self.fragments.push(news.id)) or [kind("")]
+        return [replace(first, tokens=(news,)), *others]
 
-    def push(self, token: int) -> list[Part]:
-        """The parts that are certain after one more token."""
-        return self._read(self.pieces.push(token))
-
-    def flush(self) -> list[Part]:
-        """What was held back, when no more tokens come."""
-        parts = self._read([*self.pieces.flush(), *([END_CALL] if self.open_call else [])])
+    def _flush(self) -> list[ModelEvent]:
+        events = self._read([*self.fragments.flush(), *([END_CALL] if self.open_call else [])])
         unfinished, self.call = self.call, []
-        parts += self._say("".join(piece.text for piece in unfinished))
+        events += self._say("".join(fragment.text for fragment in unfinished))
         if not self.thinking:
-            parts += self._show(self.content.flush()) + self._show("", last=True)
-        return parts
+            events += self._show(self.content.flush()) + self._show("", last=True)
+        return events
 
-    def _read(self, pieces: list[Piece]) -> list[Part]:
-        return [part for piece in pieces for part in self._read_piece(piece)]
+    def _read(self, fragments: list[Fragment]) -> list[ModelEvent]:
+        return [event for fragment in fragments for event in self._read_one(fragment)]
 
-    def _read_piece(self, piece: Piece) -> list[Part]:
+    def _read_one(self, fragment: Fragment) -> list[ModelEvent]:
         if self.call:
-            self.call.append(piece)
-            return self._end_call() if piece == END_CALL else []
-        opens = piece == THINK and self.may_open and self.blank
-        if opens or (piece == END_THINK and self.thinking):
+            self.call.append(fragment)
+            return self._end_call() if fragment == END_CALL else []
+        opens = fragment == THINK and self.may_open and self.blank
+        if opens or (fragment == END_THINK and self.thinking):
             self.thinking, self.may_open, self.blank, self.newlines = opens, False, True, ""
             return []
-        if piece == CALL and self.calls and not self.thinking:
-            self.call, self.may_open = [piece], False
+        if fragment == CALL and self.calls and not self.thinking:
+            self.call, self.may_open = [fragment], False
             return []
-        return self._say(piece.text)
+        return self._say(fragment.text)
 
-    def _end_call(self) -> list[Part]:
-        """The call that the pieces spell; else they are text, but a call may have begun again inside them."""
-        pieces, self.call = self.call, []
-        for begin, piece in enumerate(pieces):
-            call = read_call("".join(p.text for p in pieces[begin + 1 : -1])) if piece == CALL else None
+    def _end_call(self) -> list[ModelEvent]:
+        """The call that the fragments spell; else they are text, but a call may have begun again inside them."""
+        fragments, self.call = self.call, []
+        texts = [fragment.text for fragment in fragments]
+        for begin, fragment in enumerate(fragments):
+            call = read_call("".join(texts[begin + 1 : -1])) if fragment == CALL else None
             if call is not None:
-                parts = self._say("".join(p.text for p in pieces[:begin])) + self._show(self.content.flush())
+                events = self._say("".join(texts[:begin])) + self._show(self.content.flush())
                 self.newlines = ""
-                return parts if self.stopped else [*parts, Part("", call=call)]
-        return self._say("".join(piece.text for piece in pieces))
+                return events if self.content.stopped else [*events, ToolCall(call["name"], call["arguments"])]
+        return self._say("".join(texts))
 
-    def _say(self, text: str) -> list[Part]:
+    def _say(self, text: str) -> list[ModelEvent]:
         text = text.lstrip("\n") if self.blank else text
         self.blank = self.blank and not text
-        return self._show(text if self.thinking else self.content.push_text(text))
+        return self._show(text if self.thinking else self.content.push(text))
 
-    def _show(self, text: str, last: bool = False) -> list[Part]:
+    def _show(self, text: str, last: bool = False) -> list[ModelEvent]:
         text = self.newlines + text
         kept = 0
         if not last and (self.thinking or self.calls):
@@ -207,10 +196,11 @@ class AnswerStream:
             kept = kept if self.thinking else min(kept, 1)
         self.newlines = text[len(text) - kept :]
         text = text[: len(text) - kept]
-        return [Part(text, self.thinking)] if text else []
+        kind = Thinking if self.thinking else Text
+        return [kind(text)] if text else []
 
 
-class PieceStream:
+class FragmentStream:
     """Ids to text, one at a time, cut at the markers of thinking and tool calls."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -218,20 +208,20 @@ class PieceStream:
         self.markers = marker_ids(tokenizer)
         self.held = ""  # where markers are spelled out: the end of the text, if one may begin there
 
-    def push(self, token: int) -> list[Piece]:
-        """The pieces that are certain after one more token."""
+    def push(self, token: int) -> list[Fragment]:
+        """The fragments that are certain after one more token."""
         if token in self.markers:
             return [*self.flush(), self.markers[token]]
         text = self.decoder.push(token)
         if self.markers:
-            return [Piece(text, False)] if text else []
+            return [Fragment(text, False)] if text else []
         text = self.held + text
         kept = max(_overlap(text, marker) for marker in MARKERS)
         self.held = text[len(text) - kept :]
         return split_markers(text[: len(text) - kept])
 
-    def flush(self) -> list[Piece]:
+    def flush(self) -> list[Fragment]:
         """What was held back, when no more tokens come."""
         text = self.held + self.decoder.flush()
         self.held = ""
-        return [Piece(text, False)] if text else []
+        return [Fragment(text, False)] if text else []

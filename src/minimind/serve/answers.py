@@ -1,81 +1,85 @@
-"""From the engine's tokens to OpenAI's choices: pieces of a stream, and the same pieces put together."""
+"""From a model's events to OpenAI's choices: chunks of a stream, and the same chunks put together."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from minimind.infer.text import AnswerStream, Part, TextStream
+from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
+from minimind.infer.text import AnswerStream, TextStream
 from minimind.serve.errors import ApiError, to_json
 from minimind.serve.schemas import Sampling
 from minimind.serve.token_text import TokenText
-from minimind.serve.worker import Ending, Failed, Job, News
+from minimind.serve.worker import Ending, Failed, Job
 
 LOWEST = -9999.0  # JSON has no minus infinity; OpenAI's API writes this
 
 
-class Choice(Protocol):
+class Choice(ABC):
     """One answer while it comes."""
 
-    index: int
-    tokens: int
-    """tokens that were read"""
-    finish_reason: str | None
-
-    def receive(self, news: News) -> list[dict[str, Any]]:
-        """Pieces as a stream's choices, each with index and finish_reason."""
-
-    def whole(self) -> dict[str, Any]:
-        """All pieces as one choice."""
-
-
-class ChatChoice:
-    """A choice of /v1/chat/completions."""
-
     def __init__(
-        self, index: int, answer: AnswerStream, text: TokenText, logprobs: bool, parallel_calls: bool
+        self, index: int, stream: AnswerStream | TextStream, text: TokenText, parallel_calls: bool = True
     ) -> None:
         self.index = index
-        self.answer = answer
+        self.stream = stream
         self.text = text
-        self.logprobs: list[dict[str, Any]] | None = [] if logprobs else None
         self.parallel_calls = parallel_calls
-        self.message: dict[str, Any] = {"role": "assistant", "content": ""}
         self.tokens = self.thinking_tokens = 0
         self.finish_reason: str | None = None
 
-    def receive(self, news: News) -> list[dict[str, Any]]:
-        if self.finish_reason is not None:
-            return []
-        parts: list[Part] = []
-        entries = []
-        stop_reason = news.stop_reason
-        for token in news.tokens:
-            self.tokens += 1
-            self.thinking_tokens += self.answer.thinking
-            if self.logprobs is not None:
-                likeliest = [self._logprob(*pair) for pair in token.top_logprobs]
-                entries.append({**self._logprob(token.id, token.logprob), "top_logprobs": likeliest})
-            parts += self.answer.push(token.id)
-            called = any(part.call is not None for part in parts)
-            if self.answer.stopped or (called and not self.parallel_calls):
-                stop_reason = "stop"
+    def receive(self, news: Sequence[Token | End]) -> list[dict[str, Any]]:
+        """What the engine brought as chunks of a stream, each with index and finish_reason."""
+        events: list[ModelEvent] = []
+        for one in news if self.finish_reason is None else ():
+            events += self.stream.push(one)
+            called = any(isinstance(event, ToolCall) for event in events)
+            if (self.stream.content.stopped or (called and not self.parallel_calls)) and not isinstance(one, End):
+                events += self.stream.push(End("stop"))
                 break
-        if stop_reason is not None:
-            parts += self.answer.flush()
-            stop_reason = "stop" if self.answer.stopped else stop_reason
-        pieces = []
-        delta = self._add(parts)
-        if delta or entries:
-            pieces.append(self._piece(delta, entries))
-        if stop_reason is not None:
+        self.tokens += sum(len(event.tokens) for event in events)
+        self.thinking_tokens += sum(len(event.tokens) for event in events if isinstance(event, Thinking))
+        return self._chunks(events) if events else []
+
+    @abstractmethod
+    def _chunks(self, events: list[ModelEvent]) -> list[dict[str, Any]]:
+        """The events as chunks; keeps what `whole` needs and sets `finish_reason` at the end."""
+
+    @abstractmethod
+    def whole(self) -> dict[str, Any]:
+        """All chunks as one choice."""
+
+
+class ChatChoice(Choice):
+    """A choice of /v1/chat/completions."""
+
+    def __init__(
+        self, index: int, stream: AnswerStream, text: TokenText, logprobs: bool, parallel_calls: bool
+    ) -> None:
+        super().__init__(index, stream, text, parallel_calls)
+        self.logprobs: list[dict[str, Any]] | None = [] if logprobs else None
+        self.message: dict[str, Any] = {"role": "assistant", "content": ""}
+
+    def _chunks(self, events: list[ModelEvent]) -> list[dict[str, Any]]:
+        chunks = []
+        delta, logprobs = self._delta(events), None
+        if self.logprobs is not None and (
+            entries := [self._entry(one) for event in events for one in event.tokens]
+        ):
+            self.logprobs += entries
+            logprobs = {"content": entries, "refusal": None}
+        if delta or logprobs:
+            chunks.append(self._chunk(delta, logprobs))
+        if isinstance(end := events[-1], End):
             ended = "tool_calls" if "tool_calls" in self.message else "stop"
-            self.finish_reason = ended if stop_reason == "stop" else "length"
-            pieces.append(self._piece({}, []))
-        return pieces
+            self.finish_reason = ended if end.stop_reason == "stop" else "length"
+            chunks.append(self._chunk({}, None))
+        return chunks
 
     def whole(self) -> dict[str, Any]:
         logprobs = None if self.logprobs is None else {"content": self.logprobs, "refusal": None}
@@ -88,95 +92,83 @@ class ChatChoice:
             "finish_reason": self.finish_reason,
         }
 
-    def _add(self, parts: Sequence[Part]) -> dict[str, Any]:
-        """The parts as a delta, after adding them to the message."""
+    def _delta(self, events: Sequence[ModelEvent]) -> dict[str, Any]:
+        """What the events add to the message, after adding it."""
         delta: dict[str, Any] = {}
-        for part in parts:
-            if part.call is not None:
-                calls = self.message.setdefault("tool_calls", [])
-                arguments = json.dumps(part.call["arguments"], ensure_ascii=False)
-                function = {"name": part.call["name"], "arguments": arguments}
-                call = {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
-                delta.setdefault("tool_calls", []).append({"index": len(calls), **call})
-                calls.append(call)
-            else:
-                field = "reasoning_content" if part.thinking else "content"
-                for target in (delta, self.message):
-                    target[field] = target.get(field, "") + part.text
+        for event in events:
+            match event:
+                case ToolCall(name, arguments):
+                    calls = self.message.setdefault("tool_calls", [])
+                    function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+                    call = {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
+                    delta.setdefault("tool_calls", []).append({"index": len(calls), **call})
+                    calls.append(call)
+                case Thinking(text) | Text(text) if text:
+                    field = "reasoning_content" if isinstance(event, Thinking) else "content"
+                    for target in (delta, self.message):
+                        target[field] = target.get(field, "") + text
         return delta
 
-    def _piece(self, delta: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
-        logprobs = None
-        if self.logprobs is not None and entries:
-            self.logprobs += entries
-            logprobs = {"content": entries, "refusal": None}
+    def _chunk(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> dict[str, Any]:
         return {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": self.finish_reason}
 
-    def _logprob(self, token: int, logprob: float) -> dict[str, Any]:
-        return {
-            "token": self.text.of(token),
-            "logprob": max(logprob, LOWEST),
-            "bytes": list(self.text.bytes_of(token)),
-        }
+    def _entry(self, token: Token) -> dict[str, Any]:
+        return {**self._logprob(token), "top_logprobs": [self._logprob(one) for one in token.top_logprobs]}
+
+    def _logprob(self, token: Token) -> dict[str, Any]:
+        spelled = {"token": self.text.of(token), "bytes": list(self.text.bytes_of(token))}
+        return {**spelled, "logprob": nats(token)}
 
 
-class TextChoice:
+class TextChoice(Choice):
     """A choice of /v1/completions."""
 
     def __init__(self, index: int, stream: TextStream, text: TokenText, logprobs: bool) -> None:
-        self.index = index
-        self.stream = stream
-        self.text = text
-        self.said = ""
+        super().__init__(index, stream, text)
+        self.content = ""
         self.offset = 0  # characters of the tokens so far
         names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
         self.logprobs: dict[str, list[Any]] | None = {name: [] for name in names} if logprobs else None
-        self.tokens = 0
-        self.finish_reason: str | None = None
 
-    def receive(self, news: News) -> list[dict[str, Any]]:
-        if self.finish_reason is not None:
-            return []
-        new = ""
-        stop_reason = news.stop_reason
-        logprobs: dict[str, list[Any]] | None = None
-        if self.logprobs is not None:
-            logprobs = {name: [] for name in self.logprobs}
-        for token in news.tokens:
-            self.tokens += 1
-            if logprobs is not None:
-                text = self.text.of(token.id)
-                logprobs["tokens"].append(text)
-                logprobs["token_logprobs"].append(max(token.logprob, LOWEST))
-                likeliest = {self.text.of(other): max(logprob, LOWEST) for other, logprob in token.top_logprobs}
-                logprobs["top_logprobs"].append(likeliest)
-                logprobs["text_offset"].append(self.offset)
-                self.offset += len(text)
-            new += self.stream.push(token.id)
-            if self.stream.stopped:
-                stop_reason = "stop"
-                break
-        if stop_reason is not None:
-            new += self.stream.flush()
-            self.finish_reason = "stop" if self.stream.stopped or stop_reason == "stop" else "length"
-        self.said += new
-        for name, values in (logprobs or {}).items():
-            assert self.logprobs is not None
-            self.logprobs[name] += values
+    def _chunks(self, events: list[ModelEvent]) -> list[dict[str, Any]]:
+        new = "".join(event.text for event in events if isinstance(event, Text))
+        self.content += new
+        logprobs = self._add_logprobs([token for event in events for token in event.tokens])
+        if isinstance(end := events[-1], End):
+            self.finish_reason = "stop" if end.stop_reason == "stop" else "length"
         if not new and self.finish_reason is None and not (logprobs and logprobs["tokens"]):
             return []
         return [{"index": self.index, "text": new, "logprobs": logprobs, "finish_reason": self.finish_reason}]
 
+    def _add_logprobs(self, tokens: Sequence[Token]) -> dict[str, list[Any]] | None:
+        """The columns of these tokens, after adding them to those of all; None where nobody asked for them."""
+        if self.logprobs is None:
+            return None
+        texts = [self.text.of(token) for token in tokens]
+        offsets = list(itertools.accumulate(map(len, texts), initial=self.offset))
+        self.offset = offsets.pop()
+        top = [{self.text.of(one): nats(one) for one in token.top_logprobs} for token in tokens]
+        columns: tuple[list[Any], ...] = (texts, list(map(nats, tokens)), top, offsets)
+        logprobs = dict(zip(self.logprobs, columns))
+        for name, values in logprobs.items():
+            self.logprobs[name] += values
+        return logprobs
+
     def whole(self) -> dict[str, Any]:
         return {
             "index": self.index,
-            "text": self.said,
+            "text": self.content,
             "logprobs": self.logprobs,
             "finish_reason": self.finish_reason,
         }
 
 
-class Answer:
+def nats(token: Token) -> float:
+    """The token's log-probability as JSON can hold it."""
+    return max(token.logprob, LOWEST)
+
+
+class Reply:
     """What an endpoint answers: the choices of a job under one head."""
 
     def __init__(self, kind: str, name: str, job: Job, choices: Sequence[Choice], prompt_tokens: int) -> None:
@@ -189,7 +181,7 @@ class Answer:
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object."""
-        async for _ in self._pieces():
+        async for _ in self._chunks():
             pass
         choices = [choice.whole() for choice in self.choices]
         return {**self.head, "object": self.kind, "choices": choices, "usage": self._usage()}
@@ -203,10 +195,10 @@ class Answer:
         try:
             for choice in self.choices if is_chat else ():
                 delta = {"role": "assistant", "content": ""}
-                piece = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": None}
-                yield event({**chunk, "choices": [piece]})
-            async for piece in self._pieces():
-                yield event({**chunk, "choices": [piece]})
+                first = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": None}
+                yield event({**chunk, "choices": [first]})
+            async for one in self._chunks():
+                yield event({**chunk, "choices": [one]})
             if request.stream_options.include_usage:
                 yield event({**chunk, "choices": [], "usage": self._usage()})
         except ApiError as error:  # the status line was sent long ago
@@ -214,12 +206,12 @@ class Answer:
         else:
             yield b"data: [DONE]\n\n"
 
-    async def _pieces(self) -> AsyncIterator[dict[str, Any]]:
+    async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
         try:
             async for news in self.job.news():
                 choice = self.choices[news.choice]
-                for piece in choice.receive(news):
-                    yield piece
+                for chunk in choice.receive(news.items):
+                    yield chunk
                 if choice.finish_reason is not None:
                     self.job.stop(choice.index)
         except TimeoutError:
@@ -231,13 +223,13 @@ class Answer:
 
     def _usage(self) -> dict[str, Any]:
         completion = sum(choice.tokens for choice in self.choices)
-        usage: dict[str, Any] = {
+        thinking = sum(choice.thinking_tokens for choice in self.choices)
+        return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion,
             "total_tokens": self.prompt_tokens + completion,
+            "completion_tokens_details": {"reasoning_tokens": thinking},
         }
-        thinking = sum(choice.thinking_tokens for choice in self.choices if isinstance(choice, ChatChoice))
-        return {**usage, "completion_tokens_details": {"reasoning_tokens": thinking}}
 
 
 def event(data: dict[str, Any]) -> bytes:

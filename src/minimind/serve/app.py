@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from minimind.api import Model
 from minimind.errors import UserError
 from minimind.infer.text import AnswerStream, TextStream
-from minimind.serve.answers import Answer, ChatChoice, TextChoice
+from minimind.serve.answers import ChatChoice, Reply, TextChoice
 from minimind.serve.errors import ApiError, Json, explain
 from minimind.serve.guards import LimitBody, RequireKey
 from minimind.serve.metrics import Metrics, Observe
@@ -135,13 +135,13 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
                 429, f"{busy}; try again later", headers={"Retry-After": str(busy.retry_after)}
             ) from None
 
-    async def reply(http: Request, request: Sampling, answer: Answer) -> Response:
+    async def respond(http: Request, request: Sampling, reply: Reply) -> Response:
         if request.stream:
-            return EventStream(answer.job, answer.events(request))
+            return EventStream(reply.job, reply.events(request))
         try:
-            whole = await unless_gone(http, answer.whole())
+            whole = await unless_gone(http, reply.whole())
         finally:
-            answer.job.close()
+            reply.job.close()
         return Response(status_code=499) if whole is None else Json(whole)
 
     @app.post("/v1/chat/completions", responses=REFUSALS)
@@ -162,7 +162,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
             )
             for index in range(len(asked))
         ]
-        return await reply(http, request, Answer("chat.completion", settings.name, job, choices, len(asked[0][0])))
+        return await respond(http, request, Reply("chat.completion", settings.name, job, choices, len(asked[0][0])))
 
     @app.post("/v1/completions", responses=REFUSALS)
     async def completions(request: CompletionRequest, http: Request) -> Response:
@@ -176,7 +176,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
             for index in range(len(asked))
         ]
         prompt_tokens = sum(len(prompt) for prompt, _ in asked[:: request.n])
-        return await reply(http, request, Answer("text_completion", settings.name, job, choices, prompt_tokens))
+        return await respond(http, request, Reply("text_completion", settings.name, job, choices, prompt_tokens))
 
     def check_model(name: str | None) -> None:
         if name is not None and name != settings.name:

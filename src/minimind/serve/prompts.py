@@ -18,8 +18,8 @@ SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "pre
 Asked = list[tuple[list[int], SamplingParams]]
 
 
-def ask_chat(request: ChatRequest, model: Model, longest: int, forget: bool) -> Asked:
-    """`request.n` times the conversation's prompt. `longest` bounds an answer; `forget` lets old turns go.
+def ask_chat(request: ChatRequest, model: Model, longest: int, trim: bool) -> Asked:
+    """`request.n` times the conversation's prompt. `longest` bounds an answer; `trim` lets old turns go.
 
     Raises ApiError, and UserError or ChatError for messages that the tokenizer cannot use.
     """
@@ -34,7 +34,7 @@ def ask_chat(request: ChatRequest, model: Model, longest: int, forget: bool) -> 
             params.max_tokens,
             tools,
             request.thinks,
-            forget,
+            trim,
         )
     except TooLong as error:
         raise ApiError(400, str(error), "context_length_exceeded", "messages") from None

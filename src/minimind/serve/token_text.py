@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minimind.infer.events import Token
 from minimind.tokenizer import Tokenizer
 
 
@@ -11,14 +12,14 @@ class TokenText:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
-    def of(self, token: int) -> str:
+    def of(self, token: Token) -> str:
         """The token's text, also of a control token; bytes that are no whole character show as U+FFFD."""
-        return self.tokenizer.decode([token], skip_special=False)
+        return self.tokenizer.decode([token.id], skip_special=False)
 
-    def bytes_of(self, token: int) -> bytes:
-        """The same before it is text: pieces of one character are bytes of it."""
-        spelled = self.tokenizer.backend.id_to_token(token) or ""
-        if token in self.tokenizer.reserved.values() or not BYTES.keys() >= set(spelled):
+    def bytes_of(self, token: Token) -> bytes:
+        """The same before it is text: parts of one character are bytes of it."""
+        spelled = self.tokenizer.backend.id_to_token(token.id) or ""
+        if token.id in self.tokenizer.reserved.values() or not BYTES.keys() >= set(spelled):
             return self.of(token).encode()
         return bytes(BYTES[character] for character in spelled)
 

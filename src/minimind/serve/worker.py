@@ -16,7 +16,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from minimind.infer.engine import Engine, Request, StopReason
+from minimind.infer.engine import Engine, Request
+from minimind.infer.events import End, Token
 from minimind.infer.sampler import SamplingParams
 from minimind.serve.metrics import Metrics
 
@@ -41,19 +42,15 @@ class Ending(Failed):
 
 
 @dataclass(frozen=True)
-class Token:
-    id: int
-    logprob: float
-    top_logprobs: list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
 class News:
     """What a step brought for one choice of a job."""
 
     choice: int
-    tokens: list[Token]
-    stop_reason: StopReason | None
+    items: list[Token | End]
+
+    @property
+    def ended(self) -> bool:
+        return isinstance(self.items[-1], End)
 
 
 class Job:
@@ -77,7 +74,7 @@ class Job:
             if isinstance(news, Failed):
                 raise news
             if news.choice in self.wanted:
-                if news.stop_reason is not None:
+                if news.ended:
                     self.wanted.discard(news.choice)
                 yield news
 
@@ -192,15 +189,12 @@ class Worker:
         self.engine.step()
         news: list[tuple[Job, News]] = []
         for request, running in list(self.running.items()):
-            begin, end = running.delivered, len(request.ids)
-            if begin == end and request.stop_reason is None:
+            if not (items := request.since(running.delivered)):
                 continue
-            if begin == 0:
+            if running.delivered == 0:
                 self.metrics.reused_tokens.inc(request.reused)
-            top = request.top_logprobs or [[]] * end
-            tokens = [Token(request.ids[i], request.logprobs[i], top[i]) for i in range(begin, end)]
-            news.append((running.job, News(running.choice, tokens, request.stop_reason)))
-            running.delivered = end
+            news.append((running.job, News(running.choice, items)))
+            running.delivered += len(items)
             if request.stop_reason is not None:
                 del self.running[request]
         self.loop.call_soon_threadsafe(self._hand_out, news)
@@ -213,8 +207,8 @@ class Worker:
             if not job.heard:
                 job.heard = True
                 self.metrics.first_token_seconds.observe(seconds)
-            self.metrics.generated_tokens.inc(len(news.tokens))
-            if news.stop_reason is not None and news.choice in job.open:
+            self.metrics.generated_tokens.inc(len(news.items) - news.ended)
+            if news.ended and news.choice in job.open:
                 job.open.discard(news.choice)
                 self.taken -= 1
                 self.seconds += 0.1 * (seconds - self.seconds)

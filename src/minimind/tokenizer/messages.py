@@ -4,6 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+Message = dict[str, Any]
+"""role, content, and by role reasoning_content, tool_calls, tool_call_id"""
+
 # Who may speak after whom; None is the beginning.
 FOLLOWERS: dict[str | None, tuple[str, ...]] = {
     None: ("system", "user"),

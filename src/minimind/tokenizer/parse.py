@@ -9,15 +9,15 @@ from minimind.tokenizer.reserved import EOS
 from minimind.tokenizer.tokenizer import Tokenizer
 
 
-class Piece(NamedTuple):
+class Fragment(NamedTuple):
     text: str
     is_marker: bool
 
 
 THINK, END_THINK, CALL, END_CALL = (
-    Piece(marker, True) for marker in ("<think>", "</think>", "<tool_call>", "</tool_call>")
+    Fragment(marker, True) for marker in ("<think>", "</think>", "<tool_call>", "</tool_call>")
 )
-MARKERS = {piece.text for piece in (THINK, END_THINK, CALL, END_CALL)}
+MARKERS = {fragment.text for fragment in (THINK, END_THINK, CALL, END_CALL)}
 
 
 def parse_assistant(
@@ -32,19 +32,19 @@ def parse_assistant(
     With ids, only the marker tokens count: a model that merely quotes `<tool_call>` calls nothing.
     """
     if isinstance(output, str):
-        pieces = _pieces_of_text(output)
+        fragments = _split_text(output)
     elif tokenizer is None:
         raise ValueError("ids can only be parsed with their tokenizer")
     else:
-        pieces = _pieces_of_ids(output, tokenizer)
-    written = [piece for piece in pieces if piece.text.strip("\n")]
-    if END_THINK in pieces:
-        end = pieces.index(END_THINK)
-        thinking, answer = pieces[:end], pieces[end + 1 :]
+        fragments = _split_ids(output, tokenizer)
+    written = [fragment for fragment in fragments if fragment.text.strip("\n")]
+    if END_THINK in fragments:
+        end = fragments.index(END_THINK)
+        thinking, answer = fragments[:end], fragments[end + 1 :]
     elif open_thinking or written[:1] == [THINK]:
-        thinking, answer = pieces, []
+        thinking, answer = fragments, []
     else:
-        thinking, answer = [], pieces
+        thinking, answer = [], fragments
     content, calls = _split_calls(answer)
     return {
         "content": content,
@@ -53,58 +53,60 @@ def parse_assistant(
     }
 
 
-def marker_ids(tokenizer: Tokenizer) -> dict[int, Piece]:
+def marker_ids(tokenizer: Tokenizer) -> dict[int, Fragment]:
     """The markers that are single tokens; none for a vocabulary that spells them out."""
-    found = {tokenizer.reserved[marker]: Piece(marker, True) for marker in MARKERS if marker in tokenizer.reserved}
+    found = {
+        tokenizer.reserved[marker]: Fragment(marker, True) for marker in MARKERS if marker in tokenizer.reserved
+    }
     return found if len(found) == len(MARKERS) else {}
 
 
-def split_markers(text: str) -> list[Piece]:
+def split_markers(text: str) -> list[Fragment]:
     """Text cut at the markers in it."""
     pattern = "(" + "|".join(sorted(MARKERS)) + ")"
-    return [Piece(part, part in MARKERS) for part in re.split(pattern, text) if part]
+    return [Fragment(part, part in MARKERS) for part in re.split(pattern, text) if part]
 
 
-def _pieces_of_text(text: str) -> list[Piece]:
+def _split_text(text: str) -> list[Fragment]:
     body, closing, rest = text.rpartition(EOS)
     if closing and not rest.strip("\n"):
         text = body
     return split_markers(text)
 
 
-def _pieces_of_ids(ids: Sequence[int], tokenizer: Tokenizer) -> list[Piece]:
+def _split_ids(ids: Sequence[int], tokenizer: Tokenizer) -> list[Fragment]:
     markers = marker_ids(tokenizer)
     if not markers:
-        return _pieces_of_text(tokenizer.decode(ids))
-    pieces: list[Piece] = []
+        return _split_text(tokenizer.decode(ids))
+    fragments: list[Fragment] = []
     run: list[int] = []
     for index in [*ids, None]:
         if index is not None and index not in markers:
             run.append(index)
             continue
         if run:
-            pieces.append(Piece(tokenizer.decode(run), False))
+            fragments.append(Fragment(tokenizer.decode(run), False))
             run = []
         if index is not None:
-            pieces.append(markers[index])
-    return pieces
+            fragments.append(markers[index])
+    return fragments
 
 
-def _split_calls(pieces: list[Piece]) -> tuple[str, list[dict]]:
+def _split_calls(fragments: list[Fragment]) -> tuple[str, list[dict]]:
     """The content, and the well-formed calls taken out of it with the line end before each."""
     content, calls = "", []
-    while pieces:
-        piece, *rest = pieces
-        if piece == CALL and END_CALL in rest:
+    while fragments:
+        fragment, *rest = fragments
+        if fragment == CALL and END_CALL in rest:
             end = rest.index(END_CALL)
             call = read_call(_join(rest[:end]))
             if call is not None:
                 calls.append(call)
                 content = content.removesuffix("\n")
-                pieces = rest[end + 1 :]
+                fragments = rest[end + 1 :]
                 continue
-        content += piece.text
-        pieces = rest
+        content += fragment.text
+        fragments = rest
     return content.lstrip("\n"), calls
 
 
@@ -123,5 +125,5 @@ def read_call(text: str) -> dict[str, Any] | None:
     return {"name": name, "arguments": arguments}
 
 
-def _join(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
+def _join(fragments: list[Fragment]) -> str:
+    return "".join(fragment.text for fragment in fragments)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from minimind.tokenizer.messages import Message
 from minimind.tools.toolbox import Toolbox
 
-Message = dict[str, Any]
 Ask = Callable[[list[Message], list[dict[str, Any]]], Generator[Any, Any, Message] | Message]
 
 
@@ -37,16 +37,18 @@ def run_turn(ask: Ask, messages: list[Message], tools: Toolbox) -> Generator[Any
 
     ask   takes the messages and the schemas of the tools, and gives the assistant's next message. It may be a
           generator that returns the message: what it yields is passed on, and what is sent comes back to it. So a
-          caller can show an answer as it comes, or drive many turns at once and generate for all in one batch.
+          caller can show an answer as it comes, or drive many turns at once and generate for all in one batch. The
+          message may stand in `messages` already, where it grows while it comes.
 
     After every call a ToolResult is yielded. Calls are run one after the other, in their order; failures and
     unreadable calls are answered with an error that the model reads. After `tools.limits.rounds` rounds of calls
     it is asked once more; if it calls again, these calls are refused and the turn ends there.
     """
     for rounds_left in range(tools.limits.rounds, -1, -1):
-        said = ask(messages, tools.schemas)
-        message = (yield from said) if isinstance(said, Generator) else said
-        messages.append(message)
+        answer = ask(messages, tools.schemas)
+        message = (yield from answer) if isinstance(answer, Generator) else answer
+        if messages[-1] is not message:
+            messages.append(message)
         calls = [*_calls(message), *_unreadable_calls(message)] if tools.tools else []
         if not calls:
             return

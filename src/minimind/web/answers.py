@@ -7,19 +7,16 @@ import itertools
 import streamlit as st
 
 from minimind.infer.text import REPLACEMENT
-from minimind.tools.loop import Message
+from minimind.tokenizer.messages import Message
 from minimind.web import markup
 from minimind.web.i18n import say
-from minimind.web.session import Answer
-
-# why an engine ended an answer that had not ended by itself
-REASONS = {"length": "cut off: it reached its longest length", "loop": "cut off: it repeated itself"}
+from minimind.web.session import REASONS, Answer
 
 
 def show_answer(answer: Answer, probabilities: bool) -> None:
     """Draw an answer as far as it came."""
-    if probabilities and answer.pieces:
-        st.html(markup.tokens(answer.pieces))
+    if probabilities and answer.shown:
+        st.html(markup.tokens(answer.shown))
     else:
         for number, message in enumerate(answer.messages):
             if message["role"] == "assistant":

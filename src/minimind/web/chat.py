@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,20 +15,16 @@ from minimind.infer.sampler import SamplingParams
 from minimind.model.hf.config import read_config
 from minimind.runs.html import text
 from minimind.runs.read import default_directory
+from minimind.tokenizer.messages import Message
 from minimind.tools import Toolbox
 from minimind.tools.builtin import builtin_tools
-from minimind.tools.loop import Message
-from minimind.web import remote, session
 from minimind.web.answers import show_answer
 from minimind.web.i18n import say
 from minimind.web.library import find_models
 from minimind.web.markup import block
-from minimind.web.session import Answer
+from minimind.web.session import Answer, Speaker, local, remote
 
 PAINTS = 15  # times a second at most that a growing answer is drawn
-
-Speak = Callable[..., Generator[Message, None, Message]]
-"""`session.speak` of one model, or `remote.speak` of one of a server's"""
 
 named_tools = Toolbox()
 """What `minimind web --tools` opened, for all visitors."""
@@ -47,7 +42,7 @@ class Turn:
 class ChatSettings:
     """What the side bar says."""
 
-    models: dict[str, Speak]
+    models: dict[str, Speaker]
     system: str
     think: bool
     tools: Toolbox
@@ -88,22 +83,26 @@ def welcome(settings: ChatSettings) -> None:
 def begin(turns: list[Turn], settings: ChatSettings) -> None:
     """Let every chosen model begin its answer to the last turn; `write` goes on with them."""
     turns[-1].answers = {}
-    for name, speak in settings.models.items():
+    for name, speaker in settings.models.items():
         answer = turns[-1].answers[name] = Answer()
-        before = conversation(turns, name, settings)
-        ask = partial(speak, answer, settings.sampling, settings.think)
-        answer.steps = session.converse(answer, ask, before, settings.tools)
+        answer.begin(
+            speaker,
+            settings.sampling,
+            messages_before(turns, name),
+            turns[-1].text,
+            system=settings.system,
+            think=settings.think,
+            tools=settings.tools,
+        )
 
 
-def conversation(turns: list[Turn], name: str, settings: ChatSettings) -> list[Message]:
-    """All messages up to the last turn as one model sees them: with its own answers, or where it was not asked
-    with the first that was given."""
-    messages = [{"role": "system", "content": settings.system}] if settings.system else []
-    for turn in turns:
+def messages_before(turns: list[Turn], name: str) -> list[Message]:
+    """All messages before the last turn as one model sees them: with its own answers, else with the first."""
+    messages: list[Message] = []
+    for turn in turns[:-1]:
         messages.append({"role": "user", "content": turn.text})
-        given = turn.answers.get(name) or next(iter(turn.answers.values()), None)
-        if turn is not turns[-1] and given:
-            messages += given.messages
+        if answer := turn.answers.get(name) or next(iter(turn.answers.values()), None):
+            messages += answer.messages
     return messages
 
 
@@ -197,16 +196,15 @@ def choose_settings(turns: list[Turn]) -> ChatSettings | None:
     upper, lower = st.sidebar.container(), st.sidebar.container()
     here = find_models(default_directory())
     with lower:
-        found: dict[str, Speak] = {
-            name: partial(session.speak, path) for name, path in here.items()
-        } | server_models()
-    if not found:
+        speakers: dict[str, Speaker] = {name: partial(local, path) for name, path in here.items()}
+        speakers |= server_models()
+    if not speakers:
         st.title(say("Chat"))
         st.info(say("No model in {place} yet. `minimind quickstart` makes one.", place=default_directory()))
         return None
     with upper:
         chosen = st.multiselect(
-            say("Models"), list(found), default=list(found)[:1], key="models", persist_state="session"
+            say("Models"), list(speakers), default=list(speakers)[:1], key="models", persist_state="session"
         )
         system = st.text_area(say("System message"), key="system", height=80, persist_state="session")
         think = st.toggle(say("Think first"), key="think", persist_state="session")
@@ -226,7 +224,7 @@ def choose_settings(turns: list[Turn]) -> ChatSettings | None:
     if not chosen:
         st.info(say("Choose at least one model in the side bar."))
         return None
-    models = {name: found[name] for name in chosen if name in found}
+    models = {name: speakers[name] for name in chosen if name in speakers}
     limits = named_tools.limits
     for name in models.keys() & here.keys():
         limits = limits.for_context(read_config(here[name]).context_length)
@@ -234,7 +232,7 @@ def choose_settings(turns: list[Turn]) -> ChatSettings | None:
     return ChatSettings(models, system.strip(), think, tools, probabilities, sampling)
 
 
-def server_models() -> dict[str, Speak]:
+def server_models() -> dict[str, Speaker]:
     """The models of the server that the visitor named; what is wrong with it is said in its place."""
     with st.expander(say("A server's models")):
         kept: dict[str, Any] = {"persist_state": "session"}
@@ -247,7 +245,7 @@ def server_models() -> dict[str, Speak]:
         except UserError as error:
             st.error(str(error))
             return {}
-        return {f"{name} @ {server.host}": partial(remote.speak, server, name) for name in names}
+        return {f"{name} @ {server.host}": partial(remote, server, name) for name in names}
 
 
 @st.cache_resource(ttl=60, show_spinner=False)

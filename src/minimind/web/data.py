@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from minimind.data.batches.packing import pack, pieces
+from minimind.data.batches import packing
 from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.data.sources.show import Segment, segments, sequences
 from minimind.errors import UserError
@@ -113,8 +113,8 @@ def show_packing(trained: list[Trained]) -> None:
         key="seq_len",
         persist_state="session",
     )
-    of, _, length = pieces(np.array([len(one.ids) for one in trained]), seq_len)
-    order, sequence_starts = pack(length, seq_len)
+    of, _, length = packing.segments(np.array([len(one.ids) for one in trained]), seq_len)
+    order, sequence_starts = packing.pack(length, seq_len)
     rows = [order[a:b] for a, b in itertools.pairwise(sequence_starts)]
     padding = {
         "packed": 1 - length.sum() / (len(rows) * seq_len),
@@ -128,8 +128,8 @@ def show_packing(trained: list[Trained]) -> None:
         say("padding, one piece a row"): f"{padding['alone']:.1%}",
     }
     st.html(markup.cards(facts))
-    drawn = [[(int(of[piece]) + 1, int(length[piece])) for piece in row] for row in rows[:ROWS]]
-    st.html(markup.packed(drawn, seq_len, say("document {number}: {length} tokens")))
+    bars = [[(int(of[one]) + 1, int(length[one])) for one in row] for row in rows[:ROWS]]
+    st.html(markup.packed(bars, seq_len, say("document {number}: {length} tokens")))
     if len(rows) > ROWS:
         st.caption(
             say(

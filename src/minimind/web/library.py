@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import streamlit as st
 
 from minimind.api import Model
 from minimind.errors import UserError
+from minimind.model.hf.adapter import config_file
 from minimind.model.hf.weights import model_directory
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model, and the lock that whoever steps its engine holds: an engine serves one thread at a time."""
-
-    model: Model
-    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 def find_models(directory: Path) -> dict[str, Path]:
@@ -37,17 +28,17 @@ def find_models(directory: Path) -> dict[str, Path]:
         if (model / "tokenizer.json").is_file():
             children.clear()
             found[directory.resolve().name if path == directory else path.relative_to(directory).as_posix()] = model
-    return dict(sorted(found.items(), key=lambda item: changed(item[1] / "config.json"), reverse=True))
+    return dict(sorted(found.items(), key=lambda item: changed(config_file(item[1])), reverse=True))
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path) -> Model:
     """The model in a directory, again from disk after it changed. UserError where it cannot be read."""
-    return _load(str(path), changed(path / "config.json"))
+    return _load(str(path), changed(config_file(path)))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _load(path: str, changed: float) -> Loaded:
-    return Loaded(Model(path))
+def _load(path: str, changed: float) -> Model:
+    return Model(path)
 
 
 def changed(path: Path) -> float:

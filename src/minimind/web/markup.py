@@ -1,4 +1,4 @@
-"""Our own pieces of HTML. All text in them is escaped: it comes from models and files."""
+"""Our own HTML. All text in them is escaped: it comes from models and files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minimind.data.sources.show import Segment
+from minimind.infer.events import Token
 from minimind.infer.text import REPLACEMENT
 from minimind.runs.html import is_number, text
 from minimind.runs.svg import DARK, LIGHT
-from minimind.web.session import ShownToken
 
 
 def block(inner: str, classes: str = "") -> str:
@@ -32,32 +32,29 @@ def _cell(value: Any) -> str:
     return f'<td class="{"number" if is_number(value) else "said"}">{text(value)}</td>'
 
 
-def tokens(pieces: Sequence[ShownToken]) -> str:
+def tokens(answer: Iterable[Token]) -> str:
     """An answer token by token: the less likely, the redder; what else was likely shows under the pointer."""
-    return block("".join(_token(piece) for piece in pieces), "tokens")
+    return block("".join(map(_token, answer)), "tokens")
 
 
-def _token(piece: ShownToken) -> str:
-    own = (piece.text, piece.logprob)
-    rows = [own, *(one for one in piece.likeliest if one[0] != piece.text)]
-    tip = "".join(map(_likely, rows))
-    style = f"--p:{math.exp(piece.logprob):.3f}"
-    return (
-        f'<span class="token" tabindex="0" style="{style}">{text(piece.text)}<span class="tip">{tip}</span></span>'
-    )
+def _token(token: Token) -> str:
+    rows = [token, *(one for one in token.top_logprobs if one.text != token.text)]
+    style = f"--p:{math.exp(token.logprob):.3f}"
+    tip = f'<span class="tip">{"".join(map(_likely, rows))}</span>'
+    return f'<span class="token" tabindex="0" style="{style}">{text(token.text)}{tip}</span>'
 
 
-def _likely(one: tuple[str, float]) -> str:
-    percent = 100 * math.exp(one[1])
+def _likely(token: Token) -> str:
+    percent = 100 * math.exp(token.logprob)
     bar = f'<div class="bar"><i style="width:{percent:.1f}%"></i></div>'
-    return f'<div class="row"><span>{text(visible(one[0]))}</span>{bar}<div>{percent:.1f}%</div></div>'
+    return f'<div class="row"><span>{text(visible(token.text))}</span>{bar}<div>{percent:.1f}%</div></div>'
 
 
 def tool_card(name: str, arguments: Any, result: str | None) -> str:
     """A tool call, and what came of it; None while the tool is at work."""
-    given = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    arguments = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     shown = '<div class="waiting">…</div>' if result is None else f"<code>{text(result)}</code>"
-    return block(f"<div><b>{text(name)}</b> <code>{text(given)}</code></div>{shown}", "call")
+    return block(f"<div><b>{text(name)}</b> <code>{text(arguments)}</code></div>{shown}", "call")
 
 
 def visible(token: str) -> str:

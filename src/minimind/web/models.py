@@ -92,10 +92,10 @@ def show_attention(path: Path) -> None:
         return
     with st.spinner(say("Loading the model …")):
         loaded = load(path)
-    model, tokenizer = loaded.model.model, loaded.model.tokenizer
+    tokenizer = loaded.tokenizer
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt)][:MOST_TOKENS]
-    with loaded.lock:
-        maps_LHTT = attention_maps(model, ids)
+    with loaded.engine.lock:
+        maps_LHTT = attention_maps(loaded.model, ids)
     layers, num_heads = maps_LHTT.shape[:2]
     left, right = st.columns(2, gap="large")
     with left:

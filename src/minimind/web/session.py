@@ -1,38 +1,44 @@
-"""An answer while it is being written, tool calls included; and the words of a model in this process."""
+"""An answer while it is being written, tool calls included: a conversation that goes on event by event."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from minimind.errors import UserError
-from minimind.infer.conversation import assistant_message, chat_prompt
-from minimind.infer.engine import Request
+from minimind.infer.conversation import Conversation, LocalBackend
+from minimind.infer.events import End, Event, Token
+from minimind.infer.remote import RemoteBackend, Server
 from minimind.infer.sampler import SamplingParams
-from minimind.infer.text import StreamDecoder
-from minimind.tokenizer import ChatError, Tokenizer
-from minimind.tools import Toolbox, ToolResult, run_turn
-from minimind.tools.loop import Ask, Message
-from minimind.web.library import Loaded, load
+from minimind.tokenizer import ChatError
+from minimind.tokenizer.messages import Message
+from minimind.tools import ToolResult
+from minimind.web.library import load
 
-LIKELIEST = 5  # tokens that are kept beside each token of an answer
+ALTERNATIVES = 5  # likeliest tokens that are kept beside each token of an answer
+
+# why an answer ended that had not ended by itself
+REASONS = {"length": "cut off: it reached its longest length", "loop": "cut off: it repeated itself"}
+
+Speaker = Callable[[dict[str, Any]], Conversation]
+"""begins a conversation with one model, given the fields of SamplingParams that a person sets"""
 
 
-@dataclass(frozen=True)
-class ShownToken:
-    """One token, or several where only they together are a whole character.
+def local(path: Path, sampling: dict[str, Any]) -> Conversation:
+    """With the model in a directory. UserError where there is none."""
+    model = load(path)
+    params = model.sampling_params(**sampling, top_logprobs=ALTERNATIVES)
+    return Conversation(LocalBackend(model.engine, model.tokenizer), params)
 
-    logprob    of all of them, in nats
-    likeliest  (text, logprob) of the tokens that were likeliest there
-    """
 
-    text: str
-    logprob: float
-    likeliest: tuple[tuple[str, float], ...] = ()
+def remote(server: Server, model: str, sampling: dict[str, Any]) -> Conversation:
+    """With a model of a server."""
+    return Conversation(RemoteBackend(server, model), SamplingParams(**sampling, top_logprobs=ALTERNATIVES))
 
 
 @dataclass
@@ -41,16 +47,49 @@ class Answer:
 
     messages: list[Message] = field(default_factory=list)
     """assistant and tool messages; the last one may still be growing"""
-    pieces: list[ShownToken] = field(default_factory=list)
+    shown: list[Token] = field(default_factory=list)
+    """its tokens with their texts; those that only together are a whole character as one"""
     tokens: int = 0
     seconds: float = 0.0
     note: str = ""
-    """why it did not end by itself: the engine's reason, or a sentence about what went wrong"""
+    """why it did not end by itself: one of REASONS, or a sentence about what went wrong"""
     steps: Generator[None] | None = None
     """every `next` makes the answer a little longer; None: it is finished"""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     """held during a step: after a click Streamlit runs the page anew before its last run has quite ended"""
+    waiting: list[Token] = field(default_factory=list)
+    """tokens of a character that is not whole yet"""
+
+    def begin(
+        self, speaker: Speaker, sampling: dict[str, Any], before: Sequence[Message], text: str, **settings: Any
+    ) -> None:
+        """Make the steps of an answer to a text after the messages `before`. `settings` are Conversation's."""
+
+        def steps() -> Generator[None]:
+            conversation = speaker(sampling)
+            conversation.messages = list(before)
+            vars(conversation).update(settings)
+            for event in conversation.say(text):
+                self.receive(event)
+                self.messages = conversation.messages[len(before) + 1 :]
+                yield
+
+        self.steps = steps()
+
+    def receive(self, event: Event) -> None:
+        if isinstance(event, ToolResult):
+            return
+        if isinstance(event, End):
+            self.note = event.stop_reason if event.stop_reason in REASONS else ""
+        self.tokens += len(event.tokens)
+        for token in event.tokens:
+            self.waiting += [] if math.isnan(token.logprob) else [token]
+            if token.text and self.waiting:
+                total = sum(one.logprob for one in self.waiting)
+                alternatives = token.top_logprobs if len(self.waiting) == 1 else ()
+                self.shown.append(replace(token, logprob=total, top_logprobs=alternatives))
+                self.waiting = []
 
     def advance(self) -> None:
         """Go on by one step. A mistake ends the answer and is kept as its note."""
@@ -74,75 +113,3 @@ class Answer:
         if steps is not None and self.lock.acquire(blocking=False):
             steps.close()
             self.lock.release()
-
-
-def converse(answer: Answer, ask: Ask, before: Sequence[Message], tools: Toolbox) -> Generator[None]:
-    """The steps of an answer: the model speaks, the tools it calls run, it sees the results and speaks again.
-
-    before  the conversation up to the user's turn
-    """
-    conversation = [*before]
-    for step in run_turn(ask, conversation, tools):
-        growing = [] if isinstance(step, ToolResult) else [step]
-        answer.messages = [*conversation[len(before) :], *growing]
-        yield
-
-
-def speak(
-    path: Path,
-    answer: Answer,
-    sampling: dict[str, Any],
-    think: bool,
-    messages: Sequence[Message],
-    tools: list[dict[str, Any]],
-) -> Generator[Message, None, Message]:
-    """The assistant's next message by the model in a directory, longer by a token at each step."""
-    loaded = load(path)
-    params = loaded.model.sampling_params(**sampling, top_logprobs=LIKELIEST)
-    tokenizer, context = loaded.model.tokenizer, loaded.model.engine.context
-    prompt = chat_prompt(tokenizer, messages, context, params.max_tokens, tools or None, open_thinking=think)
-    pieces, done = Pieces(tokenizer), 0
-    message: Message = {"role": "assistant", "content": ""}
-    for request in generate(loaded, prompt, params):
-        new = slice(done, len(request.ids))
-        for token in zip(request.ids[new], request.logprobs[new], request.top_logprobs[new]):
-            answer.pieces += pieces.push(*token)
-        answer.tokens, done = answer.tokens + new.stop - new.start, new.stop
-        answer.note = request.stop_reason if request.stop_reason not in (None, "stop") else ""
-        message = assistant_message(request.ids, tokenizer, think)
-        yield message
-    return message
-
-
-def generate(loaded: Loaded, prompt: Sequence[int], params: SamplingParams) -> Generator[Request]:
-    """The request after every step; closing the generator ends it. Others may use the same engine meanwhile."""
-    engine = loaded.model.engine
-    with loaded.lock:
-        request = engine.submit(prompt, params)
-    try:
-        while request.stop_reason is None:
-            with loaded.lock:
-                if request.stop_reason is None:
-                    engine.step()
-            yield request
-        yield request  # its last tokens may have come by the step of another
-    finally:
-        with loaded.lock:
-            engine.cancel([request])
-
-
-class Pieces:
-    """Tokens as pieces of text; those that are no whole character wait for the next ones."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.decoder = StreamDecoder(tokenizer, skip_special=False)
-        self.waiting: list[ShownToken] = []
-
-    def push(self, token: int, logprob: float, likeliest: Sequence[tuple[int, float]]) -> Iterator[ShownToken]:
-        texts = ((self.tokenizer.decode([other], skip_special=False), theirs) for other, theirs in likeliest)
-        self.waiting.append(ShownToken("", logprob, tuple(texts)))
-        if text := self.decoder.push(token):
-            total = sum(piece.logprob for piece in self.waiting)
-            yield ShownToken(text, total, self.waiting[0].likeliest if len(self.waiting) == 1 else ())
-            self.waiting = []

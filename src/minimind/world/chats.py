@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from minimind.tokenizer.messages import Message
 from minimind.world.rng import Rng
-from minimind.world.sample import LANGUAGES, Message, Sample, assistant, user
+from minimind.world.sample import LANGUAGES, Sample, assistant, user
 from minimind.world.skills import (
     arithmetic,
     facts,

@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Iterable
 
 from minimind.errors import UserError
+from minimind.tokenizer.messages import Message
 from minimind.world.rng import Rng
-from minimind.world.sample import LANGUAGES, Message, Question, Sample
+from minimind.world.sample import LANGUAGES, Question, Sample
 from minimind.world.skills import SKILLS
 
 __all__ = ["Question", "assert_disjoint", "questions"]

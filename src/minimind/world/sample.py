@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from minimind.tokenizer.messages import Message
+
 LANGUAGES = ("zh", "en")
-Message = dict[str, str]
 
 
 def user(content: str) -> Message:

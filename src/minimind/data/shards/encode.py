@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from minimind.data.shards.shard_set import token_dtype
-from minimind.data.sources.schemas import Message
+from minimind.tokenizer.messages import Message
 
 if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minimind.tokenizer import chat
-
-Message = dict[str, Any]
+from minimind.tokenizer.messages import Message
 
 
 class SchemaError(ValueError):

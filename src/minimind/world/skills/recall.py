@@ -5,10 +5,11 @@ Two things are told at once; which two values come together is what is kept for 
 
 from __future__ import annotations
 
+from minimind.tokenizer.messages import Message
 from minimind.world.facts import article
 from minimind.world.rng import Rng
 from minimind.world.rng import held_out as is_held_out
-from minimind.world.sample import Message, Sample, assistant, user
+from minimind.world.sample import Sample, assistant, user
 from minimind.world.skills import arithmetic, facts, smalltalk, translation
 from minimind.world.tables.geography import COUNTRIES
 from minimind.world.tables.people import NAMES, PETS
