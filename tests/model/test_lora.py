@@ -21,6 +21,8 @@ from minimind.model import Transformer, load_model, save_model
 from minimind.model.hf.weights import add_adapter, load_tensors, model_directory
 from minimind.model.lora import LoraOptions, add_lora, has_lora, lora_layers, merge_lora, unmerge_lora
 from minimind.model.rope import scale_rope
+from minimind.optim.groups import build_optimizers
+from minimind.optim.options import OptimizerOptions
 from minimind.tokenizer import Tokenizer
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -76,10 +78,12 @@ def test_a_new_adapter_changes_nothing_yet_and_covers_what_it_says() -> None:
     assert coverage.parameters == sum(after[name].numel() for name in after.keys() - before.keys())
 
 
-def test_only_the_adapter_is_trained() -> None:
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_only_the_adapter_is_trained(name: Any) -> None:
     model = adapted_model()
     before = bits(model)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    options = OptimizerOptions(name=name, learning_rate=0.01, embedding_learning_rate=0.01)
+    (optimizer,) = build_optimizers(model, options, torch.float32)
     first = loss(model)
     for _ in range(5):
         loss(model).backward()
