@@ -136,6 +136,19 @@ def is_defined(name: str, file: Path) -> bool:
     return name in definitions(file) or (owner.islower() and last in definitions(file))
 
 
+@cache
+def source_texts() -> list[str]:
+    """Every text in the source, with … in the place of what is filled in."""
+
+    def text(node: ast.expr) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(text(value) for value in node.values)
+        return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "…"
+
+    nodes = (node for file in SOURCE.rglob("*.py") for node in ast.walk(ast.parse(read(file))))
+    return [text(node) for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant)]
+
+
 def test_both_languages_have_the_same_pages() -> None:
     assert sorted(path.name for path in (ROOT / "docs" / "zh").iterdir()) == NAMES
     assert len(NAMES) >= 9
@@ -191,6 +204,15 @@ def test_names_stand_in_the_files_they_are_said_to_be_in(page: Path) -> None:
         files = [file for file in files if file.exists()]
         missing = {name for name in identifiers(passage) if not any(is_defined(name, file) for file in files)}
         assert not (files and missing), passage
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name in ("troubleshooting.md", "import.md")])
+def test_messages_quoted_are_the_programs_own(page: Path) -> None:
+    """What stands in `…` at the beginning of a table row, if it is a sentence."""
+    cells = re.findall(r"^\| (.*?) \|", prose(page), re.MULTILINE)
+    quoted = {span.strip("… ") for cell in cells for span in re.findall(r"`([^`]+ [^`]+)`", cell)}
+    quoted -= {"minimind: command not found"}  # the shell's
+    assert not [message for message in quoted if not any(message in text for text in source_texts())]
 
 
 @by_page
