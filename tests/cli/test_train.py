@@ -5,6 +5,7 @@ import yaml
 
 from minimind.cli import main
 from minimind.model import load_model
+from minimind.stages import STAGES
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_dry_run_shows_the_recipe_and_its_cost_and_makes_nothing(pretrain, tmp_p
     assert recipe["model"]["hidden_size"] == 32
     assert recipe["budget"]["steps"] == 12
     rows = dict(line.split(maxsplit=1) for line in ("parameters" + table).strip().splitlines())
-    assert rows["steps"] == "12 of 8 rows × 32 tokens = 256"
+    assert rows["steps"] == "12 of 8 sequences × 32 = 256 tokens"
     assert rows["documents"].startswith("1")
     assert rows["time"].startswith("about 0:0")
     assert not list(tmp_path.iterdir())
@@ -129,7 +130,7 @@ def test_mistakes(pretrain, refused, tmp_path, flags, sentence):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_step_that_is_no_number_of_rows_is_answered_with_one_that_is(pretrain, refused, tmp_path):
+def test_a_step_that_is_no_number_of_sequences_is_answered_with_one_that_is(pretrain, refused, tmp_path):
     sentence = refused(pretrain(tmp_path / "run", batch__tokens_per_step=250))
     assert sentence == "batch.tokens_per_step 250 is not a multiple of batch.seq_len 32; 256 is"
 
@@ -141,7 +142,7 @@ def test_what_is_missing_is_named(pretrain, sft, refused, tmp_path):
     assert "sft starts from a model: name its directory with --from" in refused(
         without(sft(tmp_path / "run"), "--from")
     )
-    assert refused(["train", "dance"]) == "unknown stage 'dance'; known: pretrain, sft"
+    assert refused(["train", "dance"]) == f"unknown stage 'dance'; known: {', '.join(STAGES)}"
     assert "holds no model" in refused([*without(sft(tmp_path / "run"), "--from"), "--from", str(tmp_path)])
     assert not (tmp_path / "run").exists()
 
