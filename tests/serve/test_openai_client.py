@@ -8,7 +8,8 @@ from typing import Any
 
 import openai
 import pytest
-from tests.serve.conftest import LESSONS, SEES, Served
+from tests.pupil import LESSONS, SEES
+from tests.serve.conftest import Served
 
 GREEDY: dict[str, Any] = {"model": "tiny", "temperature": 0}
 COLOURS = {

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.serve.conftest import LESSONS, Served, process
+from tests.pupil import LESSONS
+from tests.serve.conftest import Served, process
 
 from minimind.cli import main
 

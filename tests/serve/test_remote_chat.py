@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.serve.conftest import LESSONS, Served, process, serve
+from tests.pupil import LESSONS
+from tests.serve.conftest import Served, process, serve
 
 from minimind import Model
 from minimind.cli import main
