@@ -206,9 +206,11 @@ def test_names_stand_in_the_files_they_are_said_to_be_in(page: Path) -> None:
         assert not (files and missing), passage
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name in ("troubleshooting.md", "import.md")])
-def test_messages_quoted_are_the_programs_own(page: Path) -> None:
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("name", ["troubleshooting.md", "import.md"])
+def test_messages_quoted_are_the_programs_own(name: str, language: str) -> None:
     """What stands in `…` at the beginning of a table row, if it is a sentence."""
+    page = ROOT / "docs" / language / name
     cells = re.findall(r"^\| (.*?) \|", prose(page), re.MULTILINE)
     quoted = {span.strip("… ") for cell in cells for span in re.findall(r"`([^`]+ [^`]+)`", cell)}
     quoted -= {"minimind: command not found"}  # the shell's
