@@ -1,7 +1,7 @@
 """Runs of an earlier version, in `tests/fixtures/old_runs`, which called some settings by other names.
 
-Each is three steps long; beside it lies `NAME-resumed.jsonl`, the metrics of the same run as that version resumed it
-to six. Of the recipes, `row_length`, `cooldown`, `final`, `recompute` and `start` have other names today.
+Each is three steps long; beside it lies `NAME-resumed.jsonl`, the metrics of the same run as that version resumed
+it to six. Of the recipes, `row_length`, `cooldown`, `final`, `recompute` and `start` have other names today.
 """
 
 import json
