@@ -123,9 +123,8 @@ def process_peak_memory() -> int:
     """Largest memory of this process so far, in bytes; 0 where the system does not tell."""
     if os.name != "posix":
         return 0
-    with contextlib.suppress(OSError, StopIteration):  # what Linux gives below holds the parent's peak as well
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    if peak := proc_value("/proc/self/status", "VmHWM"):  # what Linux gives below holds the parent's peak as well
+        return kibibytes(peak)
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
@@ -138,13 +137,10 @@ def reset_process_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def available_memory() -> int | None:
-    """Bytes that a process could still take without swapping; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+def free_memory(device: torch.device) -> float | None:
+    """GB that a process could still take of a CPU's memory without swapping; None where nobody tells."""
+    free = proc_value("/proc/meminfo", "MemAvailable") if device.type == "cpu" else None
+    return kibibytes(free) / 1e9 if free else None
 
 
 def keep_freed_memory() -> None:
@@ -162,9 +158,18 @@ def keep_freed_memory() -> None:
 
 def processor() -> str:
     """The name of the CPU, where the system tells it; else its kind."""
+    return proc_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def proc_value(file: str, name: str) -> str | None:
+    """The first value of that name in one of Linux's files of `name: value` lines; None where there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8").split("\n")
     except OSError:
-        lines = []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), None)
+
+
+def kibibytes(text: str) -> int:
+    """Bytes of a value such as `1234 kB`, which means KiB."""
+    return 1024 * int(text.split()[0])

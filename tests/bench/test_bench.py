@@ -63,7 +63,7 @@ def test_timed_pieces_are_those_of_a_training_step(config: ModelConfig) -> None:
     for parameter, gradient in zip(timed.model.parameters(), gradients):
         torch.testing.assert_close(parameter.grad, 2 * gradient, rtol=1e-4, atol=1e-6)
     before = [parameter.detach().clone() for parameter in timed.model.parameters()]
-    assert timed.step() > 0
+    assert timed.update() > 0
     assert all((old != new).any() for old, new in zip(before, timed.model.parameters()))
     assert all(parameter.grad is None for parameter in timed.model.parameters())
     assert timed.products(micro) > 0

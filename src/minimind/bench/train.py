@@ -13,16 +13,14 @@ import torch
 from minimind.bench.step import TimedStep, layer_products
 from minimind.bench.synthetic import packed_batch
 from minimind.data.batches.batch import PADDING, Batch
-from minimind.hardware import available_memory, matmul_rate, peak_memory_gb, reset_peak_memory
+from minimind.hardware import free_memory, matmul_rate, peak_memory_gb, reset_peak_memory
 from minimind.model.count import count_parameters
 from minimind.plan.flops import flops_per_token
-from minimind.plan.time import PLAIN_SHARE
+from minimind.plan.memory import lacking_memory
+from minimind.plan.time import training_seconds
 from minimind.recipe import Recipe
 
-STATE_BYTES = 20  # per parameter: master, gradient, two averages, and a copy in the computation's type
-WARM_UP = (
-    2  # calls before any that counts: the first compiles and lays out memory, the second says how long it takes
-)
+WARM_UP = 2  # calls before any that counts: the first compiles and lays out memory, the second gives a time
 EFFICIENT = 0.7  # part of the rate of large products above which matrices do not count as small
 PARTS = {
     "products": "products",
@@ -87,9 +85,8 @@ def measure(
 ) -> Speed:
     """Time steps of a recipe with each of `sizes` tokens at once; medians of rounds in which all sizes take turns.
 
-    A size is at least one row, and rounded down to whole ones.
-
-    What would not fit in memory or in `seconds` is left out, with the reason.
+    A size is at least one sequence, and rounded down to whole ones. What would not fit in memory or in `seconds` is
+    left out, with the reason.
     """
     end = time.monotonic() + seconds
     seq_len = recipe.batch.seq_len
@@ -100,13 +97,14 @@ def measure(
     micros: dict[int, Batch] = {}
     memory: dict[int, float] = {}
     skipped: dict[int, str] = {}
-    per_token, timed = flops / (PLAIN_SHARE * peak), None
+    per_token, timed = training_seconds(1, flops, peak), None
     for tokens in sorted(sizes):
         calls = (WARM_UP + 2 * rounds) * tokens + rounds * sum(micros)  # twice: for the parts of the best
         why = next(iter(skipped.values()), "")
         if not why and time.monotonic() + calls * per_token > end:
             why = f"not measured, it would take about {calls * per_token:,.0f} s (--seconds)"
-        why = why or _no_room(tokens, memory, parameters, device)
+        if not why and (lacking := lacking_memory(tokens, memory, parameters, free_memory(device))):
+            why = f"out of memory: up to {lacking:.1f} GB more"
         try:
             if not why:
                 reset_peak_memory(device)
@@ -132,16 +130,6 @@ def measure(
     gc.collect()  # so that the next preset finds its memory free
     torch.compiler.reset()  # torch compiles only so many versions of the same code
     return speed
-
-
-def _no_room(tokens: int, memory: dict[int, float], parameters: int, device: torch.device) -> str:
-    """Why a CPU's memory will not hold a micro-batch, or "": a system that has none left ends the process."""
-    free = available_memory() if device.type == "cpu" else None
-    needed = STATE_BYTES * parameters / 1e9
-    if memory:
-        smaller = max(memory)
-        needed = memory[smaller] * (tokens / smaller - 1)
-    return f"out of memory: up to {needed:.1f} GB more" if free is not None and needed > free / 1e9 else ""
 
 
 def _time(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.verbs import Verbs, positive
+from minimind.commands.options import add_data, add_device, add_json, positive
+from minimind.commands.output import print_json, print_table
+from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError, WorkFailed
+from minimind.util.progress import progress
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,8 @@ SIZES = [256, 512, 1024, 2048, 4096]
 
 
 def run(argv: list[str]) -> None:
-    verbs = Verbs("bench", "What this machine can do, in less than two minutes each.", EXAMPLES)
-    on_matmul = verbs.add(
+    subcommands = Subcommands("bench", "What this machine can do, in less than two minutes each.", EXAMPLES)
+    on_matmul = subcommands.add(
         "matmul",
         matmul,
         "rates of matrix products by type and size, and of copying: what nothing can exceed",
@@ -51,7 +52,7 @@ def run(argv: list[str]) -> None:
         "--tokens", type=positive, default=4096, metavar="N", help="tokens at once in those (default: 4096)"
     )
 
-    on_train = verbs.add(
+    on_train = subcommands.add(
         "train",
         train,
         "tokens a second and memory of real training steps, and what limits them",
@@ -80,15 +81,13 @@ def run(argv: list[str]) -> None:
         help="with torch.compile, which takes its time for every size (default: on CUDA)",
     )
 
-    on_data = verbs.add(
+    on_data = subcommands.add(
         "data",
         data,
         "rates of reading, tokenizing, packing and loading, beside what training needs",
         "minimind bench data --data zh.jsonl en.jsonl --tokenizer tokenizer --seq-len 340",
     )
-    on_data.add_argument(
-        "--data", nargs="+", type=Path, metavar="FILE", help="each is measured alone (default: the built-in corpus)"
-    )
+    add_data(on_data, "each is measured alone (default: the built-in corpus)")
     on_data.add_argument("--tokenizer", metavar="DIR", help="default: one of 6,400 ids is trained on the data")
     on_data.add_argument(
         "--megabytes", type=positive, default=8, metavar="N", help="read of each file, from its beginning (8)"
@@ -101,10 +100,9 @@ def run(argv: list[str]) -> None:
         child.add_argument(
             "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="as in a training (auto)"
         )
-    for child in (on_matmul, on_train, on_data):
-        child.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-        child.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    verbs.call(argv)
+    add_device(on_matmul, on_train, on_data)
+    add_json(on_matmul, on_train, on_data)
+    subcommands.call(argv)
 
 
 def matmul(options: argparse.Namespace) -> None:
@@ -118,8 +116,8 @@ def matmul(options: argparse.Namespace) -> None:
     shapes = preset_products(config, options.tokens) if config else []
     dtype, why = choose_dtype(device)
     auto = next(name for name, one in DTYPES.items() if one == dtype)
-    with working(len(types(device)) * (len(squares) + len(shapes))) as (on_done, _):
-        rates = product_rates(squares + shapes, device, lambda: on_done(1))
+    with progress("measuring", len(types(device)) * (len(squares) + len(shapes)), "") as update:
+        rates = product_rates(squares + shapes, device, lambda: update(1))
     copied, gain = copy_rate(device), gain_of_threads(device)
     if options.json:
         products = [
@@ -135,15 +133,13 @@ def matmul(options: argparse.Namespace) -> None:
         )
         return
 
-    from minimind.commands.eval import show
-
     print(machine(device))
     cells = [[giga(rates[name][n]) for name in rates] for n in range(len(squares + shapes))]
-    show([["matrices, GFLOP/s", *rates], *([f"{size}", *row] for (size, _, _), row in zip(squares, cells))])
+    print_table([["matrices, GFLOP/s", *rates], *([f"{size}", *row] for (size, _, _), row in zip(squares, cells))])
     if shapes:
         named = [f"{rows:,} × {inner:,} × {columns:,}" for rows, inner, columns in shapes]
         header = [f"{options.preset}, {options.tokens:,} tokens", *rates]
-        show([header, *([name, *row] for name, row in zip(named, cells[len(squares) :]))])
+        print_table([header, *([name, *row] for name, row in zip(named, cells[len(squares) :]))])
     if None in [one for column in rates.values() for one in column]:
         print("–: the type is emulated here, and no faster at this size")
     print(f"copying: {copied / 1e9:,.1f} GB/s read and written")
@@ -170,19 +166,19 @@ def train(options: argparse.Namespace) -> None:
     dtype = pick_dtype(options.precision, device)
     end = time.monotonic() + options.seconds
     speeds = []
-    with working(sum(work(recipe, sizes, options.rounds) for recipe in recipes)) as (on_work, say):
+    with progress("measuring", sum(work(recipe, sizes, options.rounds) for recipe in recipes), "") as update:
         for number, recipe in enumerate(recipes):
             left = work(recipe, sizes, options.rounds)
 
             def on_done(done: float) -> None:
                 nonlocal left
                 left -= done
-                on_work(done)
+                update(done)
 
-            say(recipe.preset)
+            update.say(recipe.preset)
             share = (end - time.monotonic()) / (len(recipes) - number)  # what one leaves over the next may use
-            speeds.append(measure(recipe, sizes, options.rounds, share, device, dtype, on_done, say))
-            on_work(left)
+            speeds.append(measure(recipe, sizes, options.rounds, share, device, dtype, on_done, update.say))
+            update(left)
     if options.json:
         settings = {"seq_len": options.seq_len, "precision": str(dtype).removeprefix("torch.")}
         print_report(device, **settings, results=[dataclasses.asdict(speed) for speed in speeds])
@@ -207,7 +203,6 @@ def recipe_for(preset: str, options: argparse.Namespace, step: int, compiled: bo
 
 def show_speeds(speeds: list[Speed]) -> None:
     from minimind.bench.train import PARTS
-    from minimind.commands.eval import show
 
     measured = [speed for speed in speeds if speed.best]
     table = [["preset", "parameters", "at once", "tokens/s", "MFU", "memory", ""]]
@@ -217,7 +212,7 @@ def show_speeds(speeds: list[Speed]) -> None:
             figures = [f"{one.tokens_per_second:,.0f}", f"{one.mfu:.0%}", f"{one.memory_gb:.1f} GB"]
             table.append([*name, f"{one.tokens:,}", *figures, "best" if one.tokens == speed.best else ""])
     if measured:
-        show(table)
+        print_table(table)
     for speed in speeds:
         if skipped := [one for one in speed.micro_batches if one.skipped]:
             more = " and more" if len(skipped) > 1 else ""
@@ -225,7 +220,7 @@ def show_speeds(speeds: list[Speed]) -> None:
     if not measured:
         return
     header = ["of a step", *PARTS.values()]
-    show([header, *([speed.preset, *(f"{speed.parts[part]:.0%}" for part in PARTS)] for speed in measured)])
+    print_table([header, *([speed.preset, *(f"{speed.parts[part]:.0%}" for part in PARTS)] for speed in measured)])
     for speed in measured:
         print(f"{speed.preset} is limited by {speed.limit}")
     rates = " / ".join(giga(speed.matmul_rate) for speed in measured)
@@ -244,28 +239,31 @@ def data(options: argparse.Namespace) -> None:
         check_file(file)
     recipe = recipe_for(options.preset, options, TOKENS_PER_STEP, compiled=False)
     device, size = pick_device(options.device), 10**6 * options.megabytes
-    with tempfile.TemporaryDirectory() as name, working(2 * len(options.data or "zh") + 2) as (on_done, say):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        progress("reading", 2 * len(options.data or "zh") + 2, "") as update,
+    ):
         scratch = Path(name)
         files = options.data or write_example(scratch / "world", size)
         samples = []
         for number, file in enumerate(files):
-            say(f"reading {file.name}")
+            update.say(f"reading {file.name}")
             samples.append(take(file, size, scratch / str(number)))
-            on_done(1)
-        say("training a tokenizer")
+            update(1)
+        update.say("training a tokenizer")
         if options.tokenizer:
             tokenizer = Tokenizer.load(options.tokenizer)
         else:
             tokenizer = train_tokenizer(read_texts(sample.path for sample in samples))
-        on_done(1)
-        say(f"training {options.preset}")
+        update(1)
+        update.say(f"training {options.preset}")
         needed = training_rate(recipe, device, pick_dtype(options.precision, device))
-        on_done(1)
+        update(1)
         speeds = []
         for sample in samples:
-            say(f"tokenizing {Path(sample.file).name}")
+            update.say(f"tokenizing {Path(sample.file).name}")
             speeds.append(measure(sample, tokenizer, options.seq_len))
-            on_done(1)
+            update(1)
     if options.json:
         results = [dataclasses.asdict(speed) for speed in speeds]
         settings = {"seq_len": options.seq_len, "vocab_size": tokenizer.vocab_size, "preset": options.preset}
@@ -276,8 +274,6 @@ def data(options: argparse.Namespace) -> None:
 
 
 def show_data(speeds: list[DataSpeed], preset: str, needed: float) -> None:
-    from minimind.commands.eval import show
-
     rows: dict[str, Callable[[DataSpeed], str]] = {
         "documents": lambda one: f"{one.documents:,}",
         "tokens": lambda one: f"{one.tokens:,}",
@@ -289,7 +285,7 @@ def show_data(speeds: list[DataSpeed], preset: str, needed: float) -> None:
         "batches, tokens/s": lambda one: f"{one.batch_tokens_per_second:,.0f}",
     }
     titles = [f"{Path(one.file).name}, {one.megabytes:.1f} MB" for one in speeds]
-    show([["on one process", *titles], *([label, *map(cell, speeds)] for label, cell in rows.items())])
+    print_table([["on one process", *titles], *([label, *map(cell, speeds)] for label, cell in rows.items())])
     slowest = min(speeds, key=lambda one: one.batch_tokens_per_second)
     share = needed / slowest.batch_tokens_per_second
     ahead = min(one.prepare_tokens_per_second for one in speeds) / needed
@@ -315,27 +311,8 @@ def print_report(device: torch.device, **values: Any) -> None:
     from minimind.stages.launch import environment
 
     about = {"device": str(device), "machine": machine(device), "environment": environment()}
-    print(json.dumps({**about, **values}, ensure_ascii=False))
+    print_json({**about, **values})
 
 
 def giga(rate: float | None) -> str:
     return "–" if rate is None else f"{rate / 1e9:,.0f}"
-
-
-@contextmanager
-def working(total: float) -> Iterator[tuple[Callable[[float], None], Callable[[str], None]]]:
-    """A bar with the time left on a terminal's stderr; gives how to advance it, and how to say what is going on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring", total=total)
-        yield lambda done: bar.advance(task, done), lambda text: bar.update(task, description=text)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.verbs import Verbs, positive
+from minimind.commands.options import add_json, positive
+from minimind.commands.output import print_json
+from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def run(argv: list[str]) -> int | None:
         from minimind.commands import data_get
 
         return data_get.run(argv[1:])
-    verbs = Verbs("data", "Prepare, look at and check training data.", EXAMPLES)
-    child = verbs.add(
+    subcommands = Subcommands("data", "Prepare, look at and check training data.", EXAMPLES)
+    child = subcommands.add(
         "prepare",
         prepare,
         "tokenize each FILE into a cached data set",
@@ -40,15 +41,18 @@ def run(argv: list[str]) -> int | None:
     )
     _files_and_tokenizer(child, required=True)
     child.add_argument(
-        "--kind", default="auto", choices=["auto", "pretrain", "chat", "preference"], help="what the files hold (auto: look)"
+        "--kind",
+        default="auto",
+        choices=["auto", "pretrain", "chat", "preference"],
+        help="what the files hold (auto: look)",
     )
     child.add_argument(
         "--cache", type=Path, metavar="DIR", help="where data sets are kept (default ~/.cache/minimind/shards)"
     )
     child.add_argument("--workers", type=positive, metavar="N", help="processes (default: processors, at most 8)")
-    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    add_json(child)
 
-    child = verbs.add(
+    child = subcommands.add(
         "show",
         show,
         "print documents of each FILE with the tokens that are trained on in green",
@@ -63,9 +67,9 @@ def run(argv: list[str]) -> int | None:
     child.add_argument(
         "--seq-len", type=positive, default=512, metavar="T", help="count pieces for rows of T tokens (512)"
     )
-    child.add_argument("--json", action="store_true", help="print a JSON list of documents")
+    add_json(child)
 
-    child = verbs.add(
+    child = subcommands.add(
         "check",
         check,
         "name every bad line of each FILE; count schemas, duplicates, empty answers, long samples",
@@ -74,9 +78,9 @@ def run(argv: list[str]) -> int | None:
     )
     _files_and_tokenizer(child, required=False)
     child.add_argument("--context", type=positive, metavar="N", help="count samples of more than N tokens")
-    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    add_json(child)
 
-    child = verbs.add(
+    child = subcommands.add(
         "world", world, "write the built-in bilingual corpus", "minimind data world --out world --seed 0"
     )
     child.add_argument("--out", type=Path, required=True, metavar="DIR", help="the directory to write to")
@@ -91,8 +95,8 @@ def run(argv: list[str]) -> int | None:
     for name, text in sizes.items():
         child.add_argument(f"--{name}", type=positive, metavar="N", help=f"how many {text}")
 
-    verbs.mention("get", "download a published data set")
-    return verbs.call(argv)
+    subcommands.mention("get", "download a published data set")
+    return subcommands.call(argv)
 
 
 def _files_and_tokenizer(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -102,16 +106,15 @@ def _files_and_tokenizer(parser: argparse.ArgumentParser, required: bool) -> Non
     )
 
 
-def prepare(arguments: argparse.Namespace) -> None:
+def prepare(options: argparse.Namespace) -> None:
     from minimind.data.shards.prepare import prepare
     from minimind.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.load(arguments.tokenizer)
-    data = prepare(arguments.files, tokenizer, arguments.kind, arguments.cache, arguments.workers)
-    if arguments.json:
+    tokenizer = Tokenizer.load(options.tokenizer)
+    data = prepare(options.files, tokenizer, options.kind, options.cache, options.workers)
+    if options.json:
         keys = ("kind", "fingerprint", "vocab_size", "counts", "shards", "report")
-        result = {"directory": str(data.directory), **{key: data.meta[key] for key in keys}}
-        print(json.dumps(result, ensure_ascii=False))
+        print_json({"directory": str(data.directory), **{key: data.meta[key] for key in keys}})
         return
     counts = data.meta["counts"]
     print(
@@ -120,26 +123,25 @@ def prepare(arguments: argparse.Namespace) -> None:
     )
 
 
-def show(arguments: argparse.Namespace) -> None:
+def show(options: argparse.Namespace) -> None:
     from minimind.data.sources.documents import Document
     from minimind.data.sources.show import pick, sample
     from minimind.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.load(arguments.tokenizer)
-    if arguments.sample:
-        items = sample(arguments.files, arguments.sample, arguments.seed)
+    tokenizer = Tokenizer.load(options.tokenizer)
+    if options.sample:
+        items = sample(options.files, options.sample, options.seed)
     else:
-        items = [pick(arguments.files, arguments.index)]
+        items = [pick(options.files, options.index)]
     for item in items:
         if not isinstance(item, Document):
             print(f"bad line: {item}", file=sys.stderr)
     documents = [item for item in items if isinstance(item, Document)]
-    if arguments.json:
-        described = [_described(document, tokenizer, arguments.seq_len) for document in documents]
-        print(json.dumps(described, ensure_ascii=False))
+    if options.json:
+        print_json([_described(document, tokenizer, options.seq_len) for document in documents])
         return
     for document in documents:
-        _print_document(document, tokenizer, arguments.seq_len)
+        _print_document(document, tokenizer, options.seq_len)
 
 
 def _described(document: Document, tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
@@ -182,39 +184,39 @@ def _print_document(document: Document, tokenizer: Tokenizer, seq_len: int) -> N
         console.print()
 
 
-def check(arguments: argparse.Namespace) -> int:
+def check(options: argparse.Namespace) -> int:
     from minimind.data.sources.check import check
     from minimind.tokenizer import Tokenizer
 
-    if arguments.context and not arguments.tokenizer:
+    if options.context and not options.tokenizer:
         raise UserError("--context counts tokens, which needs a tokenizer; add --tokenizer DIR")
-    tokenizer = Tokenizer.load(arguments.tokenizer) if arguments.tokenizer else None
+    tokenizer = Tokenizer.load(options.tokenizer) if options.tokenizer else None
     bad_lines: list[dict[str, Any]] = []
 
     def on_bad(bad: BadLine) -> None:
-        if arguments.json:
+        if options.json:
             bad_lines.append({"file": bad.file, "line": bad.line, "why": bad.why})
         else:
             print(bad)
 
-    found = check(arguments.files, on_bad, tokenizer, arguments.context)
-    if arguments.json:
-        print(json.dumps({**vars(found), "bad": bad_lines}, ensure_ascii=False))
-        return 1 if found.bad_lines else 0
-    schemas = ", ".join(f"{count:,} {name}" for name, count in found.schemas.items())
-    print(f"{found.documents:,} documents ({schemas or 'none'}), {found.bad_lines:,} bad lines")
-    print(f"{found.duplicates:,} duplicates, {found.empty_answers:,} empty answers")
+    findings = check(options.files, on_bad, tokenizer, options.context)
+    if options.json:
+        print_json({**vars(findings), "bad": bad_lines})
+        return 1 if findings.bad_lines else 0
+    schemas = ", ".join(f"{count:,} {name}" for name, count in findings.schemas.items())
+    print(f"{findings.documents:,} documents ({schemas or 'none'}), {findings.bad_lines:,} bad lines")
+    print(f"{findings.duplicates:,} duplicates, {findings.empty_answers:,} empty answers")
     if tokenizer:
-        print(f"{found.tokens:,} tokens, the longest document {found.longest:,}")
-    if arguments.context:
-        print(f"{found.longer_than_context:,} documents are longer than {arguments.context:,} tokens")
-    return 1 if found.bad_lines else 0
+        print(f"{findings.tokens:,} tokens, the longest document {findings.longest:,}")
+    if options.context:
+        print(f"{findings.longer_than_context:,} documents are longer than {options.context:,} tokens")
+    return 1 if findings.bad_lines else 0
 
 
-def world(arguments: argparse.Namespace) -> None:
+def world(options: argparse.Namespace) -> None:
     from minimind.world import write_world
 
     names = ("pretrain_bytes", "sft", "preference", "rl", "per_skill")
-    sizes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    for path in write_world(arguments.out, seed=arguments.seed, **sizes).values():
+    sizes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    for path in write_world(options.out, seed=options.seed, **sizes).values():
         print(path)

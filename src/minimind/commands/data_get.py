@@ -7,6 +7,8 @@ from pathlib import Path
 from minimind.commands.options import command_parser
 from minimind.data.sources import published
 from minimind.errors import UserError
+from minimind.util.files import size_text
+from minimind.util.progress import progress
 
 EPILOG = """example:
   minimind data get pretrain_t2t_mini sft_t2t_mini
@@ -43,28 +45,16 @@ def run(argv: list[str]) -> int | None:
     directory = arguments.to.expanduser()
     found = [published.locate(name, directory, arguments.hub, arguments.revision) for name in arguments.names]
     published.check_disk(found, directory)
-    print(f"{published.size_text(sum(source.size for source in found))} in {len(found)} file(s) to {directory}")
+    print(f"{size_text(sum(source.size for source in found))} in {len(found)} file(s) to {directory}")
     for source in found:
         path = _fetch(source, directory)
-        print(
-            f"{path}  {published.size_text(source.size)}  {source.repository}@{source.revision[:12]}  checksum ok"
-        )
+        print(f"{path}  {size_text(source.size)}  {source.repository}@{source.revision[:12]}  checksum ok")
     return None
 
 
 def _fetch(source: published.Source, directory: Path) -> Path:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    with Progress(
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    ) as bar:
-        task = bar.add_task(source.name, total=source.size)
-        return published.fetch(source, directory, lambda done: bar.update(task, completed=done))
+    with progress(source.name, source.size) as update:
+        return published.fetch(source, directory, update.reach)
 
 
 def _print_list() -> None:

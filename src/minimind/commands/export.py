@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minimind.commands.verbs import Verbs
+from minimind.commands.subcommands import Subcommands
 
 EPILOG = """examples:
   minimind export hf runs/chat --out my-chat
@@ -22,10 +22,12 @@ TYPE_NOTE = "q8_0 keeps 8.5 bits a weight, q5_1 6, q5_0 5.5, q4_1 5, q4_0 4.5; t
 
 
 def run(argv: list[str]) -> None:
-    verbs = Verbs("export", "Write a model as other programs read it.", EPILOG)
+    subcommands = Subcommands("export", "Write a model as other programs read it.", EPILOG)
 
     example = "minimind export hf runs/chat --dtype bf16 --license apache-2.0 --language zh en --out my-chat"
-    child = verbs.add("hf", hf, "a directory for the Hugging Face hub, with a model card", example, DTYPE_NOTE)
+    child = subcommands.add(
+        "hf", hf, "a directory for the Hugging Face hub, with a model card", example, DTYPE_NOTE
+    )
     add_model(child, out="directory to write, replaced if it holds an earlier export")
     child.add_argument("--dtype", default="fp32", metavar="TYPE", help="fp32 (default), bf16 or fp16")
     size = "largest file of weights, in KB, MB or GB (default: 2GB); more than one file if it takes that"
@@ -40,16 +42,18 @@ def run(argv: list[str]) -> None:
     )
 
     example = "minimind export gguf runs/chat --type q8_0 --out chat.gguf"
-    child = verbs.add("gguf", gguf, "one file for llama.cpp and the programs around it", example, TYPE_NOTE)
+    child = subcommands.add("gguf", gguf, "one file for llama.cpp and the programs around it", example, TYPE_NOTE)
     add_model(child, out="file to write, replaced if it is there")
     child.add_argument("--type", default="f16", metavar="TYPE", help=TYPE_HELP)
 
     example = "minimind export ollama runs/chat --out chat-ollama && ollama create chat -f chat-ollama/Modelfile"
-    child = verbs.add("ollama", ollama, "a GGUF file and the Modelfile that Ollama builds from", example, TYPE_NOTE)
+    child = subcommands.add(
+        "ollama", ollama, "a GGUF file and the Modelfile that Ollama builds from", example, TYPE_NOTE
+    )
     add_model(child, out="directory to write, replaced if it holds an earlier export")
     child.add_argument("--type", default="f16", metavar="TYPE", help=TYPE_HELP)
 
-    verbs.call(argv)
+    subcommands.call(argv)
 
 
 def add_model(child: argparse.ArgumentParser, out: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 
@@ -17,10 +18,31 @@ def command_parser(command: str, description: str, epilog: str, **more: Any) -> 
     )
 
 
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def add_json(*parsers: argparse.ArgumentParser) -> None:
+    for parser in parsers:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
+
+
+def add_device(*parsers: argparse.ArgumentParser) -> None:
+    for parser in parsers:
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+
+
+def add_data(parser: argparse.ArgumentParser, text: str, required: bool = False) -> None:
+    parser.add_argument("--data", nargs="+", type=Path, required=required, metavar="FILE", help=text)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Which model of this machine, and where and how it computes."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or run directory (default: the newest)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add_device(parser)
     parser.add_argument(
         "--weights",
         choices=["full", "int8"],

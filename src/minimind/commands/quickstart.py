@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from minimind.commands.options import command_parser
+from minimind.commands.options import add_json, command_parser
+from minimind.commands.output import print_json, print_table
 
 EPILOG = """examples:
   minimind quickstart                  25 minutes on two busy cores in fp32
@@ -23,7 +24,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--smoke", action="store_true", help="a tiny version that only shows that all works")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: runs/quickstart)")
     parser.add_argument("--seed", type=int, default=0, help="of corpus, weights and order (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_json(parser)
     options = parser.parse_args(argv)
 
     from minimind.commands.train import recipe_file
@@ -37,9 +38,7 @@ def run(argv: list[str]) -> int:
         print("\nstopped; the same command again goes on from here", file=sys.stderr)
         return stop.outcome.exit_code if isinstance(stop, Stopped) else 130
     if options.json:
-        import json
-
-        print(json.dumps(results, ensure_ascii=False))
+        print_json(results)
     else:
         show(results, out)
     return 0
@@ -49,11 +48,10 @@ def show(results: dict, out: Path) -> None:
     """The table, a few dialogues, and what to do next."""
     from rich.console import Console
 
-    from minimind.commands.eval import show as show_table
     from minimind.quickstart import skill_table, stage_table
 
-    show_table(stage_table(results))
-    show_table(skill_table(results))
+    print_table(stage_table(results))
+    print_table(skill_table(results))
     console = Console()
     for talk in results["stages"][-1]["dialogues"][:4]:
         for message in talk:

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minimind.commands.options import add_model, command_parser
-from minimind.commands.verbs import positive
+from minimind.commands.options import add_model, command_parser, positive
 from minimind.errors import UserError, missing_extra
 
 if TYPE_CHECKING:

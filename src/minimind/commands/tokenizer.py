@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.verbs import Verbs
+from minimind.commands.options import add_data, add_json
+from minimind.commands.output import print_json
+from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,23 +34,23 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def run(argv: list[str]) -> int | None:
-    verbs = Verbs("tokenizer", "Train a tokenizer, look at one, compare two.", EXAMPLES)
+    subcommands = Subcommands("tokenizer", "Train a tokenizer, look at one, compare two.", EXAMPLES)
     data_help = "measure on these files instead of a few built-in sentences"
 
-    child = verbs.add(
+    child = subcommands.add(
         "train",
         train,
         "learn a vocabulary from text",
         "minimind tokenizer train --data zh.jsonl en.jsonl.zst --out tokenizer --vocab-size 6400",
         KNOWN_FILES,
     )
-    child.add_argument("--data", nargs="+", required=True, type=Path, metavar="FILE", help="what to learn from")
+    add_data(child, "what to learn from", required=True)
     child.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory to write")
     child.add_argument("--vocab-size", type=int, default=6400, metavar="N", help="tokens in all (default 6400)")
     child.add_argument("--force", action="store_true", help="replace a tokenizer that is already in DIR")
-    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    add_json(child)
 
-    child = verbs.add(
+    child = subcommands.add(
         "show",
         show,
         "print a vocabulary's size, reserved tokens and bytes per token",
@@ -58,10 +59,10 @@ def run(argv: list[str]) -> int | None:
     )
     child.add_argument("directory", metavar="DIR", help="a tokenizer's or a model's directory")
     child.add_argument("--text", metavar="TEXT", help="show where the tokens of this text begin and end")
-    child.add_argument("--data", nargs="+", type=Path, metavar="FILE", help=data_help)
-    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    add_data(child, data_help)
+    add_json(child)
 
-    child = verbs.add(
+    child = subcommands.add(
         "compare",
         compare,
         "print two vocabularies side by side",
@@ -70,51 +71,51 @@ def run(argv: list[str]) -> int | None:
     )
     child.add_argument("a", metavar="A", help="a tokenizer's or a model's directory")
     child.add_argument("b", metavar="B", help="another one")
-    child.add_argument("--data", nargs="+", type=Path, metavar="FILE", help=data_help)
-    child.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    return verbs.call(argv)
+    add_data(child, data_help)
+    add_json(child)
+    return subcommands.call(argv)
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(options: argparse.Namespace) -> None:
     from minimind.tokenizer.measure import bytes_per_token
     from minimind.tokenizer.train import train
 
-    if (arguments.out / "tokenizer.json").exists() and not arguments.force:
+    if (options.out / "tokenizer.json").exists() and not options.force:
         raise UserError(
-            f"{arguments.out} already holds a tokenizer; choose another --out, or replace it with --force"
+            f"{options.out} already holds a tokenizer; choose another --out, or replace it with --force"
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         tokenizer = train(
-            _read(arguments.data), arguments.vocab_size, progress=not arguments.json and sys.stderr.isatty()
+            _read(options.data), options.vocab_size, progress=not options.json and sys.stderr.isatty()
         )
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
-    tokenizer.save(arguments.out)
+    tokenizer.save(options.out)
     measured = bytes_per_token(tokenizer)
-    if arguments.json:
-        print(json.dumps({"directory": str(arguments.out), **_described(tokenizer), "bytes_per_token": measured}))
+    if options.json:
+        print_json({"directory": str(options.out), **_described(tokenizer), "bytes_per_token": measured})
         return
-    print(f"{tokenizer.vocab_size:,} tokens, {_spelled(measured)}\n{arguments.out}")
-    print(f"look at it: minimind tokenizer show {arguments.out}")
+    print(f"{tokenizer.vocab_size:,} tokens, {_spelled(measured)}\n{options.out}")
+    print(f"look at it: minimind tokenizer show {options.out}")
 
 
-def show(arguments: argparse.Namespace) -> None:
+def show(options: argparse.Namespace) -> None:
     from minimind.tokenizer import Tokenizer
     from minimind.tokenizer.measure import SAMPLES, bytes_per_token
     from minimind.tokenizer.tokenizer import well_formed
 
-    tokenizer = Tokenizer.load(arguments.directory)
-    text = None if arguments.text is None else well_formed(arguments.text)
-    measured = bytes_per_token(tokenizer, _read(arguments.data) if arguments.data else SAMPLES)
-    if arguments.json:
-        result = {"directory": arguments.directory, **_described(tokenizer), "bytes_per_token": measured}
+    tokenizer = Tokenizer.load(options.directory)
+    text = None if options.text is None else well_formed(options.text)
+    measured = bytes_per_token(tokenizer, _read(options.data) if options.data else SAMPLES)
+    if options.json:
+        result = {"directory": options.directory, **_described(tokenizer), "bytes_per_token": measured}
         if text is not None:
             result["tokens"] = [
                 {"id": index, "text": text[start:end]}
                 for index, (start, end) in tokenizer.encode_with_offsets(text)
             ]
-        print(json.dumps(result, ensure_ascii=False))
+        print_json(result)
         return
     _print_shown(tokenizer, measured, text)
 
@@ -160,27 +161,27 @@ def colored(text: str, tokens: Iterable[tuple[int, tuple[int, int]]]) -> Text:
     return result
 
 
-def compare(arguments: argparse.Namespace) -> None:
+def compare(options: argparse.Namespace) -> None:
     from minimind.tokenizer import Tokenizer
     from minimind.tokenizer.measure import SAMPLES, bytes_per_token
 
-    pair = [Tokenizer.load(directory) for directory in (arguments.a, arguments.b)]
+    pair = [Tokenizer.load(directory) for directory in (options.a, options.b)]
     vocabularies = [tokenizer.backend.get_vocab() for tokenizer in pair]
     shared = len(vocabularies[0].keys() & vocabularies[1].keys())
-    texts = list(_read(arguments.data)) if arguments.data else SAMPLES
+    texts = list(_read(options.data)) if options.data else SAMPLES
     measured = [bytes_per_token(tokenizer, texts) for tokenizer in pair]
-    if arguments.json:
+    if options.json:
         described = [
             {"directory": directory, **_described(tokenizer), "bytes_per_token": measure}
-            for directory, tokenizer, measure in zip((arguments.a, arguments.b), pair, measured)
+            for directory, tokenizer, measure in zip((options.a, options.b), pair, measured)
         ]
-        print(json.dumps({"tokenizers": described, "shared_tokens": shared}, ensure_ascii=False))
+        print_json({"tokenizers": described, "shared_tokens": shared})
         return
 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", arguments.a, arguments.b)
+    table = Table("", options.a, options.b)
     table.add_row("tokens", *(f"{tokenizer.vocab_size:,}" for tokenizer in pair))
     table.add_row("of these in both", f"{shared:,}", f"{shared:,}")
     table.add_row("reserved", *(str(len(tokenizer.reserved)) for tokenizer in pair))

@@ -1,11 +1,16 @@
-"""What a model takes in memory."""
+"""What a model has, and what it takes in memory."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from minimind.model.config import ModelConfig
 from minimind.model.count import count_parameters
 
 BYTES = {"fp32": 4, "bf16": 2}
+STATE_BYTES = 20  # of training, per parameter: master, gradient, two averages, a copy in the computation's type
 
 
 def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
@@ -16,3 +21,20 @@ def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
         "weights": {name: size * total for name, size in BYTES.items()},
         "kv_cache_per_token": {name: size * cached for name, size in BYTES.items()},
     }
+
+
+def lacking_memory(tokens: int, peaks: Mapping[int, float], parameters: int, free: float | None) -> float | None:
+    """Estimate the GB that a micro-batch takes on top; None where they are `free` (GB; None: nobody knows).
+
+    peaks  GB at the peak of smaller micro-batches, by their tokens; the first one needs the training's state
+    """
+    needed = STATE_BYTES * parameters / 1e9
+    if peaks:
+        smaller = max(peaks)
+        needed = peaks[smaller] * (tokens / smaller - 1)
+    return needed if free is not None and needed > free else None
+
+
+def describe(config: ModelConfig) -> dict[str, Any]:
+    """Count a shape's parameters by part and its memory, beside its settings."""
+    return {"parameters": count_parameters(config), "memory": memory(config), "config": asdict(config)}

@@ -11,12 +11,13 @@ import streamlit as st
 import torch
 from PIL import Image
 
-from minimind.commands.models import describe, size
 from minimind.model import ModelConfig
 from minimind.model.attention_maps import attention_maps
 from minimind.model.hf.config import read_config
+from minimind.plan.memory import describe
 from minimind.presets import PRESETS
 from minimind.runs.read import default_directory
+from minimind.util.files import size_text
 from minimind.web import markup
 from minimind.web.charts import heat_map
 from minimind.web.i18n import say
@@ -43,8 +44,8 @@ def show_shape(config: ModelConfig) -> None:
     facts = {
         say("parameters"): f"{counts['total']:,}",
         say("active for a token"): f"{counts['active']:,}",
-        say("weights, fp32"): size(taken["weights"]["fp32"]),
-        say("weights, bf16"): size(taken["weights"]["bf16"]),
+        say("weights, fp32"): size_text(taken["weights"]["fp32"]),
+        say("weights, bf16"): size_text(taken["weights"]["bf16"]),
         say("cache per token, bf16"): f"{taken['kv_cache_per_token']['bf16']:,} B",
         say("context"): f"{config.context_length:,}",
     }
