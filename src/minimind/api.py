@@ -22,8 +22,7 @@ from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model.hf.adapter import ADAPTER_CONFIG
 from minimind.runs.read import default_directory
 from minimind.tokenizer import Tokenizer
-
-Messages = Sequence[dict[str, Any]]
+from minimind.tokenizer.messages import Message
 
 
 def find_newest_model() -> Path:
@@ -81,17 +80,9 @@ class Model:
         self.engine = Engine(self.model, tokenizer=tokenizer, weights=weights)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: str = "auto",
-        version: str | None = None,
-        config: str | Path | None = None,
-        weights: WeightFormat = "full",
-    ) -> Model:
-        """The same as `Model(path)`."""
-        return cls(path, dtype, device, version, config, weights)
+    def load(cls, path: str | Path | None = None, **options: Any) -> Model:
+        """The same as `Model(path, …)`."""
+        return cls(path, **options)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -106,8 +97,8 @@ class Model:
         return self.tokenizer.decode(completion.ids)
 
     def chat(
-        self, messages: Messages, tools: Any = None, open_thinking: bool = False, **sampling: Any
-    ) -> dict[str, Any]:
+        self, messages: Sequence[Message], tools: Any = None, open_thinking: bool = False, **sampling: Any
+    ) -> Message:
         """The assistant's next message: role, content, and where it has some reasoning_content and tool_calls."""
         params = self.sampling_params(**sampling)
         prompt = self._chat_prompt(messages, params, tools, open_thinking)
@@ -115,7 +106,7 @@ class Model:
         return assistant_message(completion.ids, self.tokenizer, open_thinking)
 
     def stream(
-        self, text: str | Messages, tools: Any = None, open_thinking: bool = False, **sampling: Any
+        self, text: str | Sequence[Message], tools: Any = None, open_thinking: bool = False, **sampling: Any
     ) -> Iterator[str]:
         """What `predict` of a text or `chat` of messages says, as it comes; thinking is left out."""
         params = self.sampling_params(**sampling)
@@ -130,16 +121,16 @@ class Model:
 
     @torch.inference_mode()
     def score(self, text: str) -> dict[str, float]:
-        """How surprised the model is by a text, its end included: nats, tokens, bytes, bits_per_byte.
+        """The NLL of a text, its end included: nats, tokens, bytes, bits_per_byte.
 
-        A text longer than the context is read in pieces of that length; each begins without memory.
+        A text longer than the context is cut into segments of that length; each begins without memory.
         """
         ids = [*self._text_prompt(text), self.tokenizer.eos_id]
         nll = NLL(tokens=len(ids) - 1, bytes=len(text.encode()))
         for start in range(0, len(ids) - 1, self.engine.context):
-            piece = torch.tensor(ids[start : start + self.engine.context + 1], device=self.device)
-            hidden_TD = self.model(piece[None, :-1])[0]
-            nll.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, piece[1:]))
+            segment_T = torch.tensor(ids[start : start + self.engine.context + 1], device=self.device)
+            hidden_TD = self.model(segment_T[None, :-1])[0]
+            nll.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, segment_T[1:]))
         return nll.to_dict()
 
     @torch.inference_mode()
@@ -151,8 +142,8 @@ class Model:
 
     def sampling_params(self, **sampling: Any) -> SamplingParams:
         """SamplingParams with the stop tokens of this model's tokenizer."""
-        known = set(SamplingParams.__dataclass_fields__)
-        if unknown := sorted(set(sampling) - known):
+        known = SamplingParams.__dataclass_fields__.keys()
+        if unknown := sorted(sampling.keys() - known):
             raise UserError(f"{unknown[0]} is no sampling parameter; there are {', '.join(sorted(known))}")
         return SamplingParams(**{"stop_ids": (self.tokenizer.eos_id, self.tokenizer.pad_id), **sampling})
 
@@ -160,6 +151,6 @@ class Model:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
 
     def _chat_prompt(
-        self, messages: Messages, params: SamplingParams, tools: Any, open_thinking: bool
+        self, messages: Sequence[Message], params: SamplingParams, tools: Any, open_thinking: bool
     ) -> list[int]:
         return chat_prompt(self.tokenizer, messages, self.engine.context, params.max_tokens, tools, open_thinking)

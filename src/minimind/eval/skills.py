@@ -174,11 +174,7 @@ def _answer(
 
 
 def evaluate(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    questions: list[Question],
-    max_tokens: int = 96,
-    keep: int = 5,
+    engine: Engine, tokenizer: Tokenizer, questions: list[Question], max_tokens: int = 96, keep: int = 5
 ) -> SkillReport:
     """Answer all questions greedily and grade them; an answer cut off by `max_tokens` is wrong. The first `keep`
     answers of each skill and language stand in the report."""

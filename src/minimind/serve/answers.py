@@ -54,6 +54,9 @@ class Choice(ABC):
     def whole(self) -> dict[str, Any]:
         """All chunks as one choice."""
 
+    def as_choice(self, logprobs: Any, **content: Any) -> dict[str, Any]:
+        return {"index": self.index, **content, "logprobs": logprobs, "finish_reason": self.finish_reason}
+
 
 class ChatChoice(Choice):
     """A choice of /v1/chat/completions."""
@@ -74,23 +77,18 @@ class ChatChoice(Choice):
             self.logprobs += entries
             logprobs = {"content": entries, "refusal": None}
         if delta or logprobs:
-            chunks.append(self._chunk(delta, logprobs))
+            chunks.append(self.as_choice(logprobs, delta=delta))
         if isinstance(end := events[-1], End):
             ended = "tool_calls" if "tool_calls" in self.message else "stop"
             self.finish_reason = ended if end.stop_reason == "stop" else "length"
-            chunks.append(self._chunk({}, None))
+            chunks.append(self.as_choice(None, delta={}))
         return chunks
 
     def whole(self) -> dict[str, Any]:
         logprobs = None if self.logprobs is None else {"content": self.logprobs, "refusal": None}
         if "tool_calls" in self.message and not self.message["content"]:
             self.message["content"] = None
-        return {
-            "index": self.index,
-            "message": self.message,
-            "logprobs": logprobs,
-            "finish_reason": self.finish_reason,
-        }
+        return self.as_choice(logprobs, message=self.message)
 
     def _delta(self, events: Sequence[ModelEvent]) -> dict[str, Any]:
         """What the events add to the message, after adding it."""
@@ -108,9 +106,6 @@ class ChatChoice(Choice):
                     for target in (delta, self.message):
                         target[field] = target.get(field, "") + text
         return delta
-
-    def _chunk(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> dict[str, Any]:
-        return {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": self.finish_reason}
 
     def _entry(self, token: Token) -> dict[str, Any]:
         return {**self._logprob(token), "top_logprobs": [self._logprob(one) for one in token.top_logprobs]}
@@ -138,7 +133,7 @@ class TextChoice(Choice):
             self.finish_reason = "stop" if end.stop_reason == "stop" else "length"
         if not new and self.finish_reason is None and not (logprobs and logprobs["tokens"]):
             return []
-        return [{"index": self.index, "text": new, "logprobs": logprobs, "finish_reason": self.finish_reason}]
+        return [self.as_choice(logprobs, text=new)]
 
     def _add_logprobs(self, tokens: Sequence[Token]) -> dict[str, list[Any]] | None:
         """The columns of these tokens, after adding them to those of all; None where nobody asked for them."""
@@ -155,12 +150,7 @@ class TextChoice(Choice):
         return logprobs
 
     def whole(self) -> dict[str, Any]:
-        return {
-            "index": self.index,
-            "text": self.content,
-            "logprobs": self.logprobs,
-            "finish_reason": self.finish_reason,
-        }
+        return self.as_choice(self.logprobs, text=self.content)
 
 
 def nats(token: Token) -> float:
@@ -194,8 +184,7 @@ class Reply:
             chunk["usage"] = None
         try:
             for choice in self.choices if is_chat else ():
-                delta = {"role": "assistant", "content": ""}
-                first = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": None}
+                first = choice.as_choice(None, delta={"role": "assistant", "content": ""})
                 yield event({**chunk, "choices": [first]})
             async for one in self._chunks():
                 yield event({**chunk, "choices": [one]})

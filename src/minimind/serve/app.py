@@ -150,18 +150,11 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         check_model(request.model)
         asked = await run_in_threadpool(ask_chat, request, model, longest, settings.forget)
         job = await submit(request, asked)
-        stop = [request.stop] if isinstance(request.stop, str) else request.stop
         calls, forced = bool(tool_texts(request)), is_forced(request)
-        choices = [
-            ChatChoice(
-                index,
-                AnswerStream(tokenizer, request.thinks, stop, calls, forced),
-                text,
-                request.logprobs,
-                request.parallel_tool_calls,
-            )
-            for index in range(len(asked))
-        ]
+        choices = []
+        for index in range(len(asked)):
+            stream = AnswerStream(tokenizer, request.thinks, request.stops, calls, forced)
+            choices.append(ChatChoice(index, stream, text, request.logprobs, request.parallel_tool_calls))
         return await respond(http, request, Reply("chat.completion", settings.name, job, choices, len(asked[0][0])))
 
     @app.post("/v1/completions", responses=REFUSALS)
@@ -170,9 +163,8 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         check_model(request.model)
         asked = await run_in_threadpool(ask_completion, request, model, longest)
         job = await submit(request, asked)
-        stop = [request.stop] if isinstance(request.stop, str) else request.stop
         choices = [
-            TextChoice(index, TextStream(tokenizer, stop), text, request.logprobs is not None)
+            TextChoice(index, TextStream(tokenizer, request.stops), text, request.logprobs is not None)
             for index in range(len(asked))
         ]
         prompt_tokens = sum(len(prompt) for prompt, _ in asked[:: request.n])

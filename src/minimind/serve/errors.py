@@ -25,14 +25,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = headers
-        self.body = {
-            "error": {
-                "message": message,
-                "type": TYPES.get(status, "invalid_request_error"),
-                "param": param,
-                "code": code,
-            }
-        }
+        kind = TYPES.get(status, "invalid_request_error")
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
     def response(self) -> Json:
         return Json(self.body, self.status, self.headers)

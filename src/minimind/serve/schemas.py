@@ -72,12 +72,8 @@ class NamedTool(Body):
     function: FunctionChoice
 
 
-class TextFormat(Body):
-    type: Literal["text"]
-
-
-class JsonFormat(Body):
-    type: Literal["json_object"]
+class PlainFormat(Body):
+    type: Literal["text", "json_object"]
 
 
 class Schema(Body):
@@ -143,6 +139,10 @@ class Sampling(Body):
     prompt_cache_key: Any = None
     safety_identifier: Any = None
 
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
 
 class ChatRequest(Sampling):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048)]
@@ -152,9 +152,7 @@ class ChatRequest(Sampling):
     tools: Annotated[list[ToolParam], Field(max_length=128)] = []
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = True
-    response_format: Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")] = TextFormat(
-        type="text"
-    )
+    response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] = PlainFormat(type="text")
     open_thinking: bool = False
     """this and the following: whether the model thinks first; clients ask for it in many ways"""
     enable_thinking: bool = False

@@ -72,12 +72,7 @@ def architecture(config: ModelConfig) -> str:
         feed_forward = (say("mixture of experts"), f"{experts} · SwiGLU")
     else:
         feed_forward = (say("feed-forward"), f"SwiGLU {D} → {config.intermediate_size} → {D}")
-    layer = [
-        ("RMSNorm", f"{D}"),
-        (say("attention"), f"{heads} · {norm}RoPE"),
-        ("RMSNorm", f"{D}"),
-        feed_forward,
-    ]
+    layer = [("RMSNorm", f"{D}"), (say("attention"), f"{heads} · {norm}RoPE"), ("RMSNorm", f"{D}"), feed_forward]
     tied = say("the embedding again") if config.tie_word_embeddings else f"{D} → {V:,}"
     parts = [(say("embedding"), f"{V:,} → {D}"), ("RMSNorm", f"{D}"), (say("output"), tied)]
     return markup.stack(
