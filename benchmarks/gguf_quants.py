@@ -26,12 +26,12 @@ from tests.llama_cpp import LlamaCpp
 from minimind import config
 from minimind.data.batches.batch import IGNORE, Batch
 from minimind.data.batches.loader import sequential_batches
-from minimind.eval.perplexity import measure
+from minimind.eval.perplexity import evaluate_nll
 from minimind.interop.gguf import export_gguf
 from minimind.interop.gguf_read import read_gguf
 from minimind.model import Transformer, load_model
 from minimind.recipe import Recipe
-from minimind.stages.launch import load_data
+from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
@@ -49,7 +49,7 @@ class Place:
 def held_out(run: Path) -> Iterator[Batch]:
     """The held-out documents of a run, in rows as long as in its training."""
     recipe = config.load(Recipe, files=[run / "recipe.yaml"])
-    data, _, documents = load_data(recipe, Tokenizer.load(run / "model"))
+    data, _, documents = STAGES[recipe.stage].data(recipe, Tokenizer.load(run / "model"), STAGES[recipe.stage].kind)
     return sequential_batches(data, documents, recipe.batch.seq_len, ROWS)
 
 
@@ -89,7 +89,7 @@ def compare(run: Path, sample: int, most: int) -> str:
             path = Path(directory) / f"{kind}.gguf"
             size = export_gguf(run / "model", path, kind).bytes
             back, _ = read_gguf(path)
-            nll = measure(back, batches, torch.device("cpu"))
+            nll = evaluate_nll(back, batches, torch.device("cpu"))
             first = first or nll.bits_per_byte
             llama = LlamaCpp(path, back.config.context_length)
             pairs = [(ours(back, place), theirs(llama, back.config.vocab_size, place)) for place in drawn]

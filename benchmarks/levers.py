@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,11 +22,12 @@ from benchmarks.time_to_loss import held_out_bits
 from benchmarks.trainings import Kept, in_a_process, ready_for_steps, seconds, trainer_of
 
 from minimind.recipe import Recipe
-from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
+from minimind.stages.stage import Stage
 
 Settings = dict[str, str]
-Change = Settings | Callable[[], None]  # settings that differ, or what puts other code in the place of ours
+Change = Settings | Stage  # settings that differ, or a stage that does
+MEMORY_GIVEN_BACK = "freed memory given back"
 
 
 SPEED_OF: Settings = {
@@ -40,18 +40,18 @@ SPEED_OF: Settings = {
 SPEED: dict[str, Change] = {
     "all as it is": {},
     "blocks not compiled": {"compile": "false"},
-    "attention: one masked call": other_ways.one_masked_call,
-    "attention: plain products with a mask": other_ways.plain_products,
-    "freed memory given back": other_ways.memory_given_back,
-    "query, key, value in one product, gate and up too": other_ways.fused_products,
-    "all logits at once": other_ways.all_logits_at_once,
+    "attention: one masked call": other_ways.MASKED_ATTENTION,
+    "attention: plain products with a mask": other_ways.REFERENCE_ATTENTION,
+    MEMORY_GIVEN_BACK: {},
+    "query, key, value in one product, gate and up too": other_ways.FUSED_PRODUCTS,
+    "all logits at once": other_ways.ALL_LOGITS,
     "fp32": {"precision": "fp32"},
     "bf16": {"precision": "bf16"},
     "1,024 positions at once": {"batch.micro_batch_tokens": "1024"},
     "2,048 positions at once": {"batch.micro_batch_tokens": "2048"},
     "8,192 positions at once": {"batch.micro_batch_tokens": "8192"},
-    "rows of 256": {"batch.seq_len": "256"},
-    "blocks computed again": {"activation_checkpointing": "true"},
+    "sequences of 256": {"batch.seq_len": "256"},
+    "activation checkpointing": {"activation_checkpointing": "true"},
     "AdamW": {"optimizer.name": "adamw"},
     "Muon with polar_express": {"optimizer.iteration": "polar_express"},
     "Muon with normalized rows": {"optimizer.row_decay": "0.95"},
@@ -70,54 +70,50 @@ QUALITY: dict[str, Change] = {
     "weight decay 0.1": {"optimizer.weight_decay": "0.1"},
     "weight decay 0.1, cautious": {"optimizer.weight_decay": "0.1", "optimizer.cautious_decay": "true"},
     "cosine": {"schedule.kind": "cosine"},
-    "cool-down over 0.2": {"schedule.decay": "0.2"},
-    "cool-down over 0.8": {"schedule.decay": "0.8"},
+    "decay over 0.2": {"schedule.decay": "0.2"},
+    "decay over 0.8": {"schedule.decay": "0.8"},
     "no warm-up": {"schedule.warmup": "0"},
     "steps of 4,080": {"batch.tokens_per_step": "4080"},
     "steps of 8,160": {"batch.tokens_per_step": "8160"},
-    "output projections not zero at first": other_ways.projections_not_zero,
-    "two tokens ahead as well": other_ways.two_tokens_ahead,
+    "output projections not zero at first": other_ways.FILLED_PROJECTIONS,
+    "two tokens ahead as well": other_ways.TWO_AHEAD,
     "rate of the matrices 0.004": {"optimizer.learning_rate": "0.004"},
     "rate of the matrices 0.016": {"optimizer.learning_rate": "0.016"},
     "rate of the embedding 0.016": {"optimizer.embedding_learning_rate": "0.016"},
     "rate of the embedding 0.06": {"optimizer.embedding_learning_rate": "0.06"},
-}
-
-LOADERS: dict[str, Callable[[Recipe, Loaded, int], other_ways.Growing]] = {
-    "rows of a quarter of the length at first": other_ways.short_rows_first,
-    "few rows a step at first, more later": other_ways.few_rows_first,
+    "sequences of a quarter of the length at first": other_ways.SHORT_FIRST,
+    "few sequences a step at first, more later": other_ways.FEW_FIRST,
 }
 
 
 def changed(base: Settings, change: Change, preset: str, options: argparse.Namespace) -> Recipe:
-    """The recipe with the change, whose code from here on is this process's."""
+    """The recipe with the change."""
     settings = {"preset": preset, "evaluation.samples": "0", **base}
-    if callable(change):
-        change()
-    else:
-        settings |= change
+    settings |= {} if isinstance(change, Stage) else change
     flags = [f"--{name}={value}" for name, value in settings.items()]
     return resolve("pretrain", flags, [], {"data": options.texts, "tokenizer": options.tokenizer})
 
 
-def speed(preset: str, change: Change, options: argparse.Namespace) -> float:
+def speed(preset: str, name: str, options: argparse.Namespace) -> float:
     """Positions a second of a step."""
-    trainer, _ = ready_for_steps(changed(SPEED_OF, change, preset, options), Path("unused"))
-    times = [seconds(trainer.device, trainer.step, trainer.loader.step(k))[0] for k in range(options.steps + 1)]
-    return trainer.recipe.batch.tokens_per_step / min(times[1:])
+    change = SPEED[name]
+    recipe = changed(SPEED_OF, change, preset, options)
+    stage = change if isinstance(change, Stage) else None
+    trainer = ready_for_steps(recipe, Path("unused"), stage, keep_memory=name != MEMORY_GIVEN_BACK)
+    batches = [trainer.source.step(k) for k in range(options.steps + 1)]
+    times = [seconds(trainer.setup.device, trainer.step, batch, 1.0)[0] for batch in batches]
+    return recipe.batch.tokens_per_step / min(times[1:])
 
 
 def quality(preset: str, name: str, options: argparse.Namespace, seed: int) -> float:
     """Held-out bits per byte at the end."""
+    change = QUALITY[name]
     base = QUALITY_OF | {"budget.tokens": str(options.tokens), "seed": str(seed)}
-    recipe = changed(base, QUALITY.get(name, {}), preset, options)
+    recipe = changed(base, change, preset, options)
     with tempfile.TemporaryDirectory() as directory:
-        trainer, loaded = trainer_of(recipe, Path(directory))
-        if name in LOADERS:
-            steps = round(options.tokens / recipe.batch.tokens_per_step)
-            trainer.loader = LOADERS[name](recipe, loaded, steps)  # type: ignore[assignment]
+        trainer = trainer_of(recipe, Path(directory), change if isinstance(change, Stage) else None)
         trainer.fit()
-        return held_out_bits(trainer, loaded)
+        return held_out_bits(trainer)
 
 
 def main() -> None:
@@ -137,8 +133,8 @@ def main() -> None:
     for preset in options.speed:
         rates: dict[str, list[float]] = {name: [] for name in SPEED}
         for _ in range(options.rounds):
-            for name, change in SPEED.items():
-                rates[name].append(in_a_process(speed, preset, change, options))
+            for name in SPEED:
+                rates[name].append(in_a_process(speed, preset, name, options))
                 print(preset, name, f"{rates[name][-1]:,.0f}", flush=True)
         full = max(rates["all as it is"])
         rows = [[name, f"{max(found):,.0f}", f"{max(found) / full:.2f}"] for name, found in rates.items()]
@@ -146,7 +142,7 @@ def main() -> None:
     kept = Kept(options.work)
     for preset in options.quality:
         rows = []
-        for name in [*QUALITY, *LOADERS]:
+        for name in QUALITY:
             prefix = f"{preset}, {options.tokens:.0f} tokens, {name}, seed "
             found = [kept.get(f"{prefix}{s}", quality, preset, name, options, s) for s in options.seeds]
             rows.append([name, f"{statistics.mean(found):.4f}", f"{min(found):.4f} to {max(found):.4f}"])

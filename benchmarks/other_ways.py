@@ -1,75 +1,90 @@
-"""Other ways to train than ours, each put in the place of ours for the rest of this process (see levers.py)."""
+"""Other ways to train than ours, each a stage with one part changed (see levers.py)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from minimind.data.batches.batch import IGNORE, Batch
-from minimind.data.batches.loader import Loader
-from minimind.losses import cross_entropy, next_token
-from minimind.model import Transformer, attention, transformer
-from minimind.model.moe import Routing
-from minimind.model.transformer import MLP, Linear
-from minimind.optim.options import OptimizerOptions
+from minimind.data.batches.loader import BatchSource, Loader
+from minimind.losses import cross_entropy
+from minimind.losses.next_token import hidden_states, next_token_nll
+from minimind.model import Transformer
+from minimind.model.attention import AttentionChoice, Mask, attend
+from minimind.model.rope import rotate
+from minimind.model.transformer import MLP, Attention, Linear
 from minimind.recipe import Recipe
-from minimind.stages import pretrain
-from minimind.stages.launch import Loaded
-from minimind.train import parallel, trainer
-from minimind.train.objective import NextToken
+from minimind.stages.pretrain import STAGE as PRETRAIN
+from minimind.stages.stage import Stage, make_model
+from minimind.train.objective import NextToken, Terms
+from minimind.train.setup import Setup
 
 
-def one_masked_call() -> None:
-    transformer.make_mask = lambda documents, compiled: attention.Mask(attention.document_mask(documents))
+def with_model(change: Callable[[Transformer, Recipe], None]) -> Stage:
+    """Pretraining whose model is changed after it was made."""
+
+    def changed(recipe: Recipe) -> Transformer:
+        model = make_model(recipe)
+        change(model, recipe)
+        return model
+
+    return replace(PRETRAIN, model=changed)
 
 
-def plain_products() -> None:
-    one_masked_call()
-    transformer.attend = lambda q, k, v, mask: attention.reference_attention(q, k, v, mask.allowed_BTS)
+def attention_by(choice: AttentionChoice) -> Stage:
+    def choose(model: Transformer, recipe: Recipe) -> None:
+        model.attention = choice
+
+    return with_model(choose)
 
 
-def memory_given_back() -> None:
-    parallel.keep_freed_memory = lambda: None
+def fused(x: torch.Tensor, *linears: Linear) -> tuple[torch.Tensor, ...]:
+    """Several products of one input as one; the parameters stay as they are."""
+    weight = torch.cat([linear.weight for linear in linears]).to(x.dtype)
+    return F.linear(x, weight).split([linear.out_features for linear in linears], -1)
 
 
-def all_logits_at_once() -> None:
-    next_token.linear_cross_entropy = cross_entropy.reference
+class FusedAttention(Attention):
+    """Query, key and value in one product."""
 
-
-def fused_products() -> None:
-    """Query, key and value in one product, gate and up in another; the parameters stay as they are."""
-
-    def fused(x: torch.Tensor, *linears: Linear) -> tuple[torch.Tensor, ...]:
-        weight = torch.cat([linear.weight for linear in linears]).to(x.dtype)
-        return F.linear(x, weight).split([linear.out_features for linear in linears], -1)
-
-    def attend(self: transformer.Attention, x_BTD, rotation, mask):  # type: ignore[no-untyped-def]
+    def forward(self, x_BTD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], mask: Mask) -> torch.Tensor:
         B, T, _ = x_BTD.shape
         parts = fused(x_BTD, self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (part.view(B, T, -1, self.head_dim) for part in parts)
-        query = transformer.rotate(self.q_norm(query), *rotation)
-        key = transformer.rotate(self.k_norm(key), *rotation)
-        mixed = transformer.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
+        query, key = rotate(self.q_norm(query), *rotation), rotate(self.k_norm(key), *rotation)
+        mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
         return self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))
 
-    def feed_forward(self: MLP, x: torch.Tensor) -> torch.Tensor:
+
+class FusedMLP(MLP):
+    """Gate and up in one product."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate, up = fused(x, self.gate_proj, self.up_proj)
         return self.down_proj(F.silu(gate) * up)
 
-    transformer.Attention.forward, MLP.forward = attend, feed_forward  # type: ignore[method-assign]
+
+def fuse_products(model: Transformer, recipe: Recipe) -> None:
+    config = model.config
+    for number in range(config.num_hidden_layers):
+        parts: dict[str, nn.Module] = {
+            f"model.layers.{number}.self_attn": FusedAttention(config),
+            f"model.layers.{number}.mlp": FusedMLP(config.hidden_size, config.intermediate_size),
+        }
+        for name, part in parts.items():
+            part.load_state_dict(model.get_submodule(name).state_dict())
+            model.set_submodule(name, part)
 
 
-def projections_not_zero() -> None:
-    ours = transformer.initialize
-
-    def initialize(model: Transformer, seed: int) -> None:
-        ours(model, seed)
-        for name, parameter in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(seed))
-
-    transformer.initialize = initialize
+def fill_output_projections(model: Transformer, recipe: Recipe) -> None:
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            generator = torch.Generator().manual_seed(recipe.seed)
+            torch.nn.init.normal_(parameter, std=0.02, generator=generator)
 
 
 class TwoAhead(NextToken):
@@ -79,62 +94,69 @@ class TwoAhead(NextToken):
     extra heads of Gloeckle et al. 2024, arXiv:2404.19737, can be).
     """
 
-    head: nn.Module
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        width = setup.model.config.hidden_size
+        self.head = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 
-    def __call__(
-        self, model: Transformer, batch: Batch, routings: list[Routing] | None = None
-    ) -> dict[str, torch.Tensor]:
-        hidden = model(batch.tokens, batch.positions, batch.documents, routings=routings)
+    def forward(self, model: Transformer, batch: Batch) -> Terms:
+        hidden = hidden_states(model, batch)
         later = torch.full_like(batch.targets, IGNORE)
         same = batch.documents[:, 1:] == batch.documents[:, :-1]
         later[:, :-1] = batch.targets[:, 1:].masked_fill(~same, IGNORE)
         there = later.flatten() >= 0
         guess = (hidden + self.head(hidden)).flatten(0, 1)[there]
         second = cross_entropy.linear_cross_entropy(guess, model.output_weight, later.flatten()[there])
-        return {"loss": next_token.next_token_nll(model, hidden, batch) + 0.3 * second}
-
-
-def two_tokens_ahead() -> None:
-    pretrain.OBJECTIVE = TwoAhead
-    ours = trainer.build_optimizers
-
-    def with_head(model: Transformer, options: OptimizerOptions, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
-        width = model.config.hidden_size
-        TwoAhead.head = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        rate = 0.002
-        group = {"params": list(TwoAhead.head.parameters()), "lr": rate, "initial_lr": rate}
-        second = torch.optim.AdamW([group], betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-        return [*ours(model, options, dtype), second]
-
-    trainer.build_optimizers = with_head
+        return Terms({"loss": next_token_nll(model, hidden, batch) + 0.3 * second})
 
 
 class Growing:
     """Batches of a first loader for so many steps, then those of a second from its own beginning."""
 
-    def __init__(self, first: Loader, second: Loader, steps: int) -> None:
-        self.first, self.second, self.steps = first, second, steps
+    prefetch = True
+
+    def __init__(self, first: Loader, second: Loader, start: int) -> None:
+        self.first, self.second, self.start, self.sequences = first, second, start, second.sequences
 
     def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:
-        if k < self.steps:
+        if k < self.start:
             return self.first.step(k, rank, world)
-        return self.second.step(k - self.steps, rank, world)
+        return self.second.step(k - self.start, rank, world)
+
+    def steps(self, epochs: float) -> int:
+        return self.second.steps(epochs)
 
     def epoch(self, k: int) -> float:
-        return self.first.epoch(min(k, self.steps)) + self.second.epoch(max(0, k - self.steps))
+        return self.first.epoch(min(k, self.start)) + self.second.epoch(max(0, k - self.start))
 
 
-def short_rows_first(recipe: Recipe, loaded: Loaded, steps: int) -> Growing:
-    """Four times as many rows of a quarter of the length in the first third of the steps."""
-    data, documents, _ = loaded
-    length, rows = recipe.batch.seq_len, recipe.batch.rows
-    short = Loader(data, documents, length // 4, 4 * rows, recipe.seed)
-    return Growing(short, Loader(data, documents, length, rows, recipe.seed + 1), steps // 3)
+def growing(setup: Setup, seq_len: int, sequences: int, later_sequences: int, part: float) -> BatchSource:
+    """For a part of the steps sequences of another length or number, then so many of the recipe's length."""
+    recipe, documents = setup.recipe, (setup.data, setup.train_documents)
+    steps = round((recipe.budget.tokens or 0) / recipe.batch.tokens_per_step)
+    first = Loader(*documents, seq_len, sequences, recipe.seed)
+    second = Loader(*documents, recipe.batch.seq_len, later_sequences, recipe.seed + 1)
+    return Growing(first, second, int(steps * part))
 
 
-def few_rows_first(recipe: Recipe, loaded: Loaded, steps: int) -> Growing:
-    """Half of the rows in the first half of the steps, then one and a half times as many: as many tokens in all."""
-    data, documents, _ = loaded
-    length, rows = recipe.batch.seq_len, recipe.batch.rows
-    few = Loader(data, documents, length, rows // 2, recipe.seed)
-    return Growing(few, Loader(data, documents, length, 3 * rows // 2, recipe.seed + 1), steps // 2)
+def short_sequences_first(setup: Setup) -> BatchSource:
+    """Four times as many sequences of a quarter of the length in the first third of the steps."""
+    length, count = setup.recipe.batch.seq_len, setup.recipe.batch.sequences
+    return growing(setup, length // 4, 4 * count, count, 1 / 3)
+
+
+def few_sequences_first(setup: Setup) -> BatchSource:
+    """Half of the sequences in the first half of the steps, then one and a half times as many: as many tokens in
+    all."""
+    length, count = setup.recipe.batch.seq_len, setup.recipe.batch.sequences
+    return growing(setup, length, count // 2, 3 * count // 2, 1 / 2)
+
+
+MASKED_ATTENTION = attention_by("masked")
+REFERENCE_ATTENTION = attention_by("reference")
+FUSED_PRODUCTS = with_model(fuse_products)
+FILLED_PROJECTIONS = with_model(fill_output_projections)
+ALL_LOGITS = replace(PRETRAIN, objective=lambda setup: NextToken(cross_entropy.reference))
+TWO_AHEAD = replace(PRETRAIN, objective=TwoAhead)
+SHORT_FIRST = replace(PRETRAIN, source=short_sequences_first)
+FEW_FIRST = replace(PRETRAIN, source=few_sequences_first)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from minimind.data.batches.batch import IGNORE
-from minimind.data.shards.shard_set import ShardSet
+from minimind.data.batches.documents import Documents
 from minimind.model import ModelConfig, Transformer
 
 
@@ -42,7 +42,7 @@ class Plain:
         self,
         recipe: PlainRecipe,
         config: ModelConfig,
-        data: ShardSet,
+        data: Documents,
         documents: np.ndarray,
         steps: int,
         seed: int,

@@ -18,14 +18,14 @@ from benchmarks.results import command, table, write_page
 from minimind import config
 from minimind.api import Model
 from minimind.data.batches.loader import sequential_batches
-from minimind.eval.perplexity import measure
+from minimind.eval.perplexity import evaluate_nll
 from minimind.hardware import pick_device
 from minimind.model import load_model
 from minimind.recipe import Recipe
 from minimind.runs.plots import plots
 from minimind.runs.read import read_run
 from minimind.runs.svg import grid
-from minimind.stages.launch import load_data
+from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 from minimind.util.files import write_text
 
@@ -47,13 +47,13 @@ QUESTIONS = (
 def by_file(run: Path) -> list[tuple[str, int, float]]:
     """(file, held-out tokens read, bits per byte) of each training file."""
     recipe = config.load(Recipe, files=[run / "recipe.yaml"])
-    data, _, held_out = load_data(recipe, Tokenizer.load(run / "model"))
+    data, _, held_out = STAGES[recipe.stage].data(recipe, Tokenizer.load(run / "model"), STAGES[recipe.stage].kind)
     model = load_model(run / "model")
     found = []
     for file in recipe.data:
         mine = np.array([n for n in held_out if data.provenance(int(n))[0] == file])
         batches = sequential_batches(data, mine, recipe.batch.seq_len, 8)
-        nll = measure(model, batches, pick_device("cpu"))
+        nll = evaluate_nll(model, batches, pick_device("cpu"))
         found.append((Path(file).name, nll.tokens, nll.bits_per_byte))
     return found
 

@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
-from benchmarks.trainings import Kept, seconds, trainer_of
+from benchmarks.trainings import Kept, ready_for_steps, seconds, trainer_of
 
 from minimind.data.batches.loader import sequential_batches
-from minimind.eval.perplexity import measure
+from minimind.eval.perplexity import evaluate_nll
 from minimind.hardware import pick_device
+from minimind.model import Transformer
 from minimind.recipe import Recipe
-from minimind.stages.launch import Loaded
 from minimind.stages.resolve import resolve
 from minimind.train.trainer import Trainer
 
@@ -63,29 +63,27 @@ def recipe_of(options: argparse.Namespace, steps: int, seed: int = 0) -> Recipe:
     return resolve("pretrain", flags, [], {"data": options.texts, "tokenizer": options.tokenizer})
 
 
-def held_out_bits(trainer: Trainer, loaded: Loaded) -> float:
-    """Bits per byte on the first held-out documents, whatever model the trainer holds."""
-    data, _, held_out = loaded
+def held_out_bits(trainer: Trainer, model: Transformer | None = None) -> float:
+    """Bits per byte of the trainer's model, or of another, on the first held-out documents."""
+    data, held_out, device = trainer.setup.data, trainer.setup.held_out, trainer.setup.device
     documents = held_out[np.cumsum(data.lengths[held_out]) <= HELD_OUT_TOKENS]
-    return measure(trainer.model, sequential_batches(data, documents, 340, 8), trainer.device).bits_per_byte
+    return evaluate_nll(model or trainer.model, sequential_batches(data, documents, 340, 8), device).bits_per_byte
 
 
 def step_seconds(options: argparse.Namespace) -> dict[str, float]:
     """Of our steps, plain and compiled, of compiling, and of the plain recipe's micro-batch and update."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # nothing compiled before counts
-    ours, loaded = trainer_of(recipe_of(options, 10**6), Path("unused"))
-    ours.recipe = replace(ours.recipe, compile=False)
-    ours.prepare()
-    compiled, _ = trainer_of(replace(recipe_of(options, 10**6), compile=True), Path("unused"))
-    compiled.prepare()
-    plain = Plain(PUBLISHED, ours.model.config, loaded[0], loaded[1], 10**6, 0, ours.device)
+    recipe = recipe_of(options, 10**6)
+    ours, compiled = (ready_for_steps(replace(recipe, compile=c), Path("unused")) for c in (False, True))
+    setup, device = ours.setup, ours.setup.device
+    plain = Plain(PUBLISHED, ours.model.config, setup.data, setup.train_documents, 10**6, 0, device)
     times: dict[str, list[float]] = {"ours": [], "compiled": [], "micro_batch": [], "update": []}
     for number in range(options.rounds + 1):
-        batch = ours.loader.step(number)
+        batch = ours.source.step(number)
         for name, trainer in (("ours", ours), ("compiled", compiled)):
-            times[name].append(seconds(ours.device, trainer.step, batch)[0])
-        times["micro_batch"].append(seconds(ours.device, plain.micro_batch)[0])
-        times["update"].append(seconds(ours.device, plain.update)[0])
+            times[name].append(seconds(device, trainer.step, batch, 1.0)[0])
+        times["micro_batch"].append(seconds(device, plain.micro_batch)[0])
+        times["update"].append(seconds(device, plain.update)[0])
     first = times["compiled"][0]
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     return {**medians, "compiling": first - medians["compiled"]}
@@ -93,20 +91,20 @@ def step_seconds(options: argparse.Namespace) -> dict[str, float]:
 
 def train_plainly(options: argparse.Namespace, recipe: PlainRecipe, steps: int, seed: int) -> float:
     """Held-out bits per byte at the end of a training by the plain recipe."""
-    trainer, loaded = trainer_of(recipe_of(options, 1, seed), Path("unused"))
-    plain = Plain(recipe, trainer.model.config, loaded[0], loaded[1], steps, seed, trainer.device)
+    trainer = trainer_of(recipe_of(options, 1, seed), Path("unused"))
+    setup = trainer.setup
+    plain = Plain(recipe, trainer.model.config, setup.data, setup.train_documents, steps, seed, setup.device)
     for _ in range(steps):
         plain.step()
-    trainer.model = plain.model
-    return held_out_bits(trainer, loaded)
+    return held_out_bits(trainer, plain.model)
 
 
 def train_ours(options: argparse.Namespace, steps: int, seed: int) -> float:
     """Held-out bits per byte at the end of a training of ours."""
     with tempfile.TemporaryDirectory() as directory:
-        trainer, loaded = trainer_of(recipe_of(options, steps, seed), Path(directory))
+        trainer = trainer_of(recipe_of(options, steps, seed), Path(directory))
         trainer.fit()
-        return held_out_bits(trainer, loaded)
+        return held_out_bits(trainer)
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from benchmarks.plain import Plain, PlainRecipe
 from benchmarks.results import command, machine, table, write_page
 from benchmarks.trainings import in_a_process, ready_for_steps, seconds
@@ -36,8 +35,8 @@ from minimind.train.trainer import Trainer
 TASKS = {"pretrain": PlainRecipe(length=340, rows=32), "sft": PlainRecipe(length=768, rows=16)}
 
 
-def our_trainer(task: str, preset: str, options: argparse.Namespace, directory: Path) -> tuple[Trainer, np.ndarray]:
-    """The trainer that `minimind train` makes, its budget far away, and the documents it trains on."""
+def our_trainer(task: str, preset: str, options: argparse.Namespace, directory: Path) -> Trainer:
+    """The trainer that `minimind train` makes, its budget far away."""
     batch = f"--batch.tokens_per_step={options.step} --batch.micro_batch_tokens={options.micro}".split()
     flags = [*batch, f"--batch.seq_len={options.seq_len}", f"--device={options.device}", *options.ours]
     given: dict[str, Any] = {"data": options.texts if task == "pretrain" else options.chats}
@@ -46,27 +45,28 @@ def our_trainer(task: str, preset: str, options: argparse.Namespace, directory: 
     else:
         flags.append(f"--preset={preset}")
         given["tokenizer"] = options.tokenizer
-    trainer, loaded = ready_for_steps(resolve(task, [*flags, "--budget.tokens=1e10"], [], given), directory)
+    trainer = ready_for_steps(resolve(task, [*flags, "--budget.tokens=1e10"], [], given), directory)
     if task == "pretrain":
-        save_model(trainer.model, directory / preset, trainer.tokenizer)  # for sft to start from
-    return trainer, loaded[1]
+        save_model(trainer.model, directory / preset, trainer.setup.tokenizer)  # for sft to start from
+    return trainer
 
 
-def plain_training(task: str, trainer: Trainer, documents: np.ndarray) -> Plain:
+def plain_training(task: str, trainer: Trainer) -> Plain:
     """The plain recipe on the same documents, from a model of the same shape."""
-    return Plain(TASKS[task], trainer.model.config, trainer.data, documents, 10**6, 0, trainer.device)
+    setup = trainer.setup
+    return Plain(TASKS[task], trainer.model.config, setup.data, setup.train_documents, 10**6, 0, setup.device)
 
 
 def compare(task: str, preset: str, options: argparse.Namespace, directory: Path) -> list[str]:
     """One row of the table."""
-    trainer, documents = our_trainer(task, preset, options, directory)
-    plain = plain_training(task, trainer, documents)
-    device, config, seq_len = trainer.device, trainer.model.config, options.seq_len
+    trainer = our_trainer(task, preset, options, directory)
+    plain = plain_training(task, trainer)
+    device, config, seq_len = trainer.setup.device, trainer.model.config, options.seq_len
     rounds = []
     for number in range(options.rounds + 1):
-        batch = trainer.loader.step(number)
-        forward, losses = seconds(device, trainer.gradients, batch)
-        update, _ = seconds(device, trainer.update.step, 1.0, losses.sum())
+        batch = trainer.source.step(number)
+        forward, (losses, _) = seconds(device, trainer.step.accumulate, batch)
+        update, _ = seconds(device, trainer.step.update, 1.0, losses.sum())
         theirs, _ = seconds(device, plain.micro_batch)
         their_update, _ = seconds(device, plain.update)
         peak = matmul_rate(device, trainer.model.compute_dtype)
@@ -91,15 +91,15 @@ def compare(task: str, preset: str, options: argparse.Namespace, directory: Path
 
 def peak_of(who: str, task: str, preset: str, options: argparse.Namespace, directory: Path) -> float:
     """Peak memory in GB of this process after one micro-batch of that training."""
-    trainer, documents = our_trainer(task, preset, options, directory)
+    trainer = our_trainer(task, preset, options, directory)
     if who == "ours":
-        trainer.gradients(trainer.loader.step(0))
+        trainer.step.accumulate(trainer.source.step(0))
     else:
         recipe = TASKS[task]
-        plain = plain_training(task, trainer, documents)
+        plain = plain_training(task, trainer)
         plain.recipe = PlainRecipe(recipe.length, max(1, options.micro // recipe.length))
         plain.micro_batch()
-    return peak_memory_gb(trainer.device)
+    return peak_memory_gb(trainer.setup.device)
 
 
 def main() -> None:

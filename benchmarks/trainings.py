@@ -14,27 +14,26 @@ import torch
 
 from minimind.hardware import pick_device, synchronize
 from minimind.recipe import Recipe
-from minimind.stages.launch import Loaded, load_data, make_trainer
-from minimind.tokenizer import Tokenizer
+from minimind.stages.launch import make_setup, make_trainer
+from minimind.stages.stage import Stage
 from minimind.train.console import TrainingConsole
-from minimind.train.parallel import Strategy
+from minimind.train.strategies.single import SingleDevice
 from minimind.train.trainer import Trainer
 
 
-def trainer_of(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
-    """The trainer of a recipe, silent, and its data; nothing is written before it is told to `fit`."""
-    tokenizer = Tokenizer.load(recipe.tokenizer)
-    loaded = load_data(recipe, tokenizer)
-    strategy, console = Strategy(pick_device(recipe.device)), TrainingConsole(quiet=True)
-    return make_trainer(recipe, directory, tokenizer, loaded, strategy, console), loaded
+def trainer_of(recipe: Recipe, directory: Path, stage: Stage | None = None, keep_memory: bool = True) -> Trainer:
+    """The trainer of a recipe, silent; nothing is written before it is told to `fit`."""
+    strategy, console = SingleDevice(pick_device(recipe.device), keep_memory), TrainingConsole(quiet=True)
+    return make_trainer(make_setup(recipe, directory, strategy, console, stage), stage)
 
 
-def ready_for_steps(recipe: Recipe, directory: Path) -> tuple[Trainer, Loaded]:
-    """The same, in the middle of a long run."""
-    trainer, loaded = trainer_of(recipe, directory)
+def ready_for_steps(
+    recipe: Recipe, directory: Path, stage: Stage | None = None, keep_memory: bool = True
+) -> Trainer:
+    """The same, ready to make steps: `trainer.step`."""
+    trainer = trainer_of(recipe, directory, stage, keep_memory)
     trainer.prepare()
-    trainer.progress.total_steps = 10**6
-    return trainer, loaded
+    return trainer
 
 
 def seconds(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:

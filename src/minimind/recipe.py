@@ -10,6 +10,7 @@ from typing import Literal
 
 from minimind.errors import UserError
 from minimind.model.config import ModelConfig
+from minimind.model.lora import LoraOptions
 from minimind.optim.options import OptimizerOptions, ScheduleOptions
 from minimind.util.typed import DerivedInt
 
@@ -159,6 +160,7 @@ class Recipe:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     chat: ChatOptions = field(default_factory=ChatOptions)
+    lora: LoraOptions = field(default_factory=LoraOptions)
     dpo: DPOOptions = field(default_factory=DPOOptions)
     grpo: GRPOOptions = field(default_factory=GRPOOptions)
     seed: int = 0

@@ -15,6 +15,7 @@ from minimind.hardware import synchronize
 from minimind.model.attention import attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import Transformer
+from minimind.plan.derive import derive
 from minimind.recipe import Recipe
 from minimind.stages.stage import make_model
 from minimind.train.objective import NextToken
@@ -40,7 +41,7 @@ class TimedStep:
         self.model.compute_dtype = dtype
         if recipe.compile:
             self.model.compile_blocks(say)
-        self.training = make_step(recipe, self.model, NextToken(), SingleDevice(device), say)
+        self.training = make_step(derive(recipe), self.model, NextToken(), SingleDevice(device), say)
 
     def gradients(self, micro: Batch) -> float:
         """Seconds of forward and backward of a micro-batch, added to the gradients that are there."""

@@ -32,9 +32,9 @@ def dpo_loss(
     margin_P = chosen_P - rejected_P
     losses_P = -(1 - label_smoothing) * F.logsigmoid(margin_P) - label_smoothing * F.logsigmoid(-margin_P)
     metrics = {
+        "accuracy": (margin_P > 0).to(margin_P.dtype),
+        "margin": margin_P,
         "reward_chosen": chosen_P,
         "reward_rejected": rejected_P,
-        "margin": margin_P,
-        "accuracy": (margin_P > 0).to(margin_P.dtype),
     }
     return losses_P, {name: values.detach() for name, values in metrics.items()}

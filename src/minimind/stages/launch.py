@@ -21,6 +21,7 @@ from minimind import config
 from minimind.data.batches.documents import Documents
 from minimind.errors import UserError
 from minimind.hardware import DTYPES, pick_device, pick_dtype
+from minimind.model.lora import lora_layers
 from minimind.plan.derive import stored_recipe
 from minimind.recipe import MAY_CHANGE, Recipe
 from minimind.stages import STAGES
@@ -49,6 +50,10 @@ def make_setup(
     model = stage.model(recipe).to(strategy.device).train()
     model.compute_dtype = pick_dtype(recipe.precision, strategy.device)
     model.activation_checkpointing = recipe.activation_checkpointing
+    if layers := lora_layers(model):
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+        console.say(f"LoRA: {count:,} parameters in {len(layers)} adapters ({kinds}); the rest is frozen")
     return Setup(recipe, run, tokenizer, model, data, train_documents, held_out, strategy, console)
 
 

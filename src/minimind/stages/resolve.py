@@ -71,6 +71,10 @@ def _check(recipe: Recipe) -> None:
     if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
         kind = recipe.model.model_type
         raise UserError(f"router.balance bias needs model_type glm4_moe: the routers of {kind} have no bias")
+    if recipe.lora.rank and recipe.router.balance == "bias":
+        raise UserError("router.balance bias moves biases of the frozen base, which an adapter does not keep")
+    if recipe.lora.rank and not recipe.init_from:
+        raise UserError("lora.rank: an adapter needs a model to adapt; name one with --from")
     vocab_size = Tokenizer.load(recipe.tokenizer).vocab_size
     if vocab_size > recipe.model.vocab_size:
         raise UserError(

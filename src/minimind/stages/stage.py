@@ -16,7 +16,7 @@ from minimind.data.shards.holdout import holdout
 from minimind.data.shards.prepare import prepare
 from minimind.errors import UserError
 from minimind.model import Transformer
-from minimind.model.hf.weights import load_tensors
+from minimind.model.hf.weights import add_adapter, load_tensors
 from minimind.recipe import Recipe
 from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import Evaluation, HeldOutNLL
@@ -40,10 +40,13 @@ def load_files(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> Split:
 
 
 def make_model(recipe: Recipe) -> Transformer:
-    """The model in the recipe's shape: from scratch, or with the weights of the one it starts from."""
+    """The model in the recipe's shape: from scratch, or with the weights of the one it starts from; with an adapter
+    where the recipe asks for one."""
     model = Transformer(recipe.model, None if recipe.init_from else recipe.seed)
     if recipe.init_from:
         load_tensors(model, Path(recipe.init_from))
+    if recipe.lora.rank:
+        add_adapter(model, recipe.lora, recipe.seed, Path(recipe.init_from))
     return model
 
 

@@ -31,11 +31,8 @@ class SampleGenerations:
         """Append one line per prompt. The model's training state, compiled code included, is not touched."""
         if not self.prompts:
             return
-        plain = Transformer(model.config, seed=None)
-        plain.load_state_dict(model.state_dict(), assign=True)  # the same memory
-        plain.compute_dtype = model.compute_dtype
         params = SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS)
-        answers = Engine(plain.to(model.output_weight.device)).generate(self.prompts, params)
+        answers = Engine(model).generate(self.prompts, params)
         for prompt, answer in zip(self.prompts, answers):
             said = [("user", prompt), ("assistant", answer.ids)]
             messages = [{"role": role, "content": self.tokenizer.decode(ids).strip()} for role, ids in said]
