@@ -1,7 +1,7 @@
-"""How well a model predicts the same tokens after contexts of several lengths, as it is and stretched.
+"""How well a model predicts the same tokens after contexts of several lengths, as it is and with scaled RoPE.
 
 The last tokens of windows of a long text are predicted again and again, each time with more of the text before
-them. A model that can use the longer context is less surprised by them; one that comes to positions that it was
+them. A model that can use the longer context has a lower NLL there; one that comes to positions that it was
 never trained at falls apart.
 """
 
@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from minimind.data.shards.encode import encode_texts
 from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.data.sources.files import is_plain_text
 from minimind.errors import UserError
@@ -30,6 +29,7 @@ from minimind.model.hf.config import to_hf
 from minimind.model.rope import scale_rope
 from minimind.runs.svg import Series, grid, line_plot, short
 from minimind.tokenizer import Tokenizer
+from minimind.tokenizer.encode import encode_texts
 
 log = logging.getLogger("minimind")
 
@@ -40,7 +40,7 @@ BATCH_TOKENS = 8192  # read at once
 
 @dataclass(frozen=True)
 class Windows:
-    """N pieces of long texts, each one token longer than the longest context; their last tokens are predicted."""
+    """N windows of long texts, each one token longer than the longest context; their last tokens are predicted."""
 
     tokens_NT: torch.Tensor
     targets: int
@@ -89,21 +89,21 @@ def cut_windows(texts: Iterable[str], tokenizer: Tokenizer, lengths: Sequence[in
     """
     longest, targets = lengths[-1], min(MOST_TARGETS, lengths[0] // 2)
     count = max(1, most // targets)
-    found: list[tuple[np.ndarray, int]] = []  # a text's ids and where in them the targets end
+    places: list[tuple[np.ndarray, int]] = []  # a text's ids and where in them the targets end
     for text in texts:
         if len(text.encode("utf-8")) >= longest:  # there are no more tokens than bytes
             ids = encode_texts([text], tokenizer)[0].ids[:-1]  # the end of a text is no part of it
-            found += [(ids, end) for end in range(longest + targets, len(ids) + 1, targets)]
-        if len(found) >= count:
+            places += [(ids, end) for end in range(longest + targets, len(ids) + 1, targets)]
+        if len(places) >= count:
             break
-    if not found:
+    if not places:
         raise UserError(
             f"no text is long enough: a context of {longest} tokens takes one of {longest + targets}; "
             "name a file with a longer text or give shorter --lengths"
         )
     windows, size = [], 0
-    for number in np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int):
-        ids, end = found[number]
+    for number in np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int):
+        ids, end = places[number]
         end = _between_characters(ids, end, targets, tokenizer)
         windows.append(torch.from_numpy(ids[end - longest - 1 : end].astype(np.int64)))
         size += len(tokenizer.decode(windows[-1][-targets:].tolist()).encode("utf-8"))
@@ -124,12 +124,12 @@ def _between_characters(ids: np.ndarray, last: int, targets: int, tokenizer: Tok
 def rope_configs(
     config: ModelConfig, ropes: Sequence[str], longest: int, factor: float | None = None, trained: int | None = None
 ) -> dict[str, ModelConfig]:
-    """The model's config for each of `ropes`: "none" is without stretching.
+    """The model's config for each of `ropes`: "none" is without scaling.
 
     factor   how many times longer; by default what the model's own config says, or else enough for `longest`
     trained  the length that the model was trained at; by default the one that it records
 
-    UserError for a kind that does not exist, an unknown trained length, and where there is nothing to stretch.
+    UserError for a kind that does not exist, an unknown trained length, and where there is nothing to scale.
     """
     known = ("none", *ROPE_TYPES)
     if unknown := [rope for rope in ropes if rope not in known]:
@@ -158,18 +158,18 @@ def at_other_positions(model: Transformer, config: ModelConfig) -> Transformer:
 
 
 @torch.inference_mode()
-def measure(
+def evaluate(
     model: Transformer,
     windows: Windows,
     lengths: Sequence[int],
     on_read: Callable[[int], None] = lambda tokens: None,
 ) -> list[NLL]:
-    """The nll at the windows' last tokens after a context of each length, which ends in the last but one.
+    """The NLL at the windows' last tokens after a context of each length, which ends in the last but one.
 
-    So the last target is predicted from `length` tokens, the first from `length - targets + 1`. `on_read` is told
-    how many tokens were read.
+    So the last target is predicted from `length` tokens, the first from `length - targets + 1`. `on_read` gets
+    the number of tokens after each batch.
     """
-    device, found = model.output_weight.device, []
+    device, curve = model.output_weight.device, []
     for length in lengths:
         total = NLL(tokens=windows.targets * len(windows.tokens_NT), bytes=windows.bytes)
         for batch_NT in windows.tokens_NT[:, -length - 1 :].split(max(1, BATCH_TOKENS // length)):
@@ -178,8 +178,8 @@ def measure(
             targets = batch_NT[:, -windows.targets :].flatten()
             total.nats += float(linear_cross_entropy(hidden_NTD.flatten(0, 1), model.output_weight, targets))
             on_read(batch_NT[:, 1:].numel())
-        found.append(total)
-    return found
+        curve.append(total)
+    return curve
 
 
 # ---------------------------------------------------------------------------------------------- the result
@@ -187,7 +187,7 @@ def measure(
 
 @dataclass(frozen=True)
 class LengthReport:
-    """For each way to read positions, the nll at the same tokens after a context of each length."""
+    """For each way to read positions, the NLL at the same tokens after a context of each length."""
 
     lengths: Sequence[int]
     configs: dict[str, ModelConfig]

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from minimind.data.shards import cache as cache_module
 from minimind.data.shards import prepare as module
-from minimind.data.shards.encode import PIECE, pieces
+from minimind.data.shards.holdout import holdout
 from minimind.data.shards.prepare import prepare
 from minimind.data.shards.shard_set import ArrayFile
 from minimind.data.shards.workers import run_in_order
 from minimind.data.sources.documents import read_documents
 from minimind.data.sources.files import read_records
 from minimind.errors import UserError
+from minimind.tokenizer.encode import LONG, split_long
 from minimind.tokenizer.train import train
 
 WORDS = ["fox", "dog", "月光", "quick", "故乡", "x = 1", "lazy,", "地上。", "\n", "jumps"]
@@ -101,7 +102,62 @@ def test_train_on_the_last_turn_only(tmp_path, tokenizer):
     assert last.read(0)[1].sum() * 2 == every.read(0)[1].sum()
 
 
-@pytest.mark.parametrize(("records", "number"), [(texts(400), 3), (chats(150), 2)], ids=["texts", "conversations"])
+def pairs(count, seed=0):
+    """Preferences whose answers differ in length; every third is about a longer conversation."""
+    records = []
+    for number, (question, chosen, rejected) in enumerate(zip(*(texts(count, seed + n) for n in range(3)))):
+        said = [{"role": "user", "content": question["text"]}]
+        if number % 3 == 0:
+            said = [*said, {"role": "assistant", "content": "what?"}, *said]
+        answers = {"chosen": "good " + chosen["text"], "rejected": "bad " + rejected["text"]}
+        records.append({side: [*said, {"role": "assistant", "content": words}] for side, words in answers.items()})
+    return records
+
+
+@pytest.mark.parametrize("kind", ["auto", "preference"])
+def test_a_preference_is_two_documents_side_by_side(tmp_path, tokenizer, kind):
+    records = pairs(30)
+    data = prepare([write(tmp_path / "a.jsonl", records)], tokenizer, kind, tmp_path / "cache", shard_tokens=700)
+    assert (data.kind, len(data), data.group, data.masked) == ("preference", 60, 2, True)
+    assert len(data.meta["shards"]) > 1
+    for line, record in enumerate(records, start=1):
+        both = (2 * line - 2, 2 * line - 1)
+        assert [data.provenance(index)[1] for index in both] == [line, line]
+        assert data.hashes[both[0]] == data.hashes[both[1]], "so that a pair is held out or trained on together"
+        for index, side in zip(both, ("chosen", "rejected")):
+            ids, mask = data.read(index)
+            assert (ids.tolist(), mask.tolist()) == tokenizer.encode_chat(record[side])
+            answers = [said["content"] for said in record[side] if said["role"] == "assistant"]
+            assert data.bytes[index] == sum(len(answer.encode()) for answer in answers)
+    assert len(np.unique(data.hashes)) == 30
+    held_out = holdout(data.hashes, 0.3, seed=0)
+    assert 0 < held_out.sum() < 60
+    assert (held_out[::2] == held_out[1::2]).all()
+
+
+def test_preferences_that_prefer_nothing_are_left_out(tmp_path, tokenizer):
+    (good, first, *_), question = pairs(4), {"role": "user", "content": "q"}
+    same = dict.fromkeys(("chosen", "rejected"), first["chosen"])
+    other_question = {**first, "rejected": [question, first["rejected"][-1]]}
+    no_answer = {"chosen": [question], "rejected": [{**question, "content": "r"}]}
+    empty = {**first, "rejected": [*first["rejected"][:-1], {"role": "assistant", "content": ""}]}
+    file = write(tmp_path / "a.jsonl", [same, good, other_question, no_answer, empty, {"text": "t"}])
+    data = prepare([file], tokenizer, "preference", tmp_path / "cache")
+    assert [data.provenance(index)[1] for index in range(len(data))] == [2, 2]
+    assert data.report["nothing_to_train_on"] == 1
+    assert [(bad["line"], bad["why"].split(";")[0]) for bad in data.report["first_bad"]] == [
+        (1, "chosen and rejected are the same"),
+        (3, "chosen and rejected answer different conversations"),
+        (4, "chosen and rejected must both end with an answer"),
+        (6, "another kind of data: this is pretrain, the rest is preference"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("records", "number"),
+    [(texts(400), 3), (chats(150), 2), (pairs(80), 2)],
+    ids=["texts", "conversations", "preferences"],
+)
 def test_the_number_of_workers_changes_nothing(tmp_path, tokenizer, monkeypatch, records, number):
     monkeypatch.setattr(module, "BATCH_BYTES", 5000)
     files = [write(tmp_path / "a.jsonl", records), write(tmp_path / "b.jsonl", [*records[:20], {"text": 3}])]
@@ -130,14 +186,14 @@ letters = st.text(alphabet="ab字月é́'s 1.,。，!\n\t\r\u3000ſ²", max_size
 @given(text=letters, size=st.integers(1, 20))
 @example(text="it's a b  c\n\nd 月光 字。月", size=1)
 def test_pieces_of_a_long_text_have_the_tokens_of_the_whole(tokenizer, text, size):
-    parts = list(pieces(text, size))
+    parts = list(split_long(text, size))
     assert "".join(parts) == text
     assert [token for part in parts for token in tokenizer.encode(part)] == tokenizer.encode(text)
 
 
-def test_a_long_text_is_cut_in_small_pieces(tmp_path, tokenizer):
+def test_a_long_text_is_cut_in_small_split_long(tmp_path, tokenizer):
     text = " ".join(record["text"] for record in texts(3000))
-    assert max(map(len, pieces(text))) < PIECE + 100
+    assert max(map(len, split_long(text))) < LONG + 100
     data = prepare([write(tmp_path / "a.jsonl", [{"text": text}])], tokenizer, cache=tmp_path / "cache")
     assert data.read(0)[0].tolist() == [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
 
@@ -402,6 +458,7 @@ def test_results_are_in_order_and_few_batches_are_under_way():
 PEAK = r"""
 import re, sys
 from pathlib import Path
+from minimind.data.shards.holdout import holdout
 from minimind.data.shards.prepare import prepare
 from minimind.tokenizer import Tokenizer
 

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from minimind.data.shards.cache import default_cache, make_cache, partial_directory, signature, source_hash
-from minimind.data.shards.encode import Encoded, encode_chat, encode_texts
-from minimind.data.shards.shard_set import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter, token_dtype
+from minimind.data.shards.shard_set import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter
 from minimind.data.shards.workers import run_in_order
 from minimind.data.sources.documents import BadLine, Document, kind_of, parse
 from minimind.data.sources.files import Record, check_file, is_plain_text, read_records
 from minimind.errors import UserError
 from minimind.tokenizer import ChatError
+from minimind.tokenizer.encode import Encoded, encode_chat, encode_texts, token_dtype
 from minimind.util.progress import Bar, progress
 from minimind.util.system import is_disk_full
 
@@ -276,13 +276,17 @@ def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict
 
     Raises ChatError for a preference that prefers nothing, and for one whose two sides answer different questions.
     """
-    sides = [document.messages] if document.kind != "preference" else [document.chosen, document.rejected]
-    if any(all(message["role"] != "assistant" for message in messages) for messages in sides):
+    sides = [document.messages]
+    if document.kind == "preference":
+        sides = chosen, rejected = [document.chosen, document.rejected]
+        if chosen[:-1] != rejected[:-1]:
+            raise ChatError(
+                "chosen and rejected answer different conversations; all but the last message must be equal"
+            )
+        if chosen == rejected:
+            raise ChatError("chosen and rejected are the same")
+        if any(messages[-1]["role"] != "assistant" for messages in sides):
+            raise ChatError("chosen and rejected must both end with an answer")
+    if all(message["role"] != "assistant" for messages in sides for message in messages):
         return []
-    if document.kind == "preference" and document.chosen[:-1] != document.rejected[:-1]:
-        raise ChatError(
-            "chosen and rejected answer different conversations; all but the last message must be equal"
-        )
-    if document.kind == "preference" and document.chosen == document.rejected:
-        raise ChatError("chosen and rejected are the same")
     return [encode_chat(messages, document.tools, tokenizer, trained) for messages in sides]

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minimind.errors import UserError
+from minimind.tokenizer.encode import token_dtype
 
 VERSION = 1
 SHARD_TOKENS = 64 * 2**20  # a shard is closed before it grows beyond this; a longer document has its own
@@ -36,11 +37,6 @@ DOC = np.dtype(
         ("hash", "<u8"),  # of the content
     ]
 )
-
-
-def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest type that holds every token id."""
-    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
 class ArrayFile:

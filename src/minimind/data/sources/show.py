@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minimind.data.shards.encode import encode_chat, encode_texts
 from minimind.data.sources.documents import BadLine, Document, parse, read_documents
 from minimind.data.sources.files import is_plain_text, read_records
 from minimind.errors import UserError
+from minimind.tokenizer.encode import encode_chat, encode_texts
 
 if TYPE_CHECKING:
     from rich.text import Text

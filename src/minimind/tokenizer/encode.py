@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minimind.data.shards.shard_set import token_dtype
 from minimind.tokenizer.messages import Message
 
 if TYPE_CHECKING:
-    from minimind.tokenizer import Tokenizer
+    from minimind.tokenizer.tokenizer import Tokenizer
 
-# Longer texts are tokenized in pieces of about this many characters: the tokenizer keeps some 200 bytes per
+# Longer texts are tokenized in parts of about this many characters: the tokenizer keeps some 200 bytes per
 # token while it works, which for a novel in one line would be hundreds of megabytes.
-PIECE = 2**17
+LONG = 2**17
 
 # Where a text may be cut without changing its tokens: after a letter, before white space or a full stop or
 # comma. No pre-tokenizer rule in use looks back across such a place or joins what stands around it.
@@ -32,8 +31,13 @@ class Encoded(NamedTuple):
     bytes: int
 
 
-def pieces(text: str, size: int = PIECE) -> Iterator[str]:
-    """The text in pieces of `size` characters or a little more, cut only where tokens never join."""
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest type that holds every token id."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def split_long(text: str, size: int = LONG) -> Iterator[str]:
+    """Cut a text into parts of `size` characters or a little more, only where tokens never join."""
     start = 0
     while seam := _SEAM.search(text, start + size):
         yield text[start : seam.start()]
@@ -45,14 +49,14 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoded]:
     """Pretraining documents: bos + text + eos, all of it trained on."""
     dtype = token_dtype(tokenizer.vocab_size)
     bos, eos = np.array([tokenizer.bos_id], dtype), np.array([tokenizer.eos_id], dtype)
-    short = [text for text in texts if len(text) <= PIECE]
+    short = [text for text in texts if len(text) <= LONG]
     short_ids = iter(tokenizer.encode_batch(short))
     encoded = []
     for text in texts:
-        if len(text) <= PIECE:
+        if len(text) <= LONG:
             parts = [np.array(next(short_ids), dtype)]
         else:
-            parts = [np.array(tokenizer.encode(piece), dtype) for piece in pieces(text)]
+            parts = [np.array(tokenizer.encode(part), dtype) for part in split_long(text)]
         ids = np.concatenate([bos, *parts, eos])
         encoded.append(Encoded(ids, np.ones(len(ids), np.uint8), len(text.encode("utf-8"))))
     return encoded
