@@ -139,10 +139,11 @@ def test_preferences_that_prefer_nothing_are_left_out(tmp_path, tokenizer):
     (good, first, *_), question = pairs(4), {"role": "user", "content": "q"}
     same = dict.fromkeys(("chosen", "rejected"), first["chosen"])
     other_question = {**first, "rejected": [question, first["rejected"][-1]]}
-    no_answer = {"chosen": [question], "rejected": [{**question, "content": "r"}]}
-    empty = {**first, "rejected": [*first["rejected"][:-1], {"role": "assistant", "content": ""}]}
-    file = write(tmp_path / "a.jsonl", [same, good, other_question, no_answer, empty, {"text": "t"}])
-    data = prepare([file], tokenizer, "preference", tmp_path / "cache")
+    no_answer = {side: [*first["chosen"], {"role": "user", "content": side}] for side in ("chosen", "rejected")}
+    thought = {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    only_thinking = {**first, "rejected": [*first["rejected"][:-1], thought]}
+    file = write(tmp_path / "a.jsonl", [same, good, other_question, no_answer, only_thinking, {"text": "t"}])
+    data = prepare([file], tokenizer, "preference", tmp_path / "cache", train_thinking=False)
     assert [data.provenance(index)[1] for index in range(len(data))] == [2, 2]
     assert data.report["nothing_to_train_on"] == 1
     assert [(bad["line"], bad["why"].split(";")[0]) for bad in data.report["first_bad"]] == [

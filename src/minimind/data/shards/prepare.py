@@ -77,7 +77,7 @@ def prepare(
 ) -> ShardSet:
     """Tokenize files into a cached data set; the same files, tokenizer and settings are prepared once.
 
-    kind          "pretrain" (texts), "chat" (conversations), "preference" (pairs of them) or "auto": what the files hold
+    kind          "pretrain" (texts), "chat" (conversations), "preference" (pairs of them); "auto": what files hold
     cache         directory of all prepared data sets; see `default_cache`
     workers       processes; None: the processors of this machine, at most 8, and none for small files.
                   They change only the time it takes
@@ -252,12 +252,12 @@ def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: d
     else:
         for document in documents:
             try:
-                encoded = encode_conversations(document, tokenizer, trained)
+                sides = encode_conversations(document, tokenizer, trained)
             except ChatError as error:
                 bad.append(BadLine(document.file, document.line, str(error)))
                 continue
-            if encoded and all(one.bytes for one in encoded):
-                pairs += [(document, one) for one in encoded]
+            if sides and all(side.bytes for side in sides):
+                pairs += [(document, side) for side in sides]
             else:
                 empty += 1
         bad.sort(key=lambda line: line.line)
