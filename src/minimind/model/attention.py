@@ -27,8 +27,9 @@ def reference_attention(
 ) -> torch.Tensor:
     """softmax(q·k / √C, masked) · v with H query heads sharing K key/value heads; (B, H, T, C).
 
-    allowed_BTS  (B, 1, T, S) bool, see `document_mask`. The query heads of one key head are laid end to end, so that
-    no key is copied.
+    allowed_BTS  (B, 1, T, S) bool, see `document_mask`
+
+    The query heads of one key head are laid end to end, so that no key is copied.
     """
     B, H, T, C = query_BHTC.shape
     K, S = key_BKSC.shape[1:3]

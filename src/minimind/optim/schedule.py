@@ -13,8 +13,8 @@ def lr_multiplier(schedule: ScheduleOptions, step: int, steps: int) -> float:
     It rises linearly over the warm-up, then by `schedule.kind`:
     constant  stays at 1
     cosine    falls to `min_lr_ratio` along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983)
-    wsd       stays at 1 and falls linearly to `min_lr_ratio` over the decay (warm-up, stable, decay: Hu et al. 2024,
-              arXiv:2404.06395)
+    wsd       stays at 1 and falls linearly to `min_lr_ratio` over the decay (warm-up, stable, decay: Hu et al.
+              2024, arXiv:2404.06395)
     """
     warmup, decay, min_lr_ratio = (
         round(schedule.warmup * steps),

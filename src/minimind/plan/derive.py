@@ -59,8 +59,8 @@ def positions_per_step(recipe: Recipe) -> int:
 
 
 def learning_rate(recipe: Recipe, positions: int) -> float:
-    """Muon's update has the same size in every direction, so its best rate hardly depends on the width. But the fewer
-    positions a step has, the more of the update is chance: 0.008 was best at 2,048; 0.02 is usual."""
+    """Muon's update has the same size in every direction, so its best rate hardly depends on the width. But the
+    fewer positions a step has, the more of the update is chance: 0.008 was best at 2,048; 0.02 is usual."""
     if recipe.optimizer.name == "muon" and not recipe.init_from:
         return _rounded(min(0.02, 0.008 * math.sqrt(positions / 2048)))
     if recipe.optimizer.name == "adamw" and not recipe.init_from:
@@ -69,14 +69,14 @@ def learning_rate(recipe: Recipe, positions: int) -> float:
 
 
 def embedding_learning_rate(recipe: Recipe, rate: float) -> float:
-    """Beside muon, adamw moves the embedding: its rate follows from the width, or when fine-tuning from the other."""
+    """Beside muon, adamw moves the embedding: its rate follows from the width, or in fine-tuning from the other."""
     if recipe.optimizer.name == "muon":
         return 0.3 * rate if recipe.init_from else _rounded(0.02 * math.sqrt(256 / recipe.model.hidden_size))
     return rate
 
 
 def stored_recipe(run: Path) -> Recipe:
-    """The recipe that a run directory holds. Where it names no rate for the embedding, it meant 0.3 of the other."""
+    """The recipe that a run directory holds. A rate of the embedding that it does not name was 0.3 of the other."""
     recipe = config.load(Recipe, files=[run / "recipe.yaml"])
     optimizer = recipe.optimizer
     if optimizer.embedding_learning_rate is not None:

@@ -65,9 +65,7 @@ def _rollout(
     ids, logprobs = completion.ids, completion.logprobs
     if completion.stop_id is not None and completion.stop_logprob is not None:
         ids, logprobs = [*ids, completion.stop_id], [*logprobs, completion.stop_logprob]
-    return Rollout(
-        prompt_ids, ids, logprobs, text, completion.stop_reason, reward(parts, weights), parts, group
-    )
+    return Rollout(prompt_ids, ids, logprobs, text, completion.stop_reason, reward(parts, weights), parts, group)
 
 
 def to_documents(rollouts: Sequence[Rollout], advantages_R: np.ndarray) -> MemoryDocuments:
@@ -86,7 +84,7 @@ def to_documents(rollouts: Sequence[Rollout], advantages_R: np.ndarray) -> Memor
         masks=[np.concatenate(both).astype(np.uint8) for both in zip(prompt, answer)],
         columns={
             "logprobs": [np.concatenate(both) for both in zip(prompt, logprobs)],
-            "advantages": [np.concatenate([zeros, ones * a]) for zeros, ones, a in zip(prompt, answer, advantages_R)],
+            "advantages": [np.concatenate([p, a * one]) for p, a, one in zip(prompt, answer, advantages_R)],
         },
         document_columns={
             "group": np.array([rollout.group for rollout in rollouts]),

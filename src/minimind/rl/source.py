@@ -1,4 +1,4 @@
-"""Where reinforcement learning gets its batches and its score: answers that the model samples, held-out questions."""
+"""Where reinforcement learning gets its batches and its score: sampled answers, held-out questions."""
 
 from __future__ import annotations
 

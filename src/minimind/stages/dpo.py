@@ -1,7 +1,7 @@
 """Direct preference optimization: a model learns to prefer the chosen answer of each pair to the rejected one.
 
-The reference is the model that the training starts from. What it thinks of every answer is computed once, before the
-first step, and kept in the run directory: no second model is in memory while training.
+The reference is the model that the training starts from. Its log-probability of every answer is computed once,
+before the first step, and kept in the run directory: no second model is in memory while training.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def answer_logprobs(model: Transformer, batch: Batch) -> torch.Tensor:
 
 
 def reference_logprobs(setup: Setup) -> np.ndarray:
-    """(N,) float32: what the model thinks of every answer before it is trained. The processes share the work."""
+    """(N,) float32: the log-probability of every answer before training. The processes share the work."""
     path, strategy = setup.run / "reference.npy", setup.strategy
     if strategy.any(path.exists())[0]:
         return np.load(path)

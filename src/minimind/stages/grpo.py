@@ -1,4 +1,4 @@
-"""Group-relative policy optimization: a model answers each prompt several times, and learns from its better answers.
+"""Group-relative policy optimization: a model answers each prompt several times and learns from its better answers.
 
 The batches are made by the model itself. The prompts are the embedded world's arithmetic, whose answers can be
 verified; the score is the share of held-out questions that it answers rightly, greedily.

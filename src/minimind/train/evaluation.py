@@ -1,4 +1,4 @@
-"""How good the model is on what it is not trained on, while it trains; the best is kept, and the run may end early."""
+"""How good the model is on held-out documents while it trains; the best is kept, and the run may end early."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from minimind.util.files import write_text
 
 
 class StepLog:
-    """The steps since the last line of metrics.jsonl; what they were is still on the device until one is written."""
+    """The steps since the last line of metrics.jsonl; their values stay on the device until one is written."""
 
     def __init__(self, file: JsonLines, flops_per_token: float, matmul_rate: float) -> None:
         self.file, self.flops_per_token, self.matmul_rate = file, flops_per_token, matmul_rate
@@ -74,7 +74,7 @@ class StepLog:
 
 @dataclass(frozen=True)
 class StepValues:
-    """Of each step the terms of its loss, the norm of its gradient, and the sums, then the units, of its metrics."""
+    """Of each step the terms of its loss, its gradient's norm, and the sums, then the units, of its metrics."""
 
     losses: list[list[float]]
     norms: list[float]

@@ -32,7 +32,7 @@ class Terms:
 
 
 class Objective(nn.Module):
-    """A stage's loss. What it trains beside the model (a head, a critic), or needs frozen, are submodules of its own.
+    """A stage's loss. What it trains beside the model (a head, a critic) are submodules of its own.
 
     `units` is asked on the host before the forward pass; the names are those of `Terms.losses`.
     """
@@ -45,7 +45,7 @@ class Objective(nn.Module):
 
 
 class Auxiliary(Protocol):
-    """What a model itself adds to the loss and to a step, whatever the stage: the balance of experts, for example."""
+    """What a model itself adds to the loss and to a step, whatever the stage: load balancing, for example."""
 
     name: str
     """of its state in a checkpoint"""
@@ -77,7 +77,7 @@ class Auxiliary(Protocol):
 
 
 class NextToken(Objective):
-    """−Σ log p(target | what stands before it in its document) in nats; the unit is a trained token, or its weight."""
+    """−Σ log p(target | what stands before it in its document) in nats; the unit is a token, or its weight."""
 
     def __init__(self, cross_entropy: CrossEntropy = linear_cross_entropy) -> None:
         super().__init__()

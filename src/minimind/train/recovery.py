@@ -1,5 +1,5 @@
-"""What happens when loss or gradient is not finite: the step is skipped and written down; after too many in a row the
-run returns to its newest checkpoint and passes over the data that led there."""
+"""What happens when loss or gradient is not finite: the step is skipped and written down; after too many in a row
+the run returns to its newest checkpoint and passes over the data that led there."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def skip_data(progress: Progress, failed: Progress) -> None:
 def write_bad_step(setup: Setup, source: BatchSource, step: int, data_step: int) -> str:
     """Save the batch that optimizer step `step` read and the places its documents come from; returns a sentence.
 
-    A batch is a function of its step, so it is read again instead of being kept at every step. Where the model itself
-    makes the batches there is nothing to read again.
+    A batch is a function of its step, so it is read again instead of being kept at every step. Where the model
+    itself makes the batches there is nothing to read again.
     """
     said = f"step {step}: loss or gradient is not finite; step skipped"
     if not source.prefetch or not isinstance(setup.data, ShardSet):

@@ -5,6 +5,7 @@ One step's choices are counted on the device, over all micro-batches and process
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -97,5 +98,5 @@ class Routers:
     def state_dict(self) -> dict[str, Any]:
         return {"share": self.share_LE}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.share_LE = state["share"].to(self.share_LE.device)

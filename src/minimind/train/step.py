@@ -170,8 +170,8 @@ class TrainStep:
         self.good_steps = torch.where(grow, 0.0, self.good_steps)
 
     def with_less_memory(self, work: Callable[[], T]) -> T:
-        """What `work` returns; when memory runs out it begins again with half the sequences at a time, which changes
-        no result."""
+        """What `work` returns; when memory runs out it begins again with half as many sequences at a time, which
+        changes no result."""
         while True:
             try:
                 return work()

@@ -158,8 +158,8 @@ class Trainer:
             self.say(f"this run is finished; to train on, use the same command with a larger {larger}")
 
     def prepare(self) -> None:
-        """Make steps possible: compile where it pays, or where the run so far did (plain arithmetic differs in bits),
-        and lay out objective and optimizers where the strategy says."""
+        """Make steps possible: compile where it pays, or where the run so far did, for plain arithmetic differs in
+        bits; and lay out objective and optimizers where the strategy says."""
         choice = self.recipe.compile
         if choice is None and self.progress.step:
             choice = self.progress.compiled

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 # A setting that follows from others where nobody names it: None until it is derived, then a number.
 if TYPE_CHECKING:
-    DerivedInt = DerivedFloat = Any
+    DerivedInt = Any
+    DerivedFloat = Any
 else:
     DerivedInt, DerivedFloat = int | None, float | None
 

@@ -31,8 +31,7 @@ class BatchSource(Protocol):
     prefetch: bool
 
     def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:
-        """This process's share of step k, on the CPU: a pure function of the data, the seed, k and, for rollouts, the
-        weights."""
+        """This process's share of step k, on the CPU: a function of data, seed, k and, for rollouts, weights."""
 
     def steps(self, epochs: float) -> int:
         """Steps of so many passes over the data."""
@@ -67,10 +66,10 @@ class Loader:
 
     What is packed is a unit: a segment, or where documents come in groups all segments of a group, truncated to fit
     into one sequence. An epoch holds every unit once. Since the number of sequences depends on the units' lengths
-    alone (see packing.pack), all epochs have equally many; each epoch shuffles anew which units share a sequence and
-    the order of the sequences. The sequences of all epochs make one endless stream, and step k takes sequences
-    [k·sequences, (k+1)·sequences) of it: an epoch may end in the middle of a step, and no sequence is lost. In memory
-    are 16 bytes for each segment (int32 document, start, length, place in the epoch) and 12 for each sequence.
+    alone (see packing.pack), all epochs have equally many; each epoch shuffles anew which units share a sequence,
+    and the order of the sequences. The sequences of all epochs make one endless stream, and step k takes sequences
+    [k·sequences, (k+1)·sequences) of it: an epoch may end in the middle of a step, and no sequence is lost. In
+    memory are 16 bytes for each segment (int32 document, start, length, place in the epoch), 12 for each sequence.
     """
 
     prefetch = True
@@ -228,7 +227,7 @@ class Prefetcher:
     """Makes the batches of steps start … stop - 1 in a background thread; iterate over (k, batch).
 
     At most `depth` finished batches wait. A source that must not be asked ahead is asked when its batch is wanted.
-    `wait_seconds` sums the time the consumer waited for data. Leave the `with` block, or call close(), to stop early.
+    `wait_seconds` sums the time the consumer waited for data. Leave the `with` block, or close(), to stop early.
     """
 
     def __init__(

@@ -50,14 +50,14 @@ def fit_groups(lengths: np.ndarray, seq_len: int, group: int) -> np.ndarray:
 
 
 def pack(lengths: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pack units (segments, or groups of them) of 1 … `seq_len` pairs into sequences of `seq_len`, first fit decreasing.
+    """Pack units (segments, or groups of them) of 1 … `seq_len` pairs into sequences, first fit decreasing.
 
-    Returns `order`, the units (indices into `lengths`) sequence after sequence, and `sequence_starts` with one entry more
-    than there are sequences: sequence r holds order[sequence_starts[r] : sequence_starts[r + 1]].
+    Returns `order`, the units (indices into `lengths`) sequence after sequence, and `sequence_starts`, one entry
+    more than there are sequences: sequence r holds order[sequence_starts[r] : sequence_starts[r + 1]].
 
     First fit decreasing puts the longest unit left into the first sequence with room for it, and needs at most
-    11/9 of the fewest possible sequences (Johnson 1973). Sequence by sequence it reads: take the longest unit that fits
-    until none does. What a sequence looks like then depends only on how many units of each length are left,
+    11/9 of the fewest possible sequences (Johnson 1973). One sequence at a time it reads: take the longest unit
+    that fits until none does. What a sequence looks like then depends only on how many units of each length are left,
     and the same sequence comes again and again until one length runs out. So the work in Python grows with
     the number of different lengths (at most two patterns for each), not with the number of units, and the
     number of sequences does not depend on the order of the units; among equal lengths, earlier units go first.

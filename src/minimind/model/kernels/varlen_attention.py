@@ -1,6 +1,6 @@
-"""Causal attention inside each document of packed sequences, on a CPU: one call of PyTorch's flash kernel a document.
+"""Causal attention inside each document of packed sequences, on a CPU: a call of PyTorch's flash kernel for each.
 
-A mask over whole sequences makes the kernel compute what the mask then hides: half of the scores by causality, and all
+A mask over whole sequences makes the kernel compute what the mask then hides: half of the scores by causality, all
 between documents. Called for each document it computes neither, keeps no scores for the backward pass, and reads
 grouped keys as they are. Shapes are those of `attention.attend`.
 """
@@ -36,7 +36,7 @@ def fixed_size(cu_seqlens: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def document_boundaries(documents_BT: torch.Tensor) -> torch.Tensor:
-    """cu_seqlens of packed sequences: equal numbers side by side are one document; a run of padding is one as well."""
+    """cu_seqlens of packed sequences: equal numbers side by side are one document, and so is a run of padding."""
     begins = documents_BT != documents_BT.roll(1, dims=1)
     begins[:, 0] = True
     starts = begins.flatten().nonzero()[:, 0]
