@@ -12,7 +12,7 @@ from torch import nn
 from minimind.data.batches.batch import IGNORE, Batch
 from minimind.data.batches.loader import BatchSource, Loader
 from minimind.losses import cross_entropy
-from minimind.losses.next_token import hidden_states, next_token_nll
+from minimind.losses.cross_entropy import hidden_states, next_token_nll
 from minimind.model import Transformer
 from minimind.model.attention import AttentionChoice, Mask, attend
 from minimind.model.rope import rotate

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from minimind.data.batches.batch import Batch
-from minimind.losses.next_token import hidden_states, next_token_nll
+from minimind.losses.cross_entropy import hidden_states, next_token_nll
 from minimind.model import Transformer
 
 

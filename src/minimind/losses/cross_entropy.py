@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear output layer without ever holding all logits.
+"""The NLL of the next token, and cross-entropy of a linear output layer without ever holding all logits.
 
 N positions times V tokens in fp32 is the largest tensor of a small model's training step. Here the logits of a
 chunk of positions live just long enough to give the chunk's loss and, in the same pass, its gradients: the same
@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
-from minimind.data.batches.batch import IGNORE
+from minimind.data.batches.batch import IGNORE, Batch, valid_positions
+from minimind.model import Transformer
 
 CHUNK_LOGITS = 2**23  # logits held at a time: 32 MiB in fp32, which stays near the cache
 
@@ -109,3 +110,26 @@ def _chunk(
     gradient = log_probabilities.exp_()
     gradient[positions, targets_N] -= 1
     return loss, gradient.mul_(weights_N[:, None])
+
+
+def hidden_states(model: Transformer, batch: Batch) -> torch.Tensor:
+    """(B, T, D): what the model makes of a packed batch."""
+    hidden_BTD: torch.Tensor = model(batch.tokens, batch.positions, batch.documents, batch.cu_seqlens)
+    return hidden_BTD
+
+
+def next_token_nll(
+    model: Transformer,
+    hidden_BTD: torch.Tensor,
+    batch: Batch,
+    cross_entropy: CrossEntropy = linear_cross_entropy,
+) -> torch.Tensor:
+    """Scalar: Σ weight · −log p(target) in nats over the targets that are trained on.
+
+    Only their positions get logits: of a conversation about a third. The weights are the batch's column `weights`,
+    1 where it has none.
+    """
+    valid_N = valid_positions(batch)
+    hidden_ND, targets_N = hidden_BTD.flatten(0, 1)[valid_N], batch.targets.flatten()[valid_N]
+    weights_N = batch.columns["weights"].flatten()[valid_N] if "weights" in batch.columns else None
+    return cross_entropy(hidden_ND, model.output_weight, targets_N, weights_N)

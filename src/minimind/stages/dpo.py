@@ -11,8 +11,8 @@ import torch
 
 from minimind.data.batches.batch import Batch
 from minimind.data.batches.loader import sequential_batches
+from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs
-from minimind.losses.next_token import hidden_states
 from minimind.losses.preference import dpo_loss
 from minimind.model import Transformer
 from minimind.stages.stage import Stage

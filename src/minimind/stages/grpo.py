@@ -11,8 +11,8 @@ import copy
 import torch
 
 from minimind.data.batches.batch import IGNORE, Batch
+from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs, target_logprobs_and_entropy
-from minimind.losses.next_token import hidden_states
 from minimind.losses.policy import clipped_policy_loss
 from minimind.model import Transformer
 from minimind.rl.source import HeldOutQuestions, Rollouts, world_prompts

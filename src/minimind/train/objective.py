@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from minimind.data.batches.batch import IGNORE, Batch
-from minimind.losses.cross_entropy import CrossEntropy, linear_cross_entropy
-from minimind.losses.next_token import hidden_states, next_token_nll
+from minimind.losses.cross_entropy import CrossEntropy, hidden_states, linear_cross_entropy, next_token_nll
 from minimind.model import Transformer
 
 

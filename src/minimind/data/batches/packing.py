@@ -57,10 +57,10 @@ def pack(lengths: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
 
     First fit decreasing puts the longest unit left into the first sequence with room for it, and needs at most
     11/9 of the fewest possible sequences (Johnson 1973). One sequence at a time it reads: take the longest unit
-    that fits until none does. What a sequence looks like then depends only on how many units of each length are left,
-    and the same sequence comes again and again until one length runs out. So the work in Python grows with
-    the number of different lengths (at most two patterns for each), not with the number of units, and the
-    number of sequences does not depend on the order of the units; among equal lengths, earlier units go first.
+    that fits until none does. What a sequence looks like then depends only on how many units of each length are
+    left, and the same sequence comes again and again until one length runs out. So the work in Python grows with
+    the number of different lengths (at most two patterns for each), not with the number of units, and the number of
+    sequences does not depend on the order of the units; among equal lengths, earlier units go first.
     """
     # numpy sorts 16-bit keys by radix, several times faster than wider ones
     keys = lengths.astype(np.uint16 if seq_len < 2**16 else np.int64)
