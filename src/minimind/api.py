@@ -28,10 +28,10 @@ from minimind.tokenizer.messages import Message
 def find_newest_model() -> Path:
     """The model that was finished last in `runs/` (or $MINIMIND_RUNS); UserError saying how to get one."""
     runs = default_directory()
-    found = [config for name in ("config.json", ADAPTER_CONFIG) for config in runs.glob(f"**/model/{name}")]
-    if not found:
+    configs = [config for name in ("config.json", ADAPTER_CONFIG) for config in runs.glob(f"**/model/{name}")]
+    if not configs:
         raise UserError(f"there is no finished model in {runs}/; train one with `minimind quickstart`, or name one")
-    return max(found, key=lambda config: config.stat().st_mtime).parent
+    return max(configs, key=lambda config: config.stat().st_mtime).parent
 
 
 class Model:

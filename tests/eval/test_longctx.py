@@ -18,7 +18,7 @@ from minimind.eval.longctx import (
     Windows,
     at_other_positions,
     cut_windows,
-    measure,
+    evaluate,
     read_long_texts,
     rope_configs,
 )
@@ -120,7 +120,7 @@ def test_the_nll_is_that_of_one_window_at_a_time(rope, monkeypatch):
     monkeypatch.setattr("minimind.eval.longctx.BATCH_TOKENS", 200)  # several batches
     config = rope_configs(MODEL.config, [rope], LENGTHS[-1])[rope]
     windows = Windows(random_ids(11, LENGTHS[-1] + 1), targets=4, bytes=123)
-    found = measure(at_other_positions(MODEL, config), windows, LENGTHS)
+    found = evaluate(at_other_positions(MODEL, config), windows, LENGTHS)
     reference = Transformer(config, seed=None)
     reference.load_state_dict(MODEL.state_dict())
     reference.cast(torch.float64)
@@ -136,18 +136,18 @@ def test_the_nll_is_that_of_one_window_at_a_time(rope, monkeypatch):
 
 def test_a_context_is_as_long_as_it_is_said_to_be():
     tokens = random_ids(1, LENGTHS[-1] + 1)
-    before = measure(MODEL, Windows(tokens, 4, 1), LENGTHS)
+    before = evaluate(MODEL, Windows(tokens, 4, 1), LENGTHS)
     for n, length in enumerate(LENGTHS):
         changed = tokens.clone()
         changed[0, -length - 1] = (changed[0, -length - 1] + 1) % 97
-        after = measure(MODEL, Windows(changed, 4, 1), LENGTHS)
+        after = evaluate(MODEL, Windows(changed, 4, 1), LENGTHS)
         differs = [abs(a.nats - b.nats) > 1e-6 for a, b in zip(after, before)]
         assert differs == [i >= n for i in range(len(LENGTHS))]
 
 
 def test_progress_counts_every_token_read():
     read: list[int] = []
-    measure(MODEL, Windows(random_ids(11, LENGTHS[-1] + 1), 4, 1), LENGTHS, read.append)
+    evaluate(MODEL, Windows(random_ids(11, LENGTHS[-1] + 1), 4, 1), LENGTHS, read.append)
     assert sum(read) == 11 * sum(LENGTHS)
 
 

@@ -176,7 +176,7 @@ def longctx(options: argparse.Namespace) -> None:
         at_other_positions,
         check_lengths,
         cut_windows,
-        measure,
+        evaluate,
         read_long_texts,
         rope_configs,
     )
@@ -192,7 +192,7 @@ def longctx(options: argparse.Namespace) -> None:
     windows = cut_windows(read_long_texts(options.data), tokenizer, lengths, options.max_tokens)
     with progress("reading", sum(lengths) * len(windows.tokens_NT) * len(configs), "tokens") as update:
         curves = {
-            rope: measure(at_other_positions(model, config), windows, lengths, update)
+            rope: evaluate(at_other_positions(model, config), windows, lengths, update)
             for rope, config in configs.items()
         }
     report = LengthReport(lengths, configs, curves)

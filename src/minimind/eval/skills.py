@@ -57,11 +57,11 @@ def _is_list(text: str, members: set[str], count: int) -> bool:
 
 def grade(question: Question, text: str) -> bool:
     """Whether the text is a right answer; see `Sample` for the checks."""
-    said = parse_assistant(text)
+    parsed = parse_assistant(text)
     if question.check == "tool_call":
-        return said["tool_calls"] == [json.loads(question.gt[0])]
-    content = said["content"].strip()
-    if said["tool_calls"] or not content:
+        return parsed["tool_calls"] == [json.loads(question.gt[0])]
+    content = parsed["content"].strip()
+    if parsed["tool_calls"] or not content:
         return False
     answer, right = normal(content), [normal(value) for value in question.gt]
     match question.check:
@@ -223,9 +223,9 @@ def sample_dialogues(engine: Engine, tokenizer: Tokenizer, max_tokens: int = 160
     talks: list[list[Message]] = [[] for _ in DIALOGUES]
     for turn in range(max(map(len, DIALOGUES))):
         asked = {}
-        for i, said in enumerate(DIALOGUES):
-            if turn < len(said) and len(talks[i]) == 2 * turn:
-                talk = [*talks[i], user(said[turn])]
+        for i, texts in enumerate(DIALOGUES):
+            if turn < len(texts) and len(talks[i]) == 2 * turn:
+                talk = [*talks[i], user(texts[turn])]
                 if len(tokenizer.encode_chat(talk, add_generation_prompt=True)[0]) + max_tokens <= engine.context:
                     asked[i] = talk
         answers = _answer(engine, tokenizer, list(asked.values()), max_tokens)

@@ -46,17 +46,17 @@ def read_cases(paths: Iterable[Path]) -> list[Case]:
     """The turns of all conversations that offer tools. UserError for a file with none, or with a bad line."""
     cases = []
     for path in paths:
-        found = []
+        from_file: list[Case] = []
         for document in read_documents(path):
             if isinstance(document, BadLine):
                 raise UserError(f"{document}; mend it or take it out")
             try:
-                found += cases_of(document.messages, document.tools)
+                from_file += cases_of(document.messages, document.tools)
             except ChatError as error:
                 raise UserError(f"{document.file}:{document.line}: {error}") from None
-        if not found:
+        if not from_file:
             raise UserError(f"{path} has no conversation with tools; see the data formats for how they are offered")
-        cases += found
+        cases += from_file
     return cases
 
 
@@ -74,20 +74,20 @@ def cases_of(messages: Sequence[dict[str, Any]], offered: Any = None) -> list[Ca
 
 def world_cases(seed: int, count: int) -> list[Case]:
     """Held-out questions of the embedded world that want a call, half of them in each language."""
-    found: list[Case] = []
+    cases: list[Case] = []
     for at, lang in enumerate(LANGUAGES):
         rng, seen = Rng(seed, "toolcall", lang), set()
-        wanted = len(found) + (count + at) // 2
+        wanted = len(cases) + (count + at) // 2
         for _ in range(100 * count):
-            if len(found) == wanted:
+            if len(cases) == wanted:
                 break
             one = tools.sample(rng, lang, held_out=True)
             if one.check == "tool_call" and one.messages[-2]["content"] not in seen:
                 seen.add(one.messages[-2]["content"])
-                found += cases_of(one.messages)
-        if len(found) < wanted:
+                cases += cases_of(one.messages)
+        if len(cases) < wanted:
             raise UserError(f"the world has no {count} such questions; ask for fewer with --questions")
-    return found
+    return cases
 
 
 def _plain(call: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def evaluate(
     answers: list[dict[str, Any]] = []
     for at, completion in zip(fitting, completions):
         case = cases[at]
-        said = parse_assistant(completion.ids, tokenizer)
-        marks = grade(case.calls, said, completion.stop_reason == "stop")
+        answer = parse_assistant(completion.ids, tokenizer)
+        marks = grade(case.calls, answer, completion.stop_reason == "stop")
         for measure, right in marks.items():
             tallies[measure].append(right)
         if len(answers) < keep:
@@ -146,9 +146,9 @@ def evaluate(
     return ToolCallReport(scores, len(cases) - len(fitting), answers)
 
 
-def grade(wanted: list[dict[str, Any]], said: dict[str, Any], ended: bool) -> dict[str, bool]:
+def grade(wanted: list[dict[str, Any]], answer: dict[str, Any], ended: bool) -> dict[str, bool]:
     """The measures of one answer, as `parse_assistant` takes it apart."""
-    calls, has_unreadable = said["tool_calls"], MARK in said["content"]
+    calls, has_unreadable = answer["tool_calls"], MARK in answer["content"]
     if not wanted:
         return {"silent": not calls and not has_unreadable}
     called = ended and bool(calls or has_unreadable)

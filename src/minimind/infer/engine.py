@@ -42,7 +42,7 @@ WORTH_WAITING = 32  # tokens that another request is about to prefill, too, are 
 
 @dataclass
 class Completion:
-    """What the model said.
+    """One answer of the model.
 
     ids           without the token that ended the answer
     logprobs      of each of `ids`, in nats, temperature-scaled and untruncated

@@ -1,6 +1,6 @@
 """The model's arithmetic as generation needs it: fused matrices, tokens of many texts in one flat row.
 
-`Transformer.forward` is the reference. A token that is generated costs one reading of all weights, and on a CPU the
+`Transformer.forward` is the reference. A decoded token costs one pass over all weights, and on a CPU the
 hundreds of small operations around it come next. So query, key and value are one matrix here, gate and up another,
 and what stands next to each other in memory is written and rotated in one go.
 
@@ -196,7 +196,7 @@ class Network:
         """Hidden states (N, D) after the last norm.
 
         positions  of each token in its own text
-        lengths    of each token's text, as far as it is known: positions that are stretched by it ask for that
+        lengths    of each token's text, as far as it is known: positions that are scaled by it ask for that
         spans      cover the tokens in order
         """
         tokens_N = torch.tensor(tokens, device=self.device)

@@ -35,11 +35,11 @@ class PrefixCache:
     def lookup(self, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
         """How many tokens of the prompt are cached, and in which text; never the last: its output is wanted."""
         prompt_ids, best = tuple(prompt[:-1]), 0
-        found: tuple[int, ...] = ()
+        best_text: tuple[int, ...] = ()
         for text in self.texts:
             if text[:best] == prompt_ids[:best] and (common := common_prefix(text, prompt_ids)) > best:
-                best, found = common, text
-        return best, found
+                best, best_text = common, text
+        return best, best_text
 
     def copy(self, text: tuple[int, ...], length: int, cache: KVCache) -> None:
         """Put the first positions of a cached text into the cache's first row."""

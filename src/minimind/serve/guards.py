@@ -30,9 +30,9 @@ class RequireKey:
         await error.response()(scope, receive, send)
 
     def _has_key(self, header: bytes) -> bool:
-        scheme, _, given = header.partition(b" ")
+        scheme, _, key = header.partition(b" ")
         # All keys are compared, each in constant time, so that the time of a refusal tells nothing.
-        return scheme.lower() == b"bearer" and sum(hmac.compare_digest(given.strip(), key) for key in self.keys) > 0
+        return scheme.lower() == b"bearer" and sum(hmac.compare_digest(key.strip(), one) for one in self.keys) > 0
 
 
 class LimitBody:

@@ -48,8 +48,8 @@ def ask_completion(request: CompletionRequest, model: Model, longest: int) -> As
     """`request.n` times each prompt. Raises ApiError."""
     params = sampling_params(request, model, min(request.max_tokens or longest, longest))
     params = replace(params, top_logprobs=request.logprobs or 0)
-    given = request.prompt
-    prompts: Sequence[Any] = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+    several = request.prompt
+    prompts: Sequence[Any] = [several] if isinstance(several, str) or isinstance(several[0], int) else several
     asked: Asked = []
     for prompt in prompts:
         ids = [model.tokenizer.bos_id, *model.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
@@ -62,10 +62,10 @@ def ask_completion(request: CompletionRequest, model: Model, longest: int) -> As
 
 
 def sampling_params(request: Sampling, model: Model, max_tokens: int) -> SamplingParams:
-    given = {name: getattr(request, name) for name in SAMPLING if getattr(request, name) is not None}
+    fields = {name: getattr(request, name) for name in SAMPLING if getattr(request, name) is not None}
     check_ids(request.logit_bias, model, "logit_bias")
     bias = tuple(request.logit_bias.items())
-    return model.sampling_params(**given, max_tokens=max_tokens, logit_bias=bias, seed=request.seed)
+    return model.sampling_params(**fields, max_tokens=max_tokens, logit_bias=bias, seed=request.seed)
 
 
 def check_ids(ids: Any, model: Model, param: str) -> None:

@@ -122,7 +122,7 @@ class Sampling(Body):
     max_tokens: Count | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] = []
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    """choice i of an answer is drawn with seed + i"""
+    """choice i of an answer is sampled with seed + i"""
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None

@@ -57,9 +57,9 @@ def page() -> None:
         return
     with st.bottom:
         above_input = st.empty()
-    if said := st.chat_input(say("Say something"), key="said"):
+    if message := st.chat_input(say("Say something"), key="said"):
         stop(turns)
-        turns.append(Turn(said))
+        turns.append(Turn(message))
         begin(turns, settings)
     if not turns:
         welcome(settings)
@@ -124,11 +124,11 @@ def stop(turns: list[Turn]) -> None:
         answer.stop()
 
 
-def change(turns: list[Turn], number: int, said: str, settings: ChatSettings) -> None:
+def change(turns: list[Turn], number: int, message: str, settings: ChatSettings) -> None:
     """Ask again from an earlier turn on, with another text; what came after it is forgotten."""
     stop(turns)
     del turns[number + 1 :]
-    turns[number].text = said
+    turns[number].text = message
     st.session_state.pop("editing", None)
     begin(turns, settings)
 
@@ -176,12 +176,12 @@ def show_turn(turns: list[Turn], number: int, settings: ChatSettings) -> dict[st
 
 def edit(turns: list[Turn], number: int, settings: ChatSettings) -> None:
     with st.form(f"edit-{number}", border=False):
-        said = st.text_area(say("Your message"), turns[number].text, label_visibility="collapsed")
+        message = st.text_area(say("Your message"), turns[number].text, label_visibility="collapsed")
         with st.container(horizontal=True):
             sent = st.form_submit_button(say("Ask again"), type="primary")
             canceled = st.form_submit_button(say("Cancel"))
-    if sent and said.strip():
-        change(turns, number, said.strip(), settings)
+    if sent and message.strip():
+        change(turns, number, message.strip(), settings)
         st.rerun()
     if canceled:
         del st.session_state["editing"]

@@ -18,7 +18,7 @@ def find_models(directory: Path) -> dict[str, Path]:
 
     A run counts once, with its finished model, else its best or newest checkpoint.
     """
-    found = {}
+    models = {}
     for folder, children, _ in os.walk(directory):
         path = Path(folder)
         try:
@@ -27,8 +27,9 @@ def find_models(directory: Path) -> dict[str, Path]:
             continue
         if (model / "tokenizer.json").is_file():
             children.clear()
-            found[directory.resolve().name if path == directory else path.relative_to(directory).as_posix()] = model
-    return dict(sorted(found.items(), key=lambda item: changed(config_file(item[1])), reverse=True))
+            name = directory.resolve().name if path == directory else path.relative_to(directory).as_posix()
+            models[name] = model
+    return dict(sorted(models.items(), key=lambda item: changed(config_file(item[1])), reverse=True))
 
 
 def load(path: Path) -> Model:

@@ -93,15 +93,15 @@ def packed(rows: Iterable[Sequence[tuple[int, int]]], seq_len: int, title: str) 
 
     `title`, with its {number} and {length}, shows under the pointer.
     """
-    drawn = []
+    lines = []
     for r, row in enumerate(rows):
         bars = "".join(
             f'<i style="width:{100 * length / seq_len:.3f}%;--color:{LIGHT[(r + i) % len(LIGHT)]}" '
             f'title="{text(title.format(number=number, length=length))}"></i>'
             for i, (number, length) in enumerate(row)
         )
-        drawn.append(f'<div class="row">{bars}</div>')
-    return block("".join(drawn), "packed")
+        lines.append(f'<div class="row">{bars}</div>')
+    return block("".join(lines), "packed")
 
 
 def stack(parts: Sequence[tuple[str, str]], repeated: Sequence[tuple[str, str]], times: str) -> str:

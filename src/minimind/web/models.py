@@ -28,11 +28,11 @@ MOST_TOKENS = 48  # of a prompt whose attention is drawn
 
 def page() -> None:
     st.title(say("Models"))
-    found = find_models(default_directory())
-    name = st.selectbox(say("Model or preset"), [*found, *PRESETS], key="model", persist_state="session")
-    if name in found:
-        show_shape(read_config(found[name]))
-        show_attention(found[name])
+    models = find_models(default_directory())
+    name = st.selectbox(say("Model or preset"), [*models, *PRESETS], key="model", persist_state="session")
+    if name in models:
+        show_shape(read_config(models[name]))
+        show_attention(models[name])
     elif name:
         show_shape(PRESETS[name])
 

@@ -24,14 +24,14 @@ MOST_STEPS = 60  # of samples on the page
 
 def page() -> None:
     st.title(say("Runs"))
-    found = {run.name: run for run in find_runs(default_directory())}
-    if not found:
+    known = {run.name: run for run in find_runs(default_directory())}
+    if not known:
         st.info(say("No run in {place} yet. `minimind quickstart` makes one.", place=default_directory()))
         return
     chosen = st.multiselect(
-        say("Runs to look at"), list(found), default=list(found)[:1], key="runs", persist_state="session"
+        say("Runs to look at"), list(known), default=list(known)[:1], key="runs", persist_state="session"
     )
-    runs = [found[name] for name in chosen if name in found]
+    runs = [known[name] for name in chosen if name in known]
     if not runs:
         st.info(say("Choose at least one run."))
         return
@@ -50,15 +50,15 @@ def watch(places: Sequence[tuple[Path, str]]) -> None:
     runs = [read_run(path, name) for path, name in places]
     for run in runs:
         figures_of(run)
-    drawn = [(title, key, log_y, curves(runs, key)) for title, key, log_y in plots.CURVES]
-    drawn = [one for one in drawn if any(y is not None for series in one[3] for y in series.y)]
-    for first in range(0, len(drawn), 2):
-        for column, (title, key, log_y, series) in zip(st.columns(2, gap="medium"), drawn[first : first + 2]):
+    charts = [(title, key, log_y, curves(runs, key)) for title, key, log_y in plots.CURVES]
+    charts = [one for one in charts if any(y is not None for series in one[3] for y in series.y)]
+    for first in range(0, len(charts), 2):
+        for column, (title, key, log_y, series) in zip(st.columns(2, gap="medium"), charts[first : first + 2]):
             with column:
                 names = [one.name for one in series] if len(series) > 1 else []
                 st.html(markup.legend(say(title), names))
                 st.altair_chart(line_chart(series, say("tokens"), log_y), width="stretch", key=f"chart-{key}")
-    if not drawn:
+    if not charts:
         st.info(say("No figures yet; the first come after a few steps."))
 
 
