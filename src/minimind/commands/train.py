@@ -1,4 +1,4 @@
-"""`minimind train STAGE`: one training, begun or continued."""
+"""`minimind train STAGE`: one training, begun or resumed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from minimind.errors import UserError
 EPILOG = """examples:
   minimind train pretrain --preset tiny --tokenizer tok --data corpus.jsonl --out runs/base
   minimind train sft --from runs/base --data chats.jsonl --out runs/chat --budget.epochs 2
+  minimind train sft --from runs/base --data chats.jsonl --lora.rank 8 --out runs/adapter
+  minimind train dpo --from runs/chat --data pairs.jsonl --out runs/dpo
+  minimind train grpo --from runs/quickstart/chat --budget.steps 50 --out runs/grpo
   minimind train pretrain --recipe my.yaml --optimizer.learning_rate 0.01 --dry-run
 
-The same command again continues an unfinished run. `minimind train STAGE --help` lists every setting.
+The same command again resumes an unfinished run. `minimind train STAGE --help` lists every setting.
 Several devices: torchrun --nproc-per-node 2 -m minimind train …"""
 
 
@@ -25,7 +28,7 @@ def run(argv: list[str]) -> int:
 
     parser = command_parser(
         "train",
-        "Train a model: begin a run, or continue the one in --out.",
+        "Train a model: begin a run, or resume the one in --out.",
         EPILOG,
         allow_abbrev=False,
         add_help=False,
