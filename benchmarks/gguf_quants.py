@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.llama_cpp import LlamaCpp
 from benchmarks.results import command, machine, table, write_page
-from tests.llama_cpp import LlamaCpp
 
 from minimind import config
 from minimind.data.batches.batch import IGNORE, Batch

@@ -29,9 +29,9 @@ from typing import Any
 
 import torch
 import xllamacpp
+from benchmarks.llama_cpp import LlamaCpp
 from benchmarks.results import command, machine, table, write_page
 from benchmarks.trainings import in_a_process
-from tests.llama_cpp import LlamaCpp
 from transformers import AutoModelForCausalLM
 
 from minimind.infer.engine import Engine

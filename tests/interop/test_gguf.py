@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.llama_cpp import LlamaCpp
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
-from tests.llama_cpp import LlamaCpp
 from tests.random_models import random_ids, random_model
 
 from minimind.infer.engine import Engine

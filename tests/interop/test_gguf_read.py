@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.llama_cpp import LlamaCpp
 from gguf import GGML_QUANT_SIZES, GGUFWriter
 from gguf import GGMLQuantizationType as Type
 from tests.interop.test_gguf import error
-from tests.llama_cpp import LlamaCpp
 from tests.random_models import random_ids, random_model
 
 from minimind import Model

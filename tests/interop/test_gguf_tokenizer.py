@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import tokenizers
+from benchmarks.llama_cpp import LlamaCpp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.interop.test_ollama import CASES
-from tests.llama_cpp import LlamaCpp
 from tests.random_models import random_model
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 

@@ -59,9 +59,9 @@ class LlamaCpp:
             logit_bias=bias,
         )
         top = answer["completion_probabilities"][0]["top_logprobs"]
-        found = torch.full((vocab_size,), torch.nan)
-        found[[entry["id"] for entry in top]] = torch.tensor([entry["logprob"] for entry in top])
-        return found
+        logprobs = torch.full((vocab_size,), torch.nan)
+        logprobs[[entry["id"] for entry in top]] = torch.tensor([entry["logprob"] for entry in top])
+        return logprobs
 
     def greedy(self, ids: list[int], count: int) -> list[int]:
         """The likeliest `count` tokens, one after the other, or fewer where it stops."""
