@@ -17,54 +17,30 @@ THINGS = {
     "zh": listed("个苹果; 个梨; 本书; 支笔; 个鸡蛋; 个杯子; 块石头; 朵花; 个贝壳; 张卡片; 张邮票; 个球"),
 }
 ASKED = {
-    ("en", "+"): (
-        "What is {x} + {y}?",
-        "{x} + {y} = ?",
-        "Calculate {x} + {y}.",
-        "Add {x} and {y}.",
-        "How much is {x} plus {y}?",
-        "What is the sum of {x} and {y}?",
-        "Work out {x} plus {y}.",
-        "{x} plus {y}",
-        "{name} has {x} {things} and gets {y} more. How many {things} does {name} have now?",
-        "{name} finds {x} {things} in the morning and {y} in the afternoon. How many is that?",
-    ),
-    ("en", "-"): (
-        "What is {x} - {y}?",
-        "{x} - {y} = ?",
-        "Calculate {x} - {y}.",
-        "Subtract {y} from {x}.",
-        "How much is {x} minus {y}?",
-        "Take {y} away from {x}.",
-        "Work out {x} minus {y}.",
-        "{x} minus {y}",
-        "{name} has {x} {things} and gives away {y}. How many {things} are left?",
-        "There were {x} {things}. {name} took {y}. How many are left?",
-    ),
-    ("zh", "+"): (
-        "{x} + {y} 等于多少？",
-        "{x} + {y} = ?",
-        "计算 {x} + {y}。",
-        "{x} 加 {y} 等于几？",
-        "{x} 加上 {y} 是多少？",
-        "{x} 与 {y} 的和是多少？",
-        "算一算 {x} 加 {y}。",
-        "求 {x} 与 {y} 的和。",
-        "{name}有 {x} {things}，又得到 {y} {things[0]}，现在一共有多少{things}？",
-        "{name}上午找到 {x} {things}，下午找到 {y} {things[0]}，一共多少{things[0]}？",
-    ),
-    ("zh", "-"): (
-        "{x} - {y} 等于多少？",
-        "{x} - {y} = ?",
-        "计算 {x} - {y}。",
-        "{x} 减 {y} 等于几？",
-        "{x} 减去 {y} 是多少？",
-        "{x} 与 {y} 的差是多少？",
-        "算一算 {x} 减 {y}。",
-        "求 {x} 与 {y} 的差。",
-        "{name}有 {x} {things}，送出 {y} {things[0]}，还剩多少{things}？",
-        "原来有 {x} {things}，{name}拿走 {y} {things[0]}，还剩多少{things[0]}？",
-    ),
+    ("en", "+"): listed("""
+        What is {x} + {y}?; {x} + {y} = ?; Calculate {x} + {y}.; Add {x} and {y}.; How much is {x} plus {y}?
+        What is the sum of {x} and {y}?; Work out {x} plus {y}.; {x} plus {y}
+        {name} has {x} {things} and gets {y} more. How many {things} does {name} have now?
+        {name} finds {x} {things} in the morning and {y} in the afternoon. How many is that?
+    """),
+    ("en", "-"): listed("""
+        What is {x} - {y}?; {x} - {y} = ?; Calculate {x} - {y}.; Subtract {y} from {x}.
+        How much is {x} minus {y}?; Take {y} away from {x}.; Work out {x} minus {y}.; {x} minus {y}
+        {name} has {x} {things} and gives away {y}. How many {things} are left?
+        There were {x} {things}. {name} took {y}. How many are left?
+    """),
+    ("zh", "+"): listed("""
+        {x} + {y} 等于多少？; {x} + {y} = ?; 计算 {x} + {y}。; {x} 加 {y} 等于几？; {x} 加上 {y} 是多少？
+        {x} 与 {y} 的和是多少？; 算一算 {x} 加 {y}。; 求 {x} 与 {y} 的和。
+        {name}有 {x} {things}，又得到 {y} {things[0]}，现在一共有多少{things}？
+        {name}上午找到 {x} {things}，下午找到 {y} {things[0]}，一共多少{things[0]}？
+    """),
+    ("zh", "-"): listed("""
+        {x} - {y} 等于多少？; {x} - {y} = ?; 计算 {x} - {y}。; {x} 减 {y} 等于几？; {x} 减去 {y} 是多少？
+        {x} 与 {y} 的差是多少？; 算一算 {x} 减 {y}。; 求 {x} 与 {y} 的差。
+        {name}有 {x} {things}，送出 {y} {things[0]}，还剩多少{things}？
+        原来有 {x} {things}，{name}拿走 {y} {things[0]}，还剩多少{things[0]}？
+    """),
 }
 
 # The kept families as numbers 1000·x + y, in both orders, made once: this is asked for every line of arithmetic.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from minimind.world.facts import FACTS
 from minimind.world.rng import Rng
 from minimind.world.sample import Sample, assistant, user
+from minimind.world.tables import listed
 from minimind.world.tables.words import LISTED
 
 NUMBERS = {"en": ("two", "three", "four", "five"), "zh": ("两", "三", "四", "五")}
@@ -12,82 +13,48 @@ COMMA = {"en": ", ", "zh": "、"}
 # For training, and kept for evaluation.
 LIST = {
     "en": (
-        (
-            "Name {n} {things}.",
-            "Give me {n} {things}.",
-            "List {n} {things}.",
-            "Tell me {n} {things}.",
-            "Say {n} {things}.",
-            "I want {n} {things}.",
-            "Write down {n} {things}.",
-            "Please list {n} {things}.",
-            "{n} {things}, please.",
-            "Do you know {n} {things}?",
-        ),
+        listed("""
+            Name {n} {things}.; Give me {n} {things}.; List {n} {things}.; Tell me {n} {things}.
+            Say {n} {things}.; I want {n} {things}.; Write down {n} {things}.; Please list {n} {things}.
+            {n} {things}, please.; Do you know {n} {things}?
+        """),
         ("Can you name {n} {things}?", "Please tell me exactly {n} {things}.", "I want to know {n} {things}."),
     ),
     "zh": (
-        (
-            "说出{n}{things}。",
-            "列出{n}{things}。",
-            "告诉我{n}{things}。",
-            "请说{n}{things}。",
-            "写出{n}{things}。",
-            "我想要{n}{things}。",
-            "请列出{n}{things}。",
-            "举出{n}{things}。",
-            "给我{n}{things}。",
-            "你知道{n}{things}吗？",
-        ),
+        listed("""
+            说出{n}{things}。; 列出{n}{things}。; 告诉我{n}{things}。; 请说{n}{things}。; 写出{n}{things}。
+            我想要{n}{things}。; 请列出{n}{things}。; 举出{n}{things}。; 给我{n}{things}。
+            你知道{n}{things}吗？
+        """),
         ("你能说出{n}{things}吗？", "我想知道{n}{things}。", "请写下正好{n}{things}。"),
     ),
 }
 ONE_WORD = {
     "en": (
-        (
-            "Answer in one word: {q}",
-            "In one word: {q}",
-            "One word only: {q}",
-            "{q} Answer with one word.",
-            "Just one word: {q}",
-            "{q} One word, please.",
-            "{q} Use a single word.",
-            "{q} Keep it to one word.",
-            "Reply with a single word: {q}",
-            "In just one word, {q}",
-        ),
+        listed("""
+            Answer in one word: {q}; In one word: {q}; One word only: {q}; {q} Answer with one word.
+            Just one word: {q}; {q} One word, please.; {q} Use a single word.; {q} Keep it to one word.
+            Reply with a single word: {q}; In just one word, {q}
+        """),
         ("{q} Say only one word.", "Only one word, please: {q}", "{q} Just one word."),
     ),
     "zh": (
-        (
-            "只用一个词回答：{q}",
-            "用一个词回答：{q}",
-            "一个词回答：{q}",
-            "{q}只说一个词。",
-            "请用一个词回答：{q}",
-            "{q}用一个词回答。",
-            "{q}回答一个词就行。",
-            "{q}只要一个词。",
-            "{q}用一个词说。",
-            "请只答一个词：{q}",
-            "一个词说完：{q}",
-        ),
+        listed("""
+            只用一个词回答：{q}; 用一个词回答：{q}; 一个词回答：{q}; {q}只说一个词。; 请用一个词回答：{q}
+            {q}用一个词回答。; {q}回答一个词就行。; {q}只要一个词。; {q}用一个词说。; 请只答一个词：{q}
+            一个词说完：{q}
+        """),
         ("{q}请只用一个词。", "只说一个词：{q}", "{q}一个词就好。"),
     ),
 }
 ONE_SENTENCE = {
     "en": (
-        (
-            "Say one sentence about {s}.",
-            "Write one sentence about {s}.",
-            "One sentence about {s}, please.",
-            "Give me one sentence about {s}.",
-            "In one sentence: {s}.",
-            "Tell me one thing about {s}.",
-            "I would like one sentence about {s}.",
-            "Could you say a sentence about {s}?",
-            "A single sentence about {s}.",
-        ),
+        listed("""
+            Say one sentence about {s}.; Write one sentence about {s}.; One sentence about {s}, please.
+            Give me one sentence about {s}.; In one sentence: {s}.; Tell me one thing about {s}.
+            I would like one sentence about {s}.; Could you say a sentence about {s}?
+            A single sentence about {s}.
+        """),
         (
             "Please say one sentence about {s}.",
             "Can you write one sentence about {s}?",
@@ -95,18 +62,11 @@ ONE_SENTENCE = {
         ),
     ),
     "zh": (
-        (
-            "说一句关于{s}的话。",
-            "写一句关于{s}的话。",
-            "用一句话说说{s}。",
-            "给我一句关于{s}的话。",
-            "用一句话介绍{s}。",
-            "告诉我一件关于{s}的事。",
-            "用一句话讲一讲{s}。",
-            "来一句关于{s}的话。",
-            "请用一句话介绍一下{s}。",
-            "关于{s}，说一句话就行。",
-        ),
+        listed("""
+            说一句关于{s}的话。; 写一句关于{s}的话。; 用一句话说说{s}。; 给我一句关于{s}的话。
+            用一句话介绍{s}。; 告诉我一件关于{s}的事。; 用一句话讲一讲{s}。; 来一句关于{s}的话。
+            请用一句话介绍一下{s}。; 关于{s}，说一句话就行。
+        """),
         ("请你说一句关于{s}的话吧。", "能用一句话讲讲{s}吗？", "只要一句关于{s}的话。"),
     ),
 }

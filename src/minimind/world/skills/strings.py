@@ -9,6 +9,7 @@ from __future__ import annotations
 from minimind.world.rng import Rng
 from minimind.world.rng import held_out as is_held_out
 from minimind.world.sample import Sample, assistant, user
+from minimind.world.tables import listed
 from minimind.world.tables.words import LISTED
 
 DIGITS = tuple("0123456789")
@@ -22,18 +23,12 @@ TASKS = {"copy": 2, "reverse": 3, "sort": 2, "count": 2, "first": 1, "last": 1}
 ASKED = {
     ("en", "copy"): ("Copy: {row}", "Repeat: {row}", "Say this again: {row}", "Write this again: {row}"),
     ("en", "reverse"): ("Reverse: {row}", "Reverse this: {row}", "Say this backwards: {row}", "Turn around: {row}"),
-    ("en", "sort"): (
-        "Sort: {row}",
-        "Sort these numbers: {row}",
-        "Put in order: {row}",
-        "From small to big: {row}",
-    ),
-    ("en", "count"): (
-        "Count the items: {row}",
-        "How many items are here: {row}",
-        "Count: {row}",
-        "How many are there: {row}",
-    ),
+    ("en", "sort"): listed("""
+        Sort: {row}; Sort these numbers: {row}; Put in order: {row}; From small to big: {row}
+    """),
+    ("en", "count"): listed("""
+        Count the items: {row}; How many items are here: {row}; Count: {row}; How many are there: {row}
+    """),
     ("en", "first"): ("First item: {row}", "Which item is first: {row}", "Say the first item: {row}"),
     ("en", "last"): ("Last item: {row}", "Which item is last: {row}", "Say the last item: {row}"),
     ("zh", "copy"): ("复制：{row}", "重复：{row}", "再说一遍：{row}", "照着写一遍：{row}"),

@@ -5,93 +5,56 @@ from __future__ import annotations
 from minimind.world.rng import Rng
 from minimind.world.sample import Sample, assistant, user
 from minimind.world.skills.openings import opening
+from minimind.world.tables import listed
 from minimind.world.tables.words import WORDS
 
 # (language of the question, language of the answer): wordings for training, wordings kept for evaluation
 ASKED = {
     ("en", "zh"): (
-        (
-            'How do you say "{w}" in Chinese?',
-            'What is "{w}" in Chinese?',
-            'Translate "{w}" into Chinese.',
-            'What is the Chinese word for "{w}"?',
-            "{w} in Chinese?",
-            'Tell me the Chinese for "{w}".',
-            'Say "{w}" in Chinese.',
-            'Do you know the Chinese word for "{w}"?',
-            'Give me the Chinese word for "{w}".',
-            'Which Chinese word means "{w}"?',
-            "Into Chinese: {w}",
-        ),
-        (
-            'Can you say "{w}" in Chinese?',
-            'Please translate the word "{w}" into Chinese.',
-            'I forgot the Chinese word for "{w}". What is it?',
-            'How would you say "{w}" in Chinese?',
-        ),
+        listed("""
+            How do you say "{w}" in Chinese?; What is "{w}" in Chinese?; Translate "{w}" into Chinese.
+            What is the Chinese word for "{w}"?; {w} in Chinese?; Tell me the Chinese for "{w}".
+            Say "{w}" in Chinese.; Do you know the Chinese word for "{w}"?; Give me the Chinese word for "{w}".
+            Which Chinese word means "{w}"?; Into Chinese: {w}
+        """),
+        listed("""
+            Can you say "{w}" in Chinese?; Please translate the word "{w}" into Chinese.
+            I forgot the Chinese word for "{w}". What is it?; How would you say "{w}" in Chinese?
+        """),
     ),
     ("en", "en"): (
-        (
-            "How do you say “{w}” in English?",
-            "What is “{w}” in English?",
-            "Translate “{w}” into English.",
-            "What is the English word for “{w}”?",
-            "{w} in English?",
-            "Tell me the English for “{w}”.",
-            "What does “{w}” mean?",
-            "Do you know the English word for “{w}”?",
-            "Give me the English word for “{w}”.",
-            "Which English word means “{w}”?",
-            "Into English: {w}",
-        ),
-        (
-            "Can you say “{w}” in English?",
-            "Please translate the word “{w}” into English.",
-            "I forgot the English word for “{w}”. What is it?",
-            "How would you say “{w}” in English?",
-        ),
+        listed("""
+            How do you say “{w}” in English?; What is “{w}” in English?; Translate “{w}” into English.
+            What is the English word for “{w}”?; {w} in English?; Tell me the English for “{w}”.
+            What does “{w}” mean?; Do you know the English word for “{w}”?
+            Give me the English word for “{w}”.; Which English word means “{w}”?; Into English: {w}
+        """),
+        listed("""
+            Can you say “{w}” in English?; Please translate the word “{w}” into English.
+            I forgot the English word for “{w}”. What is it?; How would you say “{w}” in English?
+        """),
     ),
     ("zh", "en"): (
-        (
-            "“{w}”用英语怎么说？",
-            "“{w}”的英文是什么？",
-            "把“{w}”翻译成英文。",
-            "请把“{w}”翻译成英语。",
-            "“{w}”的英语单词是什么？",
-            "{w}的英文？",
-            "告诉我“{w}”的英文。",
-            "英语里“{w}”怎么说？",
-            "你知道“{w}”的英文吗？",
-            "用英文说“{w}”。",
-            "翻译成英文：{w}",
-        ),
-        (
-            "你能把“{w}”翻译成英文吗？",
-            "我忘了“{w}”的英文，请问是什么？",
-            "“{w}”这个词用英文怎么说？",
-            "请问英文里“{w}”是哪个词？",
-        ),
+        listed("""
+            “{w}”用英语怎么说？; “{w}”的英文是什么？; 把“{w}”翻译成英文。; 请把“{w}”翻译成英语。
+            “{w}”的英语单词是什么？; {w}的英文？; 告诉我“{w}”的英文。; 英语里“{w}”怎么说？
+            你知道“{w}”的英文吗？; 用英文说“{w}”。; 翻译成英文：{w}
+        """),
+        listed("""
+            你能把“{w}”翻译成英文吗？; 我忘了“{w}”的英文，请问是什么？; “{w}”这个词用英文怎么说？
+            请问英文里“{w}”是哪个词？
+        """),
     ),
     ("zh", "zh"): (
-        (
-            "“{w}”用中文怎么说？",
-            "“{w}”的中文是什么？",
-            "把“{w}”翻译成中文。",
-            "请把“{w}”翻译成汉语。",
-            "“{w}”是什么意思？",
-            "{w} 的中文？",
-            "告诉我“{w}”的中文。",
-            "中文里“{w}”怎么说？",
-            "你知道“{w}”的中文吗？",
-            "用中文说“{w}”。",
-            "翻译成中文：{w}",
-        ),
-        (
-            "你能把“{w}”翻译成中文吗？",
-            "我忘了“{w}”的中文，请问是什么？",
-            "“{w}”这个词用中文怎么说？",
-            "请问中文里“{w}”是哪个词？",
-        ),
+        listed("""
+            “{w}”用中文怎么说？; “{w}”的中文是什么？; 把“{w}”翻译成中文。; 请把“{w}”翻译成汉语。
+            “{w}”是什么意思？; {w} 的中文？; 告诉我“{w}”的中文。; 中文里“{w}”怎么说？
+            你知道“{w}”的中文吗？; 用中文说“{w}”。; 翻译成中文：{w}
+        """),
+        listed("""
+            你能把“{w}”翻译成中文吗？; 我忘了“{w}”的中文，请问是什么？; “{w}”这个词用中文怎么说？
+            请问中文里“{w}”是哪个词？
+        """),
     ),
 }
 

@@ -79,12 +79,10 @@ PLOTS = {
         ("They became good friends.", "Since that day {hero} is never alone.", "A kind deed is never lost."),
     ),
     "learning": (
-        (
-            "{hero} wanted to learn to swim.",
-            "{hero} wanted to play the piano.",
-            "{hero} could not ride a bicycle.",
-            "{hero} wanted to draw a {animal}.",
-        ),
+        listed("""
+            {hero} wanted to learn to swim.; {hero} wanted to play the piano.; {hero} could not ride a bicycle.
+            {hero} wanted to draw a {animal}.
+        """),
         ("The first try went wrong.", "It was hard.", "{hero} fell and was sad.", '"I cannot do it," said {hero}.'),
         (
             '"Try again," said {friend}. "I will help you."',

@@ -6,24 +6,16 @@ asked       questions for training, besides the frames
 held_out    questions for evaluation only, besides the held-out frames
 """
 
-FRAMES = (
-    "What is {noun}?",
-    "Tell me {noun}.",
-    "Do you know {noun}?",
-    "Name {noun}.",
-    "I want to know {noun}.",
-    "Please give me {noun}.",
-    "What's {noun}?",
-    "Could you say {noun}?",
-    "I have a question: what is {noun}?",
-    "{noun}?",
-)
-HELD_OUT_FRAMES = (
-    "Can you tell me {noun}?",
-    "I would like to know what {noun} is.",
-    "Let me know {noun}, please.",
-    "I forgot {noun}. What is it?",
-)
+from minimind.world.tables import listed
+
+FRAMES = listed("""
+    What is {noun}?; Tell me {noun}.; Do you know {noun}?; Name {noun}.; I want to know {noun}.
+    Please give me {noun}.; What's {noun}?; Could you say {noun}?; I have a question: what is {noun}?; {noun}?
+""")
+HELD_OUT_FRAMES = listed("""
+    Can you tell me {noun}?; I would like to know what {noun} is.; Let me know {noun}, please.
+    I forgot {noun}. What is it?
+""")
 
 WORDING = {
     "capital": {

@@ -1,23 +1,14 @@
 """How each relation is said and asked in Chinese; see wording_en.py. `wh` is the question word, 什么 if absent."""
 
-FRAMES = (
-    "{noun}是{wh}？",
-    "请告诉我{noun}。",
-    "你知道{noun}是{wh}吗？",
-    "{noun}是{wh}呢？",
-    "说出{noun}。",
-    "我想知道{noun}。",
-    "请问{noun}是{wh}？",
-    "告诉我{noun}是{wh}。",
-    "我有个问题：{noun}是{wh}？",
-    "{noun}？",
-)
-HELD_OUT_FRAMES = (
-    "你能告诉我{noun}是{wh}吗？",
-    "我忘了{noun}，请问是{wh}？",
-    "请说一说{noun}是{wh}。",
-    "我想问一问{noun}。",
-)
+from minimind.world.tables import listed
+
+FRAMES = listed("""
+    {noun}是{wh}？; 请告诉我{noun}。; 你知道{noun}是{wh}吗？; {noun}是{wh}呢？; 说出{noun}。; 我想知道{noun}。
+    请问{noun}是{wh}？; 告诉我{noun}是{wh}。; 我有个问题：{noun}是{wh}？; {noun}？
+""")
+HELD_OUT_FRAMES = listed("""
+    你能告诉我{noun}是{wh}吗？; 我忘了{noun}，请问是{wh}？; 请说一说{noun}是{wh}。; 我想问一问{noun}。
+""")
 
 WORDING = {
     "capital": {
