@@ -188,7 +188,7 @@ class TrainStep:
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [self.strategy.state_dict(optimizer) for optimizer in self.optimizers],
             "scale": self.scale,
             "good_steps": self.good_steps,
         }
@@ -199,7 +199,7 @@ class TrainStep:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            self.strategy.load_state_dict(optimizer, saved)
         self.scale = state["scale"].to(self.scale.device)
         self.good_steps = state["good_steps"].to(self.scale.device)
         for auxiliary in self.auxiliaries:

@@ -183,9 +183,8 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
         if self.saved_step != self.progress.step:
-            if self.strategy.is_main:
-                self.checkpoints.save(self.model, self.setup.tokenizer, self.step.state_dict(), self.progress)
-            self.strategy.barrier()
+            parts = self.model, self.setup.tokenizer, self.step.state_dict(), self.progress
+            self.strategy.save(lambda: self.checkpoints.save(*parts))
             self.saved_step = self.progress.step
         self.last_save = time.monotonic()
 
@@ -194,5 +193,5 @@ class Trainer:
         self.metrics.close()
         self.evaluator.sample_lines.close()
         self.save()
-        if self.finished and self.strategy.is_main:
-            save_model(self.model, self.setup.run / "model", self.setup.tokenizer)
+        if self.finished:
+            self.strategy.save(lambda: save_model(self.model, self.setup.run / "model", self.setup.tokenizer))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -41,6 +42,15 @@ class Strategy(Protocol):
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Update the parameters."""
+
+    def state_dict(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The optimizer's whole state, wherever its parts are; asked by all processes."""
+
+    def load_state_dict(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+    def save(self, write: Callable[[], object]) -> None:
+        """Let one process write what is common to all; the others wait for it."""
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes, without asking the device."""
