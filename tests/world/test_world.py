@@ -189,7 +189,7 @@ def test_kept_pairs_are_not_told():
     rng = Rng(0, "told")
     for i in range(2000):
         kept = i % 4 == 0
-        pairs = recall.told(rng, LANGUAGES[i % 2], kept)
+        pairs = recall.pairs_to_tell(rng, LANGUAGES[i % 2], kept)
         assert len({what for what, _ in pairs}) == 2
         assert held_out("told", *sorted(f"{what}={value}" for what, value in pairs)) == kept
 

@@ -15,7 +15,7 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def capitalise(sentence: str) -> str:
+def capitalize(sentence: str) -> str:
     """The sentence with its first letter upper-case, also behind an opening quotation mark."""
     return sentence[:2].upper() + sentence[2:] if sentence[0] == '"' else sentence[0].upper() + sentence[1:]
 
@@ -44,7 +44,7 @@ def _rows(lang: str) -> dict[str, list[dict[str, str]]]:
         "legs": pairs(animals.ANIMALS, 0, 4, shared=True),
         "sound": pairs(animals.ANIMALS, 0, 5),
         "young": pairs(animals.ANIMALS, 0, 7),
-        "colour": pairs(everyday.COLOURED, 0, 2),
+        "colour": pairs(everyday.COLORED, 0, 2),
         "opposite": pairs(everyday.OPPOSITES, 0, 1) if lang == "en" else pairs(everyday.OPPOSITES, 1, 2),
         "unit": [{"part": row[at * 2], "whole": row[at * 2 + 1], "v": row[4]} for row in science.UNITS],
         # February has no one number of days.
@@ -81,7 +81,7 @@ def _fact(lang: str, relation: str, row: dict[str, str]) -> Fact:
 
     def say(frames: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
         sentences = [frame.format(**fill) for frame in frames] + [text.format(**row) for text in own]
-        return tuple(capitalise(sentence) for sentence in sentences)
+        return tuple(capitalize(sentence) for sentence in sentences)
 
     statements = say((), wording["statements"])
     questions = say(WORDINGS[lang].FRAMES, wording["asked"])

@@ -20,7 +20,7 @@ def questions(seed: int, per_skill: int = 200) -> list[Question]:
 
     Raises UserError where the world has not so many; it has at least 400 of each skill.
     """
-    found = []
+    chosen = []
     for skill, sample in SKILLS.items():
         for at, lang in enumerate(LANGUAGES):
             rng = Rng(seed, "questions", skill, lang)
@@ -33,8 +33,8 @@ def questions(seed: int, per_skill: int = 200) -> list[Question]:
                 seen.setdefault(_key(one.messages[:-1]), one)
             if len(seen) < wanted:
                 raise UserError(f"the world has no {wanted} {lang} questions of {skill}; ask for fewer per skill")
-            found += [Question.of(one) for one in seen.values()]
-    return found
+            chosen += [Question.of(one) for one in seen.values()]
+    return chosen
 
 
 def normal(text: str) -> str:
@@ -56,14 +56,14 @@ def assert_disjoint(
     turn just before the answer alone is. A text holds it when the question's words stand anywhere in it, and do not
     begin a longer row of items (`copy: 3 1 2` is not in `copy: 3 1 2 4`).
     """
-    asked = {_key(question.prompt) for question in held_out}
+    keys = {_key(question.prompt) for question in held_out}
     for messages in conversations:
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
                 for key in (_key(messages[:i]), _key(messages[i - 1 : i])):
-                    assert key not in asked, f"a held-out question is in a training conversation: {key}"
+                    assert key not in keys, f"a held-out question is in a training conversation: {key}"
     blob = "\n".join(normal(line) for text in texts for line in text.splitlines())
-    for key in asked:
+    for key in keys:
         if key in blob:
             inside = re.search(rf"(?<![a-z0-9]){re.escape(key)}(?! ?\w)", blob)
             assert inside is None, f"a held-out question is in a pretraining text: {key}"

@@ -31,12 +31,14 @@ def statements(rng: Rng, lang: str) -> str:
 
 def questions_and_answers(rng: Rng, lang: str) -> str:
     """Questions with their answers, as in an exercise book."""
-    ask, answer = rng.pick(
+    before_question, before_answer = rng.pick(
         (("Q: ", "A: "), ("Question: ", "Answer: ")) if lang == "en" else (("问：", "答："), ("问题：", "回答："))
     )
     skills = {facts: 5, translation: 2, arithmetic: 2, strings: 2, stopping: 1}
     turns = [rng.weighted(skills).sample(rng, lang).messages for _ in range(rng.between(4, 7))]
-    return "\n".join(f"{ask}{asked['content']}\n{answer}{said['content']}" for asked, said in turns)
+    return "\n".join(
+        f"{before_question}{question['content']}\n{before_answer}{answer['content']}" for question, answer in turns
+    )
 
 
 SUMS = {
@@ -164,12 +166,12 @@ MANUAL = {
 
 def manual(rng: Rng, lang: str) -> str:
     """How a tool is described and called, in json, as in a programmer's manual."""
-    offered, _, asked, *_ = tools.sample(rng, lang).messages
-    call = json.loads(asked["tool_calls"])[0]
+    system, _, call_message, *_ = tools.sample(rng, lang).messages
+    call = json.loads(call_message["tool_calls"])[0]
     slots = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
     slots["call"] = json.dumps(call, ensure_ascii=False)
     lines = [line.format(**slots) for line in rng.several(MANUAL[lang], 2)]
-    return "\n".join([*lines, *map(json.dumps, json.loads(offered["tools"]))])
+    return "\n".join([*lines, *map(json.dumps, json.loads(system["tools"]))])
 
 
 def tale(rng: Rng, lang: str) -> str:

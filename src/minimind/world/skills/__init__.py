@@ -1,6 +1,6 @@
 """The skills that are evaluated.
 
-Each module's `sample(draw, lang, held_out)` makes one conversation and its right answer: for training, or
+Each module's `sample(rng, lang, held_out)` makes one conversation and its right answer: for training, or
 (held_out) from what is kept for evaluation only.
 """
 

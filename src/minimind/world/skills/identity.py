@@ -9,6 +9,6 @@ from minimind.world.tables.identity import IDENTITY
 
 
 def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
-    answer, asked, kept = rng.pick(IDENTITY[lang])
-    question = opening(rng, lang) + rng.pick(kept if held_out else asked)
+    answer, questions, kept = rng.pick(IDENTITY[lang])
+    question = opening(rng, lang) + rng.pick(kept if held_out else questions)
     return Sample("identity", lang, [user(question), assistant(answer)], [answer], check="exact")

@@ -125,7 +125,7 @@ NOTED = {"en": "OK, I will remember that.", "zh": "好的，我记住了。"}
 BETWEEN = {facts: 3, translation: 2, arithmetic: 2, smalltalk: 2}
 
 
-def told(rng: Rng, lang: str, kept: bool = False) -> list[tuple[str, str]]:
+def pairs_to_tell(rng: Rng, lang: str, kept: bool = False) -> list[tuple[str, str]]:
     """Two different (what, value) pairs that are told together."""
     while True:
         pairs = [(what, rng.pick(VALUES[lang][what])) for what in rng.several(tuple(VALUES[lang]), 2)]
@@ -141,12 +141,12 @@ def tell(rng: Rng, lang: str, pairs: list[tuple[str, str]]) -> str:
 
 
 def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
-    pairs = told(rng, lang, held_out)
+    pairs = pairs_to_tell(rng, lang, held_out)
     messages: list[Message] = [user(tell(rng, lang, pairs)), assistant(NOTED[lang])]
     for _ in range(rng.between(1, 2)):
         messages += rng.weighted(BETWEEN).sample(rng, lang).messages
     what, value = rng.pick(pairs)
-    _, asked, form = TALK[lang][what]
+    _, questions, form = TALK[lang][what]
     answer = form.format(v=value)
-    messages += [user(rng.pick(asked)), assistant(answer)]
+    messages += [user(rng.pick(questions)), assistant(answer)]
     return Sample("recall", lang, messages, [answer, value])

@@ -68,6 +68,6 @@ TALK = {
 
 
 def sample(rng: Rng, lang: str) -> Sample:
-    asked, answers = rng.pick(TALK[lang])
+    questions, answers = rng.pick(TALK[lang])
     answer = rng.pick(answers)
-    return Sample("smalltalk", lang, [user(rng.pick(asked)), assistant(answer)], [answer])
+    return Sample("smalltalk", lang, [user(rng.pick(questions)), assistant(answer)], [answer])

@@ -72,7 +72,9 @@ ONE_SENTENCE = {
 }
 # One-word answers ask for values that are one word; sentences are about countries and animals.
 SHORT = {lang: [fact for fact in facts if " " not in fact.value] for lang, facts in FACTS.items()}
-TOLD = {lang: [fact for fact in facts if fact.relation in ("continent", "class")] for lang, facts in FACTS.items()}
+DESCRIBED = {
+    lang: [fact for fact in facts if fact.relation in ("continent", "class")] for lang, facts in FACTS.items()
+}
 
 
 def _list(rng: Rng, lang: str, kept: bool) -> Sample:
@@ -94,7 +96,7 @@ def _one_word(rng: Rng, lang: str, kept: bool) -> Sample:
 
 
 def _one_sentence(rng: Rng, lang: str, kept: bool) -> Sample:
-    fact = rng.pick(TOLD[lang])
+    fact = rng.pick(DESCRIBED[lang])
     question = rng.pick(ONE_SENTENCE[lang][kept]).format(s=fact.subject)
     messages = [user(question), assistant(fact.answer)]
     return Sample("stopping", lang, messages, [fact.subject, fact.value], check="sentence")

@@ -40,17 +40,17 @@ def _goods(rng: Rng, lang: str) -> str:
 
 
 @dataclass(frozen=True)
-class Tool:
-    """argument: its name and JSON type; value draws one; result draws what the tool returns for it; asked and said:
-    the wordings of the request and of the final answer, which name the argument `a` and the returned fields."""
+class MockTool:
+    """argument: its name and JSON type; value draws one; result draws what the tool returns for it; requests, answers:
+    wordings of the request and of the final answer, which name the argument `a` and the returned fields."""
 
     name: str
     description: str
     argument: tuple[str, str]
     value: Callable[[Rng, str], Any]
     result: Callable[[Rng, str, Any], dict[str, Any]]
-    asked: dict[str, tuple[str, ...]]
-    said: dict[str, str]
+    requests: dict[str, tuple[str, ...]]
+    answers: dict[str, str]
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _multiply(rng: Rng, lang: str, expression: str) -> dict[str, Any]:
 
 
 TOOLS = (
-    Tool(
+    MockTool(
         "get_weather",
         "Weather of a city",
         ("city", "string"),
@@ -86,7 +86,7 @@ TOOLS = (
         },
         {"en": "It is {weather} in {a}, {degrees} degrees.", "zh": "{a}天气{weather}，{degrees} 度。"},
     ),
-    Tool(
+    MockTool(
         "get_time",
         "Time in a city",
         ("city", "string"),
@@ -98,7 +98,7 @@ TOOLS = (
         },
         {"en": "It is {time} in {a}.", "zh": "{a}现在是 {time}。"},
     ),
-    Tool(
+    MockTool(
         "calculate",
         "Work out a product",
         ("expression", "string"),
@@ -110,7 +110,7 @@ TOOLS = (
         },
         {"en": "{a} = {result}", "zh": "{a} = {result}"},
     ),
-    Tool(
+    MockTool(
         "get_price",
         "Price of a thing",
         ("item", "string"),
@@ -122,7 +122,7 @@ TOOLS = (
         },
         {"en": 'The price of "{a}" is {price}.', "zh": "“{a}”的价格是 {price}。"},
     ),
-    Tool(
+    MockTool(
         "set_alarm",
         "Set an alarm",
         ("time", "string"),
@@ -134,7 +134,7 @@ TOOLS = (
         },
         {"en": "Alarm {id} is set for {alarm}.", "zh": "{id} 号闹钟设在 {alarm}。"},
     ),
-    Tool(
+    MockTool(
         "find_phone",
         "Phone number of a person",
         ("name", "string"),
@@ -146,7 +146,7 @@ TOOLS = (
         },
         {"en": "The phone number of {a} is {phone}.", "zh": "{a}的电话号码是 {phone}。"},
     ),
-    Tool(
+    MockTool(
         "roll_dice",
         "Roll a die",
         ("sides", "integer"),
@@ -166,14 +166,14 @@ TOOLS = (
 SCHEMAS = {tool.name: json.dumps(tool.schema) for tool in TOOLS}
 
 
-def offer(rng: Rng, tool: Tool, others: int) -> dict[str, str]:
+def offer(rng: Rng, tool: MockTool, others: int) -> dict[str, str]:
     """A system message that offers the tool among others (none or one)."""
     offered = [tool, *rng.several([other for other in TOOLS if other is not tool], others)]
     schemas = ", ".join(SCHEMAS[one.name] for one in rng.several(offered, len(offered)))
     return {"role": "system", "content": "", "tools": f"[{schemas}]"}
 
 
-def _request(rng: Rng, lang: str, kept: bool, others: int) -> tuple[Tool, Any, list[dict[str, str]]]:
+def _request(rng: Rng, lang: str, kept: bool, others: int) -> tuple[MockTool, Any, list[dict[str, str]]]:
     """A tool, its argument, and the messages that end with the model's call."""
     tool = rng.pick(TOOLS)
     while True:
@@ -181,7 +181,7 @@ def _request(rng: Rng, lang: str, kept: bool, others: int) -> tuple[Tool, Any, l
         if is_held_out("tool", tool.name, value) == kept:
             break
     call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
-    question = user(rng.pick(tool.asked[lang]).format(a=value))
+    question = user(rng.pick(tool.requests[lang]).format(a=value))
     return tool, value, [offer(rng, tool, others), question, assistant("", tool_calls=call)]
 
 
@@ -196,7 +196,7 @@ def _answer(rng: Rng, lang: str, kept: bool) -> Sample:
     """One tool is offered, called, and its response put into words, all of whose values the answer must state."""
     tool, value, messages = _request(rng, lang, kept, others=0)
     result = tool.result(rng, lang, value)
-    answer = tool.said[lang].format(a=value, **result)
+    answer = tool.answers[lang].format(a=value, **result)
     messages += [{"role": "tool", "content": json.dumps(result, ensure_ascii=False)}, assistant(answer)]
     return Sample("tools", lang, messages, [str(field) for field in result.values()], check="states")
 

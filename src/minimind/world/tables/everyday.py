@@ -2,7 +2,7 @@
 
 from minimind.world.tables import table
 
-COLOURED = table("""
+COLORED = table("""
 grass, 草, green, 绿色; snow, 雪, white, 白色; the clear sky, 晴朗的天空, blue, 蓝色
 blood, 血液, red, 红色; coal, 煤, black, 黑色; a lemon, 柠檬, yellow, 黄色; milk, 牛奶, white, 白色
 chocolate, 巧克力, brown, 棕色; an eggplant, 茄子, purple, 紫色; a carrot, 胡萝卜, orange, 橙色
