@@ -102,7 +102,7 @@ class Setting(NamedTuple):
     help: str
 
 
-class Given(NamedTuple):
+class Entry(NamedTuple):
     """A value from one of the layers, and where it stands: `recipe.yaml:12`, `--model.hidden_size`."""
 
     value: Any
@@ -133,14 +133,14 @@ def read(
     if {"-h", "--help"} & set(argv):
         print(describe(config_type, defaults))
         raise SystemExit(0)
-    given: dict[str, Given] = {}
+    entries: dict[str, Entry] = {}
     for key, value in flatten(defaults or {}).items():
         if value is not None or not any(name.startswith(key + ".") for name in known):  # None: no such section
-            give(given, known, key, value, "stage defaults")
+            enter(entries, known, key, value, "stage defaults")
     for file in files:
-        given |= read_yaml(Path(file), known)
-    given |= read_flags(argv, known)
-    return {key: value for key, (value, _) in given.items()}
+        entries |= read_yaml(Path(file), known)
+    entries |= read_flags(argv, known)
+    return {key: value for key, (value, _) in entries.items()}
 
 
 # ---------------------------------------------------------------------------------------- the dataclass
@@ -148,15 +148,15 @@ def read(
 
 def settings(config_type: type, prefix: str = "", owner: Any = MISSING) -> dict[str, Setting]:
     """Every setting of a configuration type by key, in the order of declaration."""
-    found: dict[str, Setting] = {}
+    result: dict[str, Setting] = {}
     helps = docstrings(config_type)
     for field, hint in fields(config_type):
         key, default, section = prefix + field.name, default_of(field, hint, owner), section_type(hint)
         if section:
-            found |= settings(section, key + ".", MISSING if default is None else default)
+            result |= settings(section, key + ".", MISSING if default is None else default)
         else:
-            found[key] = Setting(hint, default, helps.get(field.name, ""))
-    return found
+            result[key] = Setting(hint, default, helps.get(field.name, ""))
+    return result
 
 
 def fields(config_type: type) -> list[tuple[dataclasses.Field, Any]]:
@@ -181,46 +181,46 @@ def default_of(field: dataclasses.Field, hint: Any, owner: Any) -> Any:
 @functools.cache
 def docstrings(config_type: type) -> dict[str, str]:
     """The string literal below each field, inherited fields included."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for owner in filter(dataclasses.is_dataclass, reversed(config_type.__mro__)):
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
         for line, below in itertools.pairwise(body):
             match line, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[name] = inspect.cleandoc(text)
-    return found
+                    texts[name] = inspect.cleandoc(text)
+    return texts
 
 
-def build(config_type: type[T], given: Mapping[str, Any], prefix: str = "", owner: Any = MISSING) -> T:
-    """An instance from the given values by key.
+def build(config_type: type[T], values: Mapping[str, Any], prefix: str = "", owner: Any = MISSING) -> T:
+    """Make an instance from values by key.
 
     A field is passed to the constructor only when it was given, so that what `__post_init__` derives from
     other fields is derived from their final values.
     """
-    values: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for field, hint in fields(config_type):
         key, default, section = prefix + field.name, default_of(field, hint, owner), section_type(hint)
         if section:
-            if default is not None or any(name.startswith(key + ".") for name in given):
-                values[field.name] = build(section, given, key + ".", MISSING if default is None else default)
-        elif key in given:
-            values[field.name] = given[key]
+            if default is not None or any(name.startswith(key + ".") for name in values):
+                arguments[field.name] = build(section, values, key + ".", MISSING if default is None else default)
+        elif key in values:
+            arguments[field.name] = values[key]
         elif default is MISSING:
             raise UserError(f"{key} has no value: give it in a recipe file or with --{key}")
-    return config_type(**values) if owner is MISSING else dataclasses.replace(owner, **values)
+    return config_type(**arguments) if owner is MISSING else dataclasses.replace(owner, **arguments)
 
 
 # --------------------------------------------------------------------------------------------- the layers
 
 
-def give(layer: dict[str, Given], known: Mapping[str, Setting], key: str, value: Any, where: str) -> None:
+def enter(layer: dict[str, Entry], known: Mapping[str, Setting], key: str, value: Any, where: str) -> None:
     """Check one value and put it into a layer."""
     if key not in known:
         raise UserError(f"unknown setting '{key}' ({where}); {advice(key, known)}")
     if key in layer:
         raise UserError(f"{key} is given twice ({layer[key].where} and {where}); keep one")
     try:
-        layer[key] = Given(convert(value, known[key].hint), where)
+        layer[key] = Entry(convert(value, known[key].hint), where)
     except ValueError:
         raise UserError(f"{key}: expected {expected(known[key].hint)}, got {value!r} ({where})") from None
 
@@ -238,14 +238,14 @@ def advice(key: str, known: Mapping[str, Setting]) -> str:
     return f"did you mean {match}?" if match else "--help lists all settings"
 
 
-def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Given]:
+def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Entry]:
     """The settings in a YAML file, each with its line."""
-    layer: dict[str, Given] = {}
+    layer: dict[str, Entry] = {}
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
         for key, node, line in leaves(loader.get_single_node(), str(file), known):
             value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
-            give(layer, known, today(key, known), value, f"{file}:{line}")
+            enter(layer, known, today(key, known), value, f"{file}:{line}")
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
@@ -278,7 +278,7 @@ def today(key: str, known: Mapping[str, Any]) -> str:
     return RENAMED.get(key, key) if key not in known else key
 
 
-def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, Given]:
+def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, Entry]:
     """The settings among `--key value`, `--key=value`, `--list a b c` and `--switch` (true)."""
     flags: list[tuple[str, list[str]]] = []
     for word in argv:
@@ -289,11 +289,11 @@ def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, G
             flags[-1][1].append(word)
         else:
             raise UserError(f"what is '{word}'? settings are written --key value; --help lists them")
-    layer: dict[str, Given] = {}
+    layer: dict[str, Entry] = {}
     for key, words in flags:
         if key in known and not words and not {bool, list, tuple} & kinds(known[key].hint):
             raise UserError(f"--{key} needs a value: {expected(known[key].hint)}")
-        give(layer, known, key, from_words(words, known[key].hint) if key in known else words, f"--{key}")
+        enter(layer, known, key, from_words(words, known[key].hint) if key in known else words, f"--{key}")
     return layer
 
 
@@ -339,13 +339,13 @@ def diff(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
 
 def describe(config_type: type, defaults: Mapping[str, Any] | None = None) -> str:
     """The text for `--help`: every setting with its type, default (a stage's own, if given) and help."""
-    known, given = settings(config_type), flatten(defaults or {})
+    known, overrides = settings(config_type), flatten(defaults or {})
     helps = docstrings(config_type)
     lines, section = ["settings, also in a recipe file:"], ""
     for key, setting in known.items():
         if section != (section := key.rpartition(".")[0]):
             lines += ["", *paragraph(f"{section}: {helps[section]}" if section in helps else "", 2)]
-        default = given.get(key, setting.default)
+        default = overrides.get(key, setting.default)
         text = default if isinstance(default, str) and default else json.dumps(default, default=str)
         shown = "required" if default is MISSING else f"default {text}"
         lines += [f"  --{key}  {expected(setting.hint)} ({shown})", *paragraph(setting.help, 6)]

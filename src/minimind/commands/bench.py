@@ -137,9 +137,9 @@ def matmul(options: argparse.Namespace) -> None:
     cells = [[giga(rates[name][n]) for name in rates] for n in range(len(squares + shapes))]
     print_table([["matrices, GFLOP/s", *rates], *([f"{size}", *row] for (size, _, _), row in zip(squares, cells))])
     if shapes:
-        named = [f"{rows:,} × {inner:,} × {columns:,}" for rows, inner, columns in shapes]
+        labels = [f"{rows:,} × {inner:,} × {columns:,}" for rows, inner, columns in shapes]
         header = [f"{options.preset}, {options.tokens:,} tokens", *rates]
-        print_table([header, *([name, *row] for name, row in zip(named, cells[len(squares) :]))])
+        print_table([header, *([name, *row] for name, row in zip(labels, cells[len(squares) :]))])
     if None in [one for column in rates.values() for one in column]:
         print("–: the type is emulated here, and no faster at this size")
     print(f"copying: {copied / 1e9:,.1f} GB/s read and written")

@@ -35,18 +35,18 @@ def run(argv: list[str]) -> int | None:
     parser.add_argument(
         "--revision", metavar="R", help="branch, tag or commit (the one recorded in DIR, else the newest)"
     )
-    arguments = parser.parse_args(argv)
-    if arguments.list:
+    options = parser.parse_args(argv)
+    if options.list:
         _print_list()
         return None
-    if not arguments.names:
+    if not options.names:
         raise UserError("name the data sets to download, for example pretrain_t2t_mini; --list shows them all")
 
-    directory = arguments.to.expanduser()
-    found = [published.locate(name, directory, arguments.hub, arguments.revision) for name in arguments.names]
-    published.check_disk(found, directory)
-    print(f"{size_text(sum(source.size for source in found))} in {len(found)} file(s) to {directory}")
-    for source in found:
+    directory = options.to.expanduser()
+    sources = [published.locate(name, directory, options.hub, options.revision) for name in options.names]
+    published.check_disk(sources, directory)
+    print(f"{size_text(sum(source.size for source in sources))} in {len(sources)} file(s) to {directory}")
+    for source in sources:
         path = _fetch(source, directory)
         print(f"{path}  {size_text(source.size)}  {source.repository}@{source.revision[:12]}  checksum ok")
     return None

@@ -66,8 +66,10 @@ def report(run: Run, path: Path) -> Path:
     if drawn := plots([run]):
         sections.append(Plots("Curves", "曲线", drawn))
     if run.evaluations:
-        found = [(line["step"], line.get("tokens"), line["eval"]) for line in run.evaluations]
-        table = [[step, tokens, scores.get("bits_per_byte"), scores.get("loss")] for step, tokens, scores in found]
+        results = [(line["step"], line.get("tokens"), line["eval"]) for line in run.evaluations]
+        table = [
+            [step, tokens, scores.get("bits_per_byte"), scores.get("loss")] for step, tokens, scores in results
+        ]
         columns = ["step", "tokens", "bits per byte", "loss"]
         sections.append(Table("On held-out documents", "留出集评测", table, columns))
     samples = [line for line in read_json_lines(run.path / "samples.jsonl") if line.get("conversations")]

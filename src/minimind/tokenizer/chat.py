@@ -103,21 +103,21 @@ class ChatTemplate:
         ends: list[int] = []
         length = done = 0
         for match in self._marks.finditer(marked):
-            before, found = marked[done : match.start()], match[0]
+            before, mark = marked[done : match.start()], match[0]
             done = match.end()
             pieces.append(before)
             length += len(before)
-            if found == TURN_START:
+            if mark == TURN_START:
                 starts.append(length)
-            elif found == TURN_END:
+            elif mark == TURN_END:
                 ends.append(length)
-            elif found[0] == BREAK:
+            elif mark[0] == BREAK:
                 pieces.append(match[1])
                 length += len(match[1])
             else:
-                pieces.append(found)
-                controls.append((length, length + len(found)))
-                length += len(found)
+                pieces.append(mark)
+                controls.append((length, length + len(mark)))
+                length += len(mark)
         pieces.append(marked[done:])
         return Rendered("".join(pieces), controls, list(zip(starts, ends)))
 

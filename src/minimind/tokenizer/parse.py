@@ -55,10 +55,9 @@ def parse_assistant(
 
 def marker_ids(tokenizer: Tokenizer) -> dict[int, Fragment]:
     """The markers that are single tokens; none for a vocabulary that spells them out."""
-    found = {
-        tokenizer.reserved[marker]: Fragment(marker, True) for marker in MARKERS if marker in tokenizer.reserved
-    }
-    return found if len(found) == len(MARKERS) else {}
+    reserved = tokenizer.reserved
+    ids = {reserved[marker]: Fragment(marker, True) for marker in MARKERS if marker in reserved}
+    return ids if len(ids) == len(MARKERS) else {}
 
 
 def split_markers(text: str) -> list[Fragment]:

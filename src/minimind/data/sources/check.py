@@ -49,24 +49,24 @@ def check(
     """Read every document; `on_bad` hears of each bad line as it is met. UserError for a file that is none."""
     for file in files:
         check_file(file)
-    found = Findings()
+    findings = Findings()
     hashes = array("Q")
 
     def report(bad: BadLine) -> None:
-        found.bad_lines += 1
+        findings.bad_lines += 1
         on_bad(bad)
 
     with progress("checking", sum(file.stat().st_size for file in files)) as update:
         for document in (document for file in files for document in _good_documents(file, report, update)):
             update(documents=1)
-            found.documents += 1
-            found.schemas[document.schema] = found.schemas.get(document.schema, 0) + 1
+            findings.documents += 1
+            findings.schemas[document.schema] = findings.schemas.get(document.schema, 0) + 1
             hashes.append(document.hash)
-            found.empty_answers += document.kind == "rl" and not document.gt
+            findings.empty_answers += document.kind == "rl" and not document.gt
             if tokenizer:
-                _measure(document, tokenizer, context, found, report)
-    found.duplicates = len(hashes) - len(np.unique(np.frombuffer(hashes, np.uint64)))
-    return found
+                _measure(document, tokenizer, context, findings, report)
+    findings.duplicates = len(hashes) - len(np.unique(np.frombuffer(hashes, np.uint64)))
+    return findings
 
 
 def _good_documents(file: Path, report: Callable[[BadLine], None], on_read: Bar) -> Iterator[Document]:
@@ -86,7 +86,7 @@ def _measure(
     document: Document,
     tokenizer: Tokenizer,
     context: int | None,
-    found: Findings,
+    findings: Findings,
     report: Callable[[BadLine], None],
 ) -> None:
     try:
@@ -94,6 +94,6 @@ def _measure(
     except ChatError as error:
         report(BadLine(document.file, document.line, str(error)))
         return
-    found.tokens += length
-    found.longest = max(found.longest, length)
-    found.longer_than_context += context is not None and length > context
+    findings.tokens += length
+    findings.longest = max(findings.longest, length)
+    findings.longer_than_context += context is not None and length > context

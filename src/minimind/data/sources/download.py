@@ -95,8 +95,8 @@ def _may_pass(error: Exception) -> bool:
 
 def _delay(error: Exception, failures: int) -> float:
     """Seconds to wait: what the server asks for, at most a minute, or 1, 2, 4, 8 …"""
-    asked = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
-    return min(int(asked), 60) if asked.isdigit() else 2.0 ** (failures - 1)
+    retry_after = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
+    return min(int(retry_after), 60) if retry_after.isdigit() else 2.0 ** (failures - 1)
 
 
 def _explain(url: str, error: Exception) -> str:

@@ -41,8 +41,8 @@ def _goods(rng: Rng, lang: str) -> str:
 
 @dataclass(frozen=True)
 class MockTool:
-    """argument: its name and JSON type; value draws one; result draws what the tool returns for it; requests, answers:
-    wordings of the request and of the final answer, which name the argument `a` and the returned fields."""
+    """A tool that the model learns to call: `value` draws its argument (a name and a JSON type), `result` what it
+    returns for one; `requests` and `answers` name the argument `a` and the returned fields."""
 
     name: str
     description: str
