@@ -59,6 +59,14 @@ def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 preferences."""
+    from tests.helpers import pairs, write_jsonl
+
+    return write_jsonl(tmp_path_factory.mktemp("data") / "pairs.jsonl", pairs(120))
+
+
+@pytest.fixture(scope="session")
 def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer with at most 400 ids, trained on the corpus."""
     from tests.helpers import texts
@@ -129,5 +137,38 @@ def sft(chat_file: Path, base_model: Path) -> Callable[..., list[str]]:
     def arguments(out: Path, **changes: Any) -> list[str]:
         paths = ["--data", str(chat_file), "--from", str(base_model), "--out", str(out)]
         return ["train", "sft", *paths, *flags(**model, **changes)]
+
+    return arguments
+
+
+@pytest.fixture
+def dpo(pair_file: Path, base_model: Path) -> Callable[..., list[str]]:
+    """`dpo(out, **changes)`: the arguments of a tiny preference optimization."""
+    from tests.helpers import SETTINGS, flags
+
+    model = {name: None for name in SETTINGS if name.startswith("model.")}
+    batch = {"batch__seq_len": 128, "batch__tokens_per_step": 1024, "batch__micro_batch_tokens": 512}
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        paths = ["--data", str(pair_file), "--from", str(base_model), "--out", str(out)]
+        return ["train", "dpo", *paths, *flags(**model, **batch | {"optimizer__learning_rate": 0.005} | changes)]
+
+    return arguments
+
+
+@pytest.fixture
+def grpo(base_model: Path) -> Callable[..., list[str]]:
+    """`grpo(out, **changes)`: the arguments of a tiny reinforcement learning, in which a few answers come to an
+    end, so that some groups have something to compare."""
+    from tests.helpers import SETTINGS, flags
+
+    model = {name: None for name in SETTINGS if name.startswith("model.")}
+    batch = {"batch__seq_len": 128, "batch__tokens_per_step": 1024, "batch__micro_batch_tokens": 512}
+    small = {"grpo__prompts": 4, "grpo__group_size": 6, "grpo__max_tokens": 12, "grpo__questions": 4}
+    small |= {"optimizer__learning_rate": 0.005, "budget__steps": 6}
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        paths = ["--from", str(base_model), "--out", str(out)]
+        return ["train", "grpo", *paths, *flags(**model, **batch | small | changes)]
 
     return arguments

@@ -66,6 +66,19 @@ def chats(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
     return [turn() * draw.randint(1, 2) for _ in range(count)]
 
 
+def pairs(count: int, seed: int = 0) -> list[dict[str, list[dict[str, str]]]]:
+    """Preferences: two different answers to one question, short enough for a sequence of 128 tokens."""
+    draw = random.Random(seed)
+    say = lambda longest: " ".join(draw.choices(WORDS, k=draw.randint(1, longest)))  # noqa: E731
+    found = []
+    while len(found) < count:
+        question, chosen, rejected = {"role": "user", "content": say(6)}, say(14), say(14)
+        if chosen != rejected:
+            sides = {"chosen": chosen, "rejected": rejected}
+            found.append({side: [question, {"role": "assistant", "content": sides[side]}] for side in sides})
+    return found
+
+
 def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -103,8 +116,14 @@ def evaluations(run: Path) -> list[dict[str, Any]]:
     return [line for line in metrics(run) if "eval" in line]
 
 
+def weights_file(directory: Path) -> Path:
+    """Of a model, or of an adapter."""
+    (path,) = directory.glob("*model.safetensors")
+    return path
+
+
 def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return load_file(directory / "model.safetensors")
+    return load_file(weights_file(directory))
 
 
 def last_checkpoint(run: Path) -> Path:
@@ -116,10 +135,12 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert losses(one) == losses(other)
     assert evaluations(one) == evaluations(other)
     assert (one / "samples.jsonl").read_bytes() == (other / "samples.jsonl").read_bytes()
-    assert (one / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
     a, b = last_checkpoint(one), last_checkpoint(other)
     assert a.name == b.name
-    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    for directories in ((one / "model", other / "model"), (a, b)):
+        files = [weights_file(directory) for directory in directories]
+        assert files[0].name == files[1].name
+        assert files[0].read_bytes() == files[1].read_bytes()
     assert_equal_trees(*(torch.load(path / "training.pt", weights_only=True) for path in (a, b)))
     progress = [json.loads((path / "progress.json").read_text()) for path in (a, b)]
     for state in progress:
@@ -146,13 +167,15 @@ def assert_equal_trees(a: Any, b: Any) -> None:
 
 
 def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
-    """The trainer of a command of the fixtures `pretrain` and `sft`, to be looked at from within."""
-    stage, given = argv[1], dict(zip(argv[2:8:2], argv[3:8:2]))
-    run = Path(given["--out"])
+    """The trainer of a command of the fixtures `pretrain`, `sft`, `dpo` and `grpo`, to be looked at from within."""
+    stage, given = argv[1], dict(zip(argv[2::2], argv[3::2]))
+    run = Path(given.pop("--out"))
     run.mkdir(exist_ok=True)
     names = {"--tokenizer": "tokenizer", "--from": "init_from"}
-    paths = {names[flag]: path for flag, path in given.items() if flag in names}
-    recipe = resolve(stage, argv[8:], [], {**paths, "data": [given["--data"]]})
+    paths: dict[str, Any] = {names[flag]: given.pop(flag) for flag in names if flag in given}
+    if "--data" in given:
+        paths["data"] = [given.pop("--data")]
+    recipe = resolve(stage, [word for pair in given.items() for word in pair], [], paths)
     changed = dataclasses.replace(STAGES[stage], **({"objective": lambda setup: objective} if objective else {}))
     setup = make_setup(recipe, run, SingleDevice(torch.device("cpu")), TrainingConsole(quiet=False), changed)
     return trainer_of(setup, changed)

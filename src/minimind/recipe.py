@@ -192,9 +192,15 @@ class Recipe:
         given = [name for name, value in vars(self.budget).items() if value is not None]
         if len(given) > 1:
             raise UserError(f"give one budget, not {' and '.join('budget.' + name for name in given)}")
-        for name in given:
-            if getattr(self.budget, name) <= 0:
-                raise UserError(f"budget.{name} must be above 0, not {getattr(self.budget, name)}")
+        positive = {f"budget.{name}": getattr(self.budget, name) for name in given} | {
+            "dpo.beta": self.dpo.beta,
+            "grpo.temperature": self.grpo.temperature,
+            "grpo.clip_low": self.grpo.clip_low,
+            "grpo.clip_high": self.grpo.clip_high,
+        }
+        for name, value in positive.items():
+            if value <= 0:
+                raise UserError(f"{name} must be above 0, not {value}")
         limits = {
             "schedule.warmup": (self.schedule.warmup, 0, 1),
             "schedule.decay": (self.schedule.decay, 0, 1),
@@ -205,6 +211,11 @@ class Recipe:
             "router.weight": (self.router.weight, 0, 10),
             "router.z_weight": (self.router.z_weight, 0, 10),
             "router.bias_rate": (self.router.bias_rate, 0, 1),
+            "dpo.label_smoothing": (self.dpo.label_smoothing, 0, 0.49),  # at a half, no side is the better one
+            "grpo.group_size": (self.grpo.group_size, 2, 1024),
+            "grpo.clip_low": (self.grpo.clip_low, 0, 1),
+            "grpo.clip_high": (self.grpo.clip_high, 0, 1),
+            "grpo.kl_weight": (self.grpo.kl_weight, 0, 10),
         }
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value <= high:
@@ -215,6 +226,9 @@ class Recipe:
             "checkpoint.keep": self.checkpoint.keep,
             "checkpoint.every": self.checkpoint.every,
             "evaluation.every": self.evaluation.every,
+            "grpo.prompts": self.grpo.prompts,
+            "grpo.max_tokens": self.grpo.max_tokens,
+            "grpo.questions": self.grpo.questions,
             "log_every": self.log_every,
             "max_bad_steps": self.max_bad_steps,
         }

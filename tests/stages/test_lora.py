@@ -1,0 +1,183 @@
+"""`--lora.rank`: any stage trains an adapter in place of the weights."""
+
+import math
+
+import pytest
+import torch
+from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.helpers import assert_same_run, last_checkpoint, losses, make_trainer, metrics, weights_file
+from tests.invariant.test_accumulation import assert_close, in_float64
+
+from minimind import Model
+from minimind.cli import main
+from minimind.model import load_model
+from minimind.model.hf.weights import load_tensors
+from minimind.model.lora import has_lora, lora_layers
+
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
+
+
+@pytest.fixture
+def adapted(sft):
+    """`adapted(out, **changes)`: the arguments of a tiny fine-tuning of an adapter."""
+    return lambda out, **changes: sft(out, **{"lora__rank": 4, **changes})
+
+
+def adapter(model):
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+# ---------------------------------------------------------------------------------------- what comes out of a run
+
+
+def test_a_run_ends_in_an_adapter(adapted, tmp_path, capsys):
+    assert main(adapted(tmp_path / "run", budget__steps=4)) == 0
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
+    D, F, heads, layers = 32, 64, 32, 2
+    parameters = layers * 4 * (4 * (D + heads) + 3 * (D + F))
+    said = capsys.readouterr().err
+    kinds = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+    assert f"LoRA: {parameters:,} parameters in 14 adapters ({kinds}); the rest is frozen\n" in said
+    for directory in (tmp_path / "run/model", last_checkpoint(tmp_path / "run"), tmp_path / "run/best"):
+        names = {path.name for path in directory.iterdir()}
+        assert names > ADAPTER
+        assert not names & {"config.json", "model.safetensors"}
+
+
+def test_only_the_adapter_moves_and_the_run_is_the_adapted_model(adapted, base_model, tmp_path):
+    trainer = make_trainer(adapted(tmp_path / "run"))
+    trainer.fit()
+    model = trainer.model.eval()
+    base = load_model(base_model)
+    for name, tensor in base.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert all(parameter.abs().max() > 0 for parameter in adapter(model).values())
+    tokens = torch.arange(3, 43)[None]
+    with torch.no_grad():
+        wanted = model.logits(model(tokens))
+        assert (base.logits(base(tokens)) - wanted).abs().max() > 1e-3
+    loaded = Model.load(tmp_path / "run", device="cpu")
+    assert not has_lora(loaded.model)
+    torch.testing.assert_close(loaded.logits(tokens), wanted, rtol=1e-5, atol=1e-5)
+
+    assert main(["export", "hf", str(tmp_path / "run"), "--out", str(tmp_path / "merged")]) == 0
+    assert (tmp_path / "merged/model.safetensors").exists()
+    merged = Model.load(tmp_path / "merged", device="cpu")
+    torch.testing.assert_close(merged.logits(tokens), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_holds_the_adapter_as_it_is(adapted, tmp_path):
+    trained = make_trainer(adapted(tmp_path / "run"))
+    trained.fit()
+    fresh = make_trainer(adapted(tmp_path / "other")).model
+    load_tensors(fresh, last_checkpoint(tmp_path / "run"))
+    assert adapter(fresh).keys() == adapter(trained.model).keys()
+    for name, parameter in adapter(trained.model).items():
+        assert torch.equal(adapter(fresh)[name], parameter)
+
+
+def test_options_shape_the_adapter(adapted, tmp_path):
+    changes = {"lora__alpha": 2, "lora__rank_stabilized": "true", "budget__steps": 1}
+    targets = ["--lora.targets", "q_proj", "layers.1.mlp.down_proj"]
+    assert main([*adapted(tmp_path / "run", **changes), *targets]) == 0
+    layers = lora_layers(load_model(tmp_path / "run/model", merge=False))
+    kinds = ["layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj", "layers.1.mlp.down_proj"]
+    assert [name.removeprefix("model.") for name in layers] == kinds
+    assert all(layer.scale == 2 / math.sqrt(4) for layer in layers.values())
+
+
+@pytest.mark.parametrize("stage", ["dpo", "grpo"])
+def test_an_adapter_learns_at_every_stage(request, base_model, tmp_path, stage):
+    """The first step starts at the base model: there the pairs are undecided, and sampled answers as likely as
+    when they were sampled."""
+    command = request.getfixturevalue(stage)
+    assert main(command(tmp_path / "run", lora__rank=4, budget__steps=2)) == 0
+    first = metrics(tmp_path / "run")[0]
+    assert first["grad_norm"] > 0
+    if stage == "dpo":
+        assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    else:
+        assert first["approx_kl"] < 1e-6
+    assert weights_file(tmp_path / "run/model").name == "adapter_model.safetensors"
+    trained, base = Model.load(tmp_path / "run", device="cpu"), Model.load(base_model, device="cpu")
+    assert (trained.logits(torch.arange(9)[None]) - base.logits(torch.arange(9)[None])).abs().max() > 0
+
+
+def test_an_adapter_is_trained_on_as_a_model(adapted, sft, tmp_path):
+    """--from a run that trained an adapter: it is merged, and all weights learn."""
+    assert main(adapted(tmp_path / "adapter", budget__steps=2)) == 0
+    argv = sft(tmp_path / "run", budget__steps=1)
+    argv[argv.index("--from") + 1] = str(tmp_path / "adapter")
+    assert main(argv) == 0
+    assert weights_file(tmp_path / "run/model").name == "model.safetensors"
+
+
+# ---------------------------------------------------------------------------------------------------- invariants
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.02), ("sgd", 0.05)])
+def test_micro_batches_do_not_change_a_training(adapted, tmp_path, optimizer, rate):
+    """Six steps in fp64; the losses in metrics.jsonl were summed in fp32."""
+    trained = []
+    for sequences in (1, 8):
+        changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
+        changes |= {"optimizer__grad_clip": 0, "batch__micro_batch_tokens": 32 * sequences}
+        trainer = in_float64(make_trainer(adapted(tmp_path / f"{sequences}", **changes)))
+        trainer.fit()
+        assert trainer.step.micro_batch_size == sequences
+        trained.append((losses(tmp_path / f"{sequences}"), adapter(trainer.model)))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
+
+
+def test_two_processes_are_as_one(adapted, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(adapted(one, **CHANGES)) == 0
+    assert wait_for(start_two(adapted(two, **CHANGES), tmp_path)) == [0, 0]
+    assert_like_one_process(two, one)
+
+
+def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, tmp_path, stop_after):
+    changes = {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(adapted(whole, **changes)) == 0
+    stop_after(adapted(run, **changes), 5)
+    assert last_checkpoint(run).name == "step-0000005"
+    assert main(adapted(run, **changes)) == 0
+    assert_same_run(run, whole)
+
+
+# ----------------------------------------------------------------------------------------------------- bad input
+
+
+def test_an_adapter_from_scratch_is_refused(pretrain, sft, tmp_path, refusal):
+    argv = sft(tmp_path / "run", lora__rank=4)
+    del argv[argv.index("--from") : argv.index("--from") + 2]
+    assert refusal(argv) == "error: sft starts from a model: name its directory with --from"
+    said = refusal(pretrain(tmp_path / "run", lora__rank=4))
+    assert said == "error: lora.rank: an adapter needs a model to adapt; name one with --from"
+
+
+def test_unknown_targets_are_refused(adapted, tmp_path, refusal):
+    said = refusal([*adapted(tmp_path / "run"), "--lora.targets", "q_proj", "query"])
+    assert said.startswith("error: lora.targets: this model has no query to adapt; there are q_proj, k_proj, ")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_an_adapter_on_an_adapter_is_refused(adapted, tmp_path, refusal):
+    assert main(adapted(tmp_path / "first", budget__steps=1)) == 0
+    argv = adapted(tmp_path / "second")
+    argv[argv.index("--from") + 1] = str(tmp_path / "first")
+    said = refusal(argv)
+    assert f"{tmp_path}/first/model is an adapter; merge it first: minimind export hf" in said
+
+
+@pytest.mark.parametrize("changes", [{"lora__rank": -1}, {"lora__alpha": -2.0}])
+def test_options_that_make_no_sense_are_refused(adapted, tmp_path, refusal, changes):
+    assert "must not be negative" in refusal(adapted(tmp_path / "run", **changes))
+
+
+def test_another_rank_does_not_continue_a_run(adapted, tmp_path, refusal):
+    assert main(adapted(tmp_path / "run", budget__steps=1)) == 0
+    assert "is a run with another recipe (lora.rank was 4, now 8)" in refusal(
+        adapted(tmp_path / "run", budget__steps=1, lora__rank=8)
+    )
