@@ -17,11 +17,11 @@ def test_mistakes_are_answered_in_one_sentence(tmp_path: Path, capsys: pytest.Ca
         taken.listen()
         port = str(taken.getsockname()[1])
         assert main(["web", "--port", port]) == 2
-        assert f"cannot listen on 127.0.0.1, port {port}" in capsys.readouterr().err
+        assert f"cannot listen at 127.0.0.1 port {port}" in capsys.readouterr().err
     assert main(["web", "--port", "70000"]) == 2
     assert "a port is a number from 1 to 65535" in capsys.readouterr().err
     assert main(["web", "--host", "no.such.host.invalid"]) == 2
-    assert "cannot listen on no.such.host.invalid" in capsys.readouterr().err
+    assert "cannot listen at no.such.host.invalid" in capsys.readouterr().err
     assert main(["web", "--runs", str(tmp_path / "nowhere")]) == 2
     assert "is no directory" in capsys.readouterr().err
 

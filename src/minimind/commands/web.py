@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 from minimind.commands.options import add_tools, command_parser
+from minimind.commands.serve import listen
 from minimind.errors import UserError, missing_extra
 
 EPILOG = """examples:
@@ -56,13 +56,7 @@ def check_address(host: str, port: int) -> None:
     """UserError where no server can listen."""
     if not 0 < port < 65536:
         raise UserError(f"--port {port}: a port is a number from 1 to 65535")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port") from None
+    listen(host, port).close()
 
 
 def server_options(host: str, port: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from minimind.util.files import whole_file
 from minimind.world.chats import conversations
 from minimind.world.preference import preferences, rl_prompts
 from minimind.world.questions import questions
@@ -29,7 +30,6 @@ def write_world(
     The same arguments give the same bytes.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Iterable[dict[str, Any]]] = {
         "pretrain": _until(pretrain_texts(seed), pretrain_bytes),
         "sft": islice(conversations(seed), sft),
@@ -50,6 +50,6 @@ def _until(texts: Iterable[dict[str, Any]], size: int) -> Iterable[dict[str, Any
 
 def _write(path: Path, samples: Iterable[dict[str, Any]]) -> Path:
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(encode(sample) + "\n" for sample in samples)
     return path
