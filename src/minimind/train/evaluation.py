@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -53,15 +54,16 @@ class HeldOutNLL:
 
     def nll(self, micro_batch_size: int) -> NLL:
         """The processes share the work."""
-        part = evaluate_nll(self.setup.model, self.batches(micro_batch_size), self.setup.device)
-        nats, tokens, size = self.setup.strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
+        strategy = self.setup.strategy
+        mine = islice(self.batches(micro_batch_size), strategy.rank, None, strategy.world)
+        part = evaluate_nll(self.setup.model, mine, self.setup.device)
+        nats, tokens, size = strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
         return NLL(nats, int(tokens), size)
 
     def batches(self, micro_batch_size: int) -> Iterator[Batch]:
-        """This process's share of the documents."""
-        setup, strategy = self.setup, self.setup.strategy
-        batches = sequential_batches(setup.data, self.documents, setup.recipe.batch.seq_len, micro_batch_size)
-        return (batch for n, batch in enumerate(batches) if n % strategy.world == strategy.rank)
+        """The documents; of all processes."""
+        seq_len = self.setup.recipe.batch.seq_len
+        return sequential_batches(self.setup.data, self.documents, seq_len, micro_batch_size)
 
 
 class HeldOutObjective(HeldOutNLL):
@@ -72,16 +74,20 @@ class HeldOutObjective(HeldOutNLL):
         self.objective = objective
 
     def __call__(self, micro_batch_size: int) -> Scores:
+        strategy = self.setup.strategy
         sums: dict[str, list[float]] = {}
-        for batch in self.batches(micro_batch_size) if len(self.documents) else ():
+        for number, batch in enumerate(self.batches(micro_batch_size)):
+            is_mine = number % strategy.world == strategy.rank
+            if number and not is_mine:
+                continue  # but all compute the first: a process without a batch knows the names of the sums, too
             with torch.no_grad():
                 terms = self.objective(self.setup.model, batch.to(self.setup.device))
             units = self.objective.units(batch)
             pairs = {name: (float(loss), units[name]) for name, loss in terms.losses.items()}
             pairs |= {name: (float(total), float(count)) for name, (total, count) in terms.metrics.items()}
             for name, pair in pairs.items():
-                sums[name] = [a + b for a, b in zip(sums.get(name, [0.0, 0.0]), pair)]
-        totals = self.setup.strategy.sum([value for pair in sums.values() for value in pair]).tolist()
+                sums[name] = [a + is_mine * b for a, b in zip(sums.get(name, [0.0, 0.0]), pair)]
+        totals = strategy.sum([value for pair in sums.values() for value in pair]).tolist()
         return {name: total / max(count, 1e-9) for name, total, count in zip(sums, totals[::2], totals[1::2])}
 
 
