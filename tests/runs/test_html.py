@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimind.runs import svg
-from minimind.runs.html import Dialogues, Plots, Table, Text, write_report
+from minimind.runs.html import Dialogues, Plots, Table, write_report
 from minimind.runs.svg import Axis, Series, grid, line_plot, short, sparkline, thin
 from minimind.util.files import write_text
 
@@ -168,6 +168,7 @@ def full_report(path):
         {"role": "user", "content": "你好 " + NASTY},
         {"role": "assistant", "content": "好", "reasoning_content": "hm" + NASTY, "tool_calls": [{"name": NASTY}]},
         {"role": f'"{NASTY}', "content": None},
+        {"role": "user", "content": f"one {NASTY}\n\ntwo \ud800"},
     ]
     return write_report(
         path,
@@ -177,7 +178,6 @@ def full_report(path):
             Table("Scores" + NASTY, "分数", [["a", 0.123456], ["b", 12345.6]], ["name", NASTY]),
             Plots("Curves", "曲线", [line_plot(NASTY, [Series("a", [1, 2], [1.0, 2.0])])]),
             Dialogues("Samples", "样例", [(NASTY, messages)]),
-            Text("Notes", "说明", f"one {NASTY}\n\ntwo \ud800"),
         ],
     )
 
@@ -193,7 +193,6 @@ def test_report_is_one_closed_escaped_page(tmp_path):
     assert data.count(NASTY) == 13
     for word in ("Summary", "概要", "1,234,567", "0.1235", "12,346", "True", "two ?"):
         assert word in data
-    assert ("p", "two ?") in page.seen
 
 
 def test_numbers_stand_right_below_their_column_name(tmp_path):

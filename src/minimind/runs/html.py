@@ -27,7 +27,6 @@ h2 { font-size: 17px; margin: 0 0 12px; }
 h2 span { color: var(--quiet); font-weight: 400; margin-left: 8px; }
 section { background: var(--card); border: 1px solid var(--edge); border-radius: 10px; padding: 18px 20px;
   margin: 0 0 16px; }
-p { margin: 0 0 10px; white-space: pre-wrap; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 18px 5px 0; text-align: left; vertical-align: top; border-top: 1px solid var(--edge); }
@@ -100,19 +99,7 @@ class Dialogues:
         return f'<div class="dialogues">{"".join(shown)}</div>'
 
 
-@dataclass(frozen=True)
-class Text:
-    """Paragraphs, separated by an empty line."""
-
-    heading: str
-    chinese: str
-    text: str
-
-    def html(self) -> str:
-        return "".join(f"<p>{text(paragraph)}</p>" for paragraph in self.text.split("\n\n"))
-
-
-Section = Table | Plots | Dialogues | Text
+Section = Table | Plots | Dialogues
 
 
 def write_report(path: str | Path, title: str, sections: Sequence[Section]) -> Path:
