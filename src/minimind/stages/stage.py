@@ -52,7 +52,10 @@ def make_model(recipe: Recipe) -> Transformer:
 
 def make_loader(setup: Setup) -> BatchSource:
     batch, seed = setup.recipe.batch, setup.recipe.seed
-    return Loader(setup.data, setup.train_documents, batch.seq_len, batch.sequences, seed, batch.long_documents)
+    loader = Loader(setup.data, setup.train_documents, batch.seq_len, batch.sequences, seed, batch.long_documents)
+    if count := loader.stats.dropped_segments:
+        setup.console.say(f"{count:,} segments of batch.seq_len {batch.seq_len} have nothing to train on: left out")
+    return loader
 
 
 @dataclass(frozen=True)

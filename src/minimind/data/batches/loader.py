@@ -87,26 +87,7 @@ class Loader:
         self.seq_len = seq_len
         self.sequences = sequences
         self.seed = seed
-        documents = np.asarray(documents, dtype=np.int64)
-        lengths = data.lengths[documents]
-        if data.group > 1:
-            kept_pairs = fit_groups(lengths, seq_len, data.group)
-            is_long = lengths - 1 > kept_pairs
-            local = np.arange(len(documents), dtype=np.int32)
-            start, length = np.zeros(len(documents), np.int32), kept_pairs.astype(np.int32)
-        else:
-            is_long = lengths - 1 > seq_len
-            local, start, length = segments(lengths, seq_len, long)
-        document = documents[local].astype(np.int32)
-
-        kept = length > 0
-        if data.masked:  # elsewhere every target is trained on
-            for segment in np.flatnonzero(is_long[local] & kept):
-                first, count = int(start[segment]), int(length[segment])
-                _, mask = data.read(int(document[segment]), first, first + count + 1)
-                kept[segment] = mask[1:].any()
-        if data.group > 1:
-            kept = kept.reshape(-1, data.group).all(1).repeat(data.group)
+        document, start, length, is_long, kept = fit(data, documents, seq_len, long)
         self._document, self._start, self._length = document[kept], start[kept], length[kept]
         if not len(self._length):
             raise UserError(f"none of the {len(documents)} training documents has a token to train on; add data")
@@ -186,23 +167,48 @@ class _Epoch:
         return self.order[self.sequence_starts[packed] : self.sequence_starts[packed + 1]]
 
 
+def fit(
+    data: Documents, documents: np.ndarray, seq_len: int, long: Long
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cut documents into segments of one sequence at most; groups are truncated to fit into one together.
+
+    Returns of every segment its document, the pair it starts at and its number of pairs; of every document whether
+    it was too long; of every segment whether something in it, and in all others of its group, is trained on.
+    """
+    documents = np.asarray(documents, dtype=np.int64)
+    lengths = data.lengths[documents]
+    if data.group > 1:
+        length = fit_groups(lengths, seq_len, data.group).astype(np.int32)
+        is_long = lengths - 1 > length
+        local, start = np.arange(len(documents), dtype=np.int32), np.zeros(len(documents), np.int32)
+    else:
+        is_long = lengths - 1 > seq_len
+        local, start, length = segments(lengths, seq_len, long)
+    document = documents[local].astype(np.int32)
+    kept = length > 0
+    if data.masked:  # elsewhere every target is trained on
+        for segment in np.flatnonzero(is_long[local] & kept):
+            first, count = int(start[segment]), int(length[segment])
+            _, mask = data.read(int(document[segment]), first, first + count + 1)
+            kept[segment] = mask[1:].any()
+    return document, start, length, is_long, kept.reshape(-1, data.group).all(1).repeat(data.group)
+
+
 def expand(units: np.ndarray, group: int) -> np.ndarray:
     """The segments of units that have `group` each."""
     return units if group == 1 else (units[:, None] * group + np.arange(group)).reshape(-1)
 
 
 def sequential_batches(data: Documents, documents: np.ndarray, seq_len: int, sequences: int) -> Iterator[Batch]:
-    """Every document once, for evaluation: long ones split (groups: truncated), packed, in the order of documents.
+    """Every document once, for evaluation: long ones split (groups: truncated; left out where one of a group then
+    has nothing to train on), packed, in the order of documents.
 
     All batches have shape (sequences, T), so that a compiled graph fits them all: the last is filled up with
     sequences of padding.
     """
-    documents = np.asarray(documents, dtype=np.int64)
+    document, start, length, _, kept = fit(data, documents, seq_len, "split")
     if data.group > 1:
-        length = fit_groups(data.lengths[documents], seq_len, data.group).astype(np.int32)
-        local, start = np.arange(len(documents), dtype=np.int32), np.zeros(len(documents), np.int32)
-    else:
-        local, start, length = segments(data.lengths[documents], seq_len, "split")
+        document, start, length = document[kept], start[kept], length[kept]
     order, sequence_starts = pack(length.reshape(-1, data.group).sum(1), seq_len)
     packed = [np.sort(order[a:b]) for a, b in itertools.pairwise(sequence_starts)]
     packed.sort(key=lambda units: units[0])
@@ -212,7 +218,7 @@ def sequential_batches(data: Documents, documents: np.ndarray, seq_len: int, seq
         units_of_sequences += [nothing] * (sequences - len(units_of_sequences))
         chosen = expand(np.concatenate(units_of_sequences), data.group)
         counts = [len(units) * data.group for units in units_of_sequences]
-        yield collate(data, documents[local[chosen]], start[chosen], length[chosen], counts, seq_len)
+        yield collate(data, document[chosen], start[chosen], length[chosen], counts, seq_len)
 
 
 def pack_once(data: Documents, seq_len: int) -> Batch:

@@ -1,0 +1,322 @@
+"""`minimind train dpo`: pairs of answers, of which the chosen one becomes the likelier."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.helpers import (
+    assert_same_run,
+    evaluations,
+    last_checkpoint,
+    losses,
+    make_trainer,
+    metrics,
+    pairs,
+    weights,
+    write_jsonl,
+)
+from tests.invariant.test_accumulation import assert_close, in_float64, relative
+
+from minimind.cli import main
+from minimind.data.batches.loader import sequential_batches
+from minimind.model import load_model
+
+
+def on(argv, file):
+    """The command on another data file."""
+    argv[argv.index("--data") + 1] = str(file)
+    return argv
+
+
+def say(text):
+    return {"role": "assistant", "content": text}
+
+
+# -------------------------------------------------------------------------------------------------- what is learned
+
+
+def test_the_first_loss_is_that_of_a_coin(dpo, tmp_path):
+    """The model is its own reference then: no pair has a margin."""
+    assert main(dpo(tmp_path / "run", budget__steps=2, evaluation__every=1)) == 0
+    lines = [line for line in metrics(tmp_path / "run") if "eval" not in line]
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert lines[0]["margin"] == pytest.approx(0, abs=1e-5)
+    assert lines[0]["grad_norm"] > 0
+    assert abs(lines[1]["margin"]) > 1e-4
+    columns = {"loss", "accuracy", "margin", "reward_chosen", "reward_rejected"}
+    for line in lines:
+        assert columns < line.keys()
+        assert 0 <= line["accuracy"] <= 1
+        assert line["margin"] == pytest.approx(line["reward_chosen"] - line["reward_rejected"], abs=1e-6)
+    for line in evaluations(tmp_path / "run"):
+        assert line["eval"].keys() == columns
+        assert next(iter(line["eval"])) == "loss"  # which `best` watches
+
+
+def test_a_clear_preference_is_learned(dpo, tmp_path):
+    """Cats are preferred to dogs; held-out pairs tell."""
+    rows = pairs(200, seed=3)
+    for row, other in zip(rows, pairs(200, seed=4)):
+        row["chosen"][1] = say("cat " + row["chosen"][1]["content"].replace("dog", "cat"))
+        row["rejected"][1] = say("dog " + other["rejected"][1]["content"].replace("cat", "dog"))
+    argv = on(
+        dpo(tmp_path / "run", budget__steps=20, evaluation__every=5), write_jsonl(tmp_path / "pairs.jsonl", rows)
+    )
+    assert main(argv) == 0
+    first, last = (evaluations(tmp_path / "run")[place]["eval"] for place in (0, -1))
+    assert losses(tmp_path / "run", "accuracy")[0] < 0.9
+    assert last["accuracy"] == 1.0
+    assert last["loss"] < 0.5 < first["loss"]
+    assert last["margin"] > 0.5
+    assert losses(tmp_path / "run", "accuracy")[-1] == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"dpo__beta": 0.5}, {"dpo__label_smoothing": 0.2}])
+def test_options_reach_the_loss(dpo, tmp_path, changes):
+    """The first gradient is beta (1 − 2 label_smoothing) times that of a margin's."""
+    norms = []
+    for name, more in (("one", {}), ("other", changes)):
+        assert main(dpo(tmp_path / name, budget__steps=1, **more)) == 0
+        norms.append(losses(tmp_path / name, "grad_norm")[0])
+    assert norms[1] / norms[0] == pytest.approx({"dpo__beta": 5, "dpo__label_smoothing": 0.6}[next(iter(changes))])
+
+
+# ---------------------------------------------------------------------------------------------------- the reference
+
+
+def test_the_reference_is_the_start_model(dpo, base_model, tmp_path):
+    """Against each answer alone, by the whole softmax."""
+    trainer = make_trainer(dpo(tmp_path / "run"))
+    data, model = trainer.setup.data, load_model(base_model)
+    assert trainer.setup.data.group == 2
+    found = np.load(tmp_path / "run/reference.npy")
+    assert found.dtype == np.float32
+    assert len(found) == len(data) == 240
+    for document in range(0, len(data), 7):
+        ids, mask = (torch.tensor(values.astype(np.int64)) for values in data.read(document))
+        with torch.no_grad():
+            logprobs = model.logits(model(ids[None, :-1]))[0].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        assert found[document] == pytest.approx(float(logprobs[mask[1:] == 1].sum()), rel=1e-5)
+    assert (found < -1).all()
+
+
+def test_the_reference_is_computed_once(dpo, base_model, tmp_path, stop_after):
+    """A run goes on from the file, whatever has become of the model that it began from."""
+    whole, run, base = tmp_path / "whole", tmp_path / "run", tmp_path / "base"
+    assert main(dpo(whole)) == 0
+    shutil.copytree(base_model, base)
+    argv = dpo(run)
+    argv[argv.index("--from") + 1] = str(base)
+    stop_after(argv, 5)
+    written = (run / "reference.npy").stat().st_mtime_ns
+    shutil.copy(whole / "model/model.safetensors", base / "model.safetensors")
+    assert main(argv) == 0
+    assert_same_run(run, whole)
+    assert (run / "reference.npy").stat().st_mtime_ns == written
+
+
+def test_a_lost_reference_is_computed_again(dpo, tmp_path, stop_after):
+    """From the start model, not from the trained one."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(dpo(whole)) == 0
+    stop_after(dpo(run), 5)
+    (run / "reference.npy").unlink()
+    assert main(dpo(run)) == 0
+    assert_same_run(run, whole)
+    assert (run / "reference.npy").read_bytes() == (whole / "reference.npy").read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------------- invariants
+
+
+def test_pairs_in_one_sequence_are_as_pairs_in_sequences_of_their_own(dpo, tmp_path):
+    """Losses, metrics and gradients in fp64: several pairs in a sequence, and one a sequence."""
+    trainer = in_float64(make_trainer(dpo(tmp_path / "run")))
+    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
+    torch.manual_seed(0)
+    for parameter in model.parameters():  # away from the reference
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    documents = np.arange(24)
+    (packed,) = sequential_batches(data, documents, 256, 8)
+    alone = [batch for pair in documents.reshape(-1, 2) for batch in sequential_batches(data, pair, 256, 1)]
+    assert len(alone) == 12
+    assert max(len(sequence.unique()) for sequence in packed.documents) >= 6
+    results = []
+    for batches in ([packed], alone):
+        units = sum(objective.units(batch)["loss"] for batch in batches)
+        model.zero_grad()
+        terms = [objective(model, batch) for batch in batches]
+        loss = sum(one.losses["loss"] for one in terms) / units
+        loss.backward()
+        margin = sum(one.metrics["margin"][0] for one in terms)
+        gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        results.append((units, loss.detach(), margin, gradients))
+    (units, loss, margin, gradients), (units_alone, loss_alone, margin_alone, gradients_alone) = results
+    assert units == units_alone == 12
+    assert relative(loss, loss_alone) <= 1e-9
+    assert relative(margin, margin_alone) <= 1e-9
+    assert abs(loss - math.log(2)) > 1e-3
+    for name in gradients:
+        assert relative(gradients[name], gradients_alone[name]) <= 1e-9, name
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.02), ("sgd", 0.05)])
+def test_micro_batches_do_not_change_a_training(dpo, tmp_path, optimizer, rate):
+    """Six steps in fp64, whose micro-batches differ in their numbers of pairs; metrics.jsonl is of fp32 sums."""
+    trained = []
+    for sequences in (1, 8):
+        changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
+        changes |= {"optimizer__grad_clip": 0, "batch__micro_batch_tokens": 128 * sequences}
+        trainer = in_float64(make_trainer(dpo(tmp_path / f"{sequences}", **changes)))
+        trainer.fit()
+        assert trainer.step.micro_batch_size == sequences
+        trained.append((losses(tmp_path / f"{sequences}"), dict(trainer.model.named_parameters())))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
+    for column in ("accuracy", "margin"):
+        first, second = (losses(tmp_path / name, column) for name in ("1", "8"))
+        assert first == pytest.approx(second, rel=1e-5)
+    counts = [
+        int((sequence >= 0).any() and len(sequence.unique())) for sequence in trainer.source.step(0).documents
+    ]
+    assert max(counts) > min(counts)
+
+
+def test_two_processes_are_as_one(dpo, tmp_path):
+    """With the reference's work shared, too."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "evaluation__holdout": 0.3}
+    assert main(dpo(one, **changes)) == 0
+    assert wait_for(start_two(dpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert_like_one_process(two, one)
+    assert losses(two, "accuracy") == losses(one, "accuracy")
+    assert losses(two, "margin") == pytest.approx(losses(one, "margin"), rel=1e-4, abs=1e-6)
+    references = [np.load(run / "reference.npy") for run in (two, one)]
+    assert references[0] == pytest.approx(references[1], rel=1e-5)
+
+
+def test_stopped_and_resumed_as_if_nothing_had_happened(dpo, tmp_path, stop_after):
+    changes = {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(dpo(whole, **changes)) == 0
+    stop_after(dpo(run, **changes), 5)
+    assert last_checkpoint(run).name == "step-0000005"
+    assert main(dpo(run, **changes)) == 0
+    assert_same_run(run, whole)
+    for column in ("accuracy", "margin"):
+        assert losses(run, column) == losses(whole, column)
+
+
+# -------------------------------------------------------------------------------------------------- pairs too long
+
+
+def test_long_pairs_are_cut_to_fit(dpo, tmp_path):
+    """What is too much is taken from the longer answer; both keep their beginning, and stay side by side."""
+    rows = pairs(30)
+    rows[0]["rejected"][1] = say("the small cat sees a big tree " * 20)
+    file = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    trainer = make_trainer(on(dpo(tmp_path / "run", evaluation__holdout=0), file))
+    data, source = trainer.setup.data, trainer.source
+    assert data.lengths[1] > 128 > 2 * data.lengths[0]
+    assert source.stats.long_documents == 1
+    assert source.stats.dropped_segments == 0
+    batch = next(batch for batch in map(source.step, range(99)) if (batch.table["source"] == 1).any())
+    row = int((batch.table["source"] == 1).nonzero()[0, 0])
+    assert batch.table["source"][row - 1] == 0
+    kept = [int((batch.documents == number).sum()) for number in (row - 1, row)]
+    assert kept == [data.lengths[0] - 1, 128 - (data.lengths[0] - 1)]
+    assert torch.equal(
+        batch.tokens[batch.documents == row], torch.tensor(data.read(1)[0][: kept[1]].astype(np.int64))
+    )
+    trainer.fit()
+    assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
+
+
+def test_pairs_whose_answers_do_not_fit_are_left_out_and_counted(dpo, tmp_path, capsys):
+    """The question alone fills the sequence; such a pair is in no figure, either."""
+    rows = pairs(60)
+    for row in rows[::2]:
+        row["chosen"][0] = row["rejected"][0] = {"role": "user", "content": "the small cat sees " * 40}
+    file = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    argv = on(dpo(tmp_path / "run", evaluation__holdout=0.3, budget__steps=3, evaluation__every=1), file)
+    assert main(argv) == 0
+    said = capsys.readouterr().err
+    argv[argv.index("--out") + 1] = str(tmp_path / "other")
+    trainer = make_trainer(argv)
+    held_out = set((trainer.setup.held_out // 2).tolist())
+    dropped = [pair for pair in range(0, 60, 2) if pair not in held_out]
+    assert trainer.source.stats.dropped_segments == 2 * len(dropped) > 0
+    assert f"{2 * len(dropped)} segments of batch.seq_len 128 have nothing to train on: left out\n" in said
+    kept = [pair for pair in held_out if pair % 2]
+    assert 0 < len(kept) < len(held_out)
+    batches = list(trainer.evaluation.batches(4))
+    assert sum(trainer.objective.units(batch)["loss"] for batch in batches) == len(kept)
+    assert {int(source) // 2 for batch in batches for source in batch.table["source"]} == set(kept)
+
+
+def test_no_pair_fits(dpo, tmp_path, refusal):
+    rows = pairs(10)
+    for row in rows:
+        row["chosen"][0] = row["rejected"][0] = {"role": "user", "content": "the small cat sees " * 40}
+    said = refusal(on(dpo(tmp_path / "run", evaluation__holdout=0), write_jsonl(tmp_path / "pairs.jsonl", rows)))
+    assert said == "error: none of the 20 training documents has a token to train on; add data"
+
+
+# -------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_other_data_are_refused(dpo, chat_file, corpus, tmp_path, refusal):
+    for file in (chat_file, corpus):
+        said = refusal(on(dpo(tmp_path / "run"), file))
+        assert said.startswith(f"error: no document is left of {file}; the first: {file}:1: ")
+        assert "preference" in said
+
+
+def test_pairs_are_refused_by_chats(sft, pair_file, tmp_path, refusal):
+    said = refusal(on(sft(tmp_path / "run"), pair_file))
+    assert said.startswith(f"error: no document is left of {pair_file}; the first: {pair_file}:1: ")
+
+
+def test_pairs_that_prefer_nothing_are_left_out_and_counted(dpo, tmp_path, caplog):
+    rows = pairs(30)
+    rows[2]["chosen"] = rows[2]["rejected"]
+    rows[5]["chosen"] = [{"role": "user", "content": "the river"}, say("a tree")]
+    rows[7]["rejected"] = rows[7]["rejected"][:1]
+    file = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    trainer = make_trainer(on(dpo(tmp_path / "run", evaluation__holdout=0), file))
+    assert len(trainer.setup.data) == 54
+    reasons = trainer.setup.data.report["reasons"]
+    assert reasons["chosen and rejected are the same"] == 1
+    assert (
+        reasons["chosen and rejected answer different conversations; all but the last message must be equal"] == 1
+    )
+    assert "3 bad lines were left out" in caplog.text
+    assert f"{file}:3: chosen and rejected are the same" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dpo__beta": 0}, "dpo.beta must be above 0, not 0.0"),
+        ({"dpo__beta": -0.1}, "dpo.beta must be above 0, not -0.1"),
+        ({"dpo__label_smoothing": 0.5}, "dpo.label_smoothing must lie between 0 and 0.49, not 0.5"),
+        ({"dpo__label_smoothing": -0.1}, "dpo.label_smoothing must lie between 0 and 0.49, not -0.1"),
+    ],
+)
+def test_options_out_of_range_are_refused(dpo, tmp_path, refusal, changes, sentence):
+    assert refusal(dpo(tmp_path / "run", **changes)) == f"error: {sentence}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_model_it_is_refused(dpo, tmp_path, refusal):
+    argv = dpo(tmp_path / "run")
+    del argv[argv.index("--from") : argv.index("--from") + 2]
+    assert refusal(argv) == "error: dpo starts from a model: name its directory with --from"
+
+
+def test_all_weights_learn(dpo, base_model, tmp_path):
+    assert main(dpo(tmp_path / "run", budget__steps=2)) == 0
+    before, after = weights(base_model), weights(tmp_path / "run/model")
+    assert all(not torch.equal(before[name], after[name]) for name in before)
