@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -202,6 +203,16 @@ def test_streams_and_batches_share_the_engine() -> None:
     other.close()
     wanted = reference(MODEL, prompts[0], ENDLESS).ids
     assert ids_of([heard[0], heard[2], *stream]) == wanted
+
+
+def test_threads_share_the_engine() -> None:
+    prompts, params = random_prompts([30, 9, 40, 5]), sampled(3)
+    wanted = [completion.ids for completion in Engine(MODEL).generate(prompts, params)]
+    engine = Engine(MODEL, max_batch=3)
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        for _ in range(5):
+            assert list(pool.map(lambda prompt: ids_of(engine.stream(prompt, params)), prompts)) == wanted
+    assert not engine.active
 
 
 def test_an_interrupted_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:

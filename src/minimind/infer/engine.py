@@ -34,8 +34,6 @@ from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
 from minimind.tokenizer import Tokenizer
 
-PREFILL_TOKENS = {"cpu": 256}  # in one step; a CPU computes no faster with more at once
-PREFILL_TOKENS_ELSEWHERE = 2048
 SHORTEST_SLOT = 256  # positions
 WORTH_WAITING = 32  # tokens that another request is about to prefill, too, are not computed twice
 
@@ -202,9 +200,8 @@ class Engine:
         self.tokenizer = tokenizer
         self.weights: WeightFormat = weights
         self.max_repeats = max_repeats
-        self.prefill_tokens = prefill_tokens or PREFILL_TOKENS.get(
-            model.output_weight.device.type, PREFILL_TOKENS_ELSEWHERE
-        )
+        on_cpu = model.output_weight.device.type == "cpu"  # which computes no faster with more tokens at once
+        self.prefill_tokens = prefill_tokens or (256 if on_cpu else 2048)
         self.context = model.config.context_length
         self.lock = threading.Lock()
         self.waiting: deque[Request] = deque()

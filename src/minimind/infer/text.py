@@ -144,21 +144,21 @@ class AnswerStream:
         if isinstance(news, End):
             return [*self._flush(), End("stop") if self.content.stopped else news]
         kind = Thinking if self.thinking else Text
-        first, *others = self._read(self.fragments.push(news.id)) or [kind("")]
+        first, *others = self._parse(self.fragments.push(news.id)) or [kind("")]
         return [replace(first, tokens=(news,)), *others]
 
     def _flush(self) -> list[ModelEvent]:
-        events = self._read([*self.fragments.flush(), *([END_CALL] if self.open_call else [])])
+        events = self._parse([*self.fragments.flush(), *([END_CALL] if self.open_call else [])])
         unfinished, self.call = self.call, []
         events += self._say("".join(fragment.text for fragment in unfinished))
         if not self.thinking:
             events += self._show(self.content.flush()) + self._show("", last=True)
         return events
 
-    def _read(self, fragments: list[Fragment]) -> list[ModelEvent]:
-        return [event for fragment in fragments for event in self._read_one(fragment)]
+    def _parse(self, fragments: list[Fragment]) -> list[ModelEvent]:
+        return [event for fragment in fragments for event in self._parse_one(fragment)]
 
-    def _read_one(self, fragment: Fragment) -> list[ModelEvent]:
+    def _parse_one(self, fragment: Fragment) -> list[ModelEvent]:
         if self.call:
             self.call.append(fragment)
             return self._end_call() if fragment == END_CALL else []
