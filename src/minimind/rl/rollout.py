@@ -32,8 +32,9 @@ def sample_groups(
 ) -> list[Rollout]:
     """`group_size` answers to each prompt, group by group, all in one batch of the engine.
 
-    An answer depends on the weights, its prompt and (seed, step, its place) alone. The recorded log-probabilities
-    are those of the tokens' own distribution only if `params` truncates nothing (top_p 1, top_k 0).
+    Answers depend on the model's present weights, the prompts and (seed, step, place) alone: so a resumed training
+    samples the same. The recorded log-probabilities are those of the distribution that the tokens were sampled from
+    only if `params` truncates nothing (top_p 1, top_k 0).
 
     weights      of the parts of the reward
     first_group  number of the first prompt: where several ranks share a step, each gives its own
@@ -41,6 +42,7 @@ def sample_groups(
     groups = range(first_group, first_group + len(prompts))
     prompt_ids = [tokenizer.encode_chat(prompt.messages, add_generation_prompt=True)[0] for prompt in prompts]
     requests = [replace(params, seed=one) for group in groups for one in _seeds(seed, step, group, group_size)]
+    engine.refresh()
     completions = engine.generate([ids for ids in prompt_ids for _ in range(group_size)], requests)
     return [
         _rollout(tokenizer, prompts[i // group_size], prompt_ids[i // group_size], completion, weights, group)
@@ -63,7 +65,7 @@ def _rollout(
     text = tokenizer.decode(completion.ids, skip_special=False).strip()  # a stray control token is a mistake
     parts = reward_parts(prompt, text, completion.stop_reason)
     ids, logprobs = completion.ids, completion.logprobs
-    if completion.stop_id is not None and completion.stop_logprob is not None:
+    if completion.stop_id is not None:
         ids, logprobs = [*ids, completion.stop_id], [*logprobs, completion.stop_logprob]
     return Rollout(prompt_ids, ids, logprobs, text, completion.stop_reason, reward(parts, weights), parts, group)
 
@@ -78,7 +80,7 @@ def to_documents(rollouts: Sequence[Rollout], advantages_R: np.ndarray) -> Memor
     answer = [np.ones(len(rollout.ids), np.float32) for rollout in rollouts]
     logprobs = [np.array(rollout.logprobs, np.float32) for rollout in rollouts]
     rewards = {"reward": [rollout.reward for rollout in rollouts]}
-    rewards |= {f"reward_{name}": [one.parts[name] for one in rollouts] for name in rollouts[0].parts}
+    rewards |= {f"reward_{name}": [rollout.parts[name] for rollout in rollouts] for name in rollouts[0].parts}
     return MemoryDocuments(
         ids=[np.array([*rollout.prompt_ids, *rollout.ids]) for rollout in rollouts],
         masks=[np.concatenate(both).astype(np.uint8) for both in zip(prompt, answer)],
@@ -91,11 +93,3 @@ def to_documents(rollouts: Sequence[Rollout], advantages_R: np.ndarray) -> Memor
             **{name: np.array(values, np.float32) for name, values in rewards.items()},
         },
     )
-
-
-def rollout_metrics(rollouts: Sequence[Rollout], advantages_R: np.ndarray) -> dict[str, float]:
-    """Means over the answers: reward, each of its parts, tokens; and `informative`, the share with an advantage."""
-    metrics = {"reward": [rollout.reward for rollout in rollouts]}
-    metrics |= {f"reward_{name}": [one.parts[name] for one in rollouts] for name in rollouts[0].parts}
-    metrics |= {"tokens": [len(rollout.ids) for rollout in rollouts], "informative": list(advantages_R != 0)}
-    return {name: float(np.mean(values)) for name, values in metrics.items()}

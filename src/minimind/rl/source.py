@@ -21,6 +21,9 @@ from minimind.train.objective import Objective
 from minimind.train.setup import Setup
 
 
+BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
+
+
 class Rollouts:
     """Batches that the model makes with its present weights; step k is a function of these, the seed and k."""
 
@@ -40,7 +43,6 @@ class Rollouts:
             raise UserError(f"grpo.prompts {options.prompts} cannot be shared equally by {world} processes")
         share = options.prompts // world
         prompts = training_prompts(recipe.seed, k, options.prompts)[rank * share : (rank + 1) * share]
-        self.engine.refresh()
         rollouts = sample_groups(
             self.engine, self.setup.tokenizer, prompts, options.group_size, self.params, recipe.seed, k,
             first_group=rank * share,
@@ -50,7 +52,7 @@ class Rollouts:
         return pack_once(to_documents(rollouts, advantages), recipe.batch.seq_len)
 
     def steps(self, epochs: float) -> int:
-        raise UserError("sampled answers have no epochs; give --budget.steps or --budget.minutes")
+        raise UserError(BUDGET)
 
     def epoch(self, k: int) -> float:
         return 0.0
@@ -81,8 +83,12 @@ def world_prompts(
     """No files: prompts are made step by step. The documents are the held-out questions, for sample generations."""
     if recipe.data:
         raise UserError("grpo makes its prompts from the embedded world; leave out --data")
+    if recipe.budget.epochs or recipe.budget.tokens:
+        raise UserError(BUDGET)
     questions = held_out_questions(0, recipe.grpo.questions)
     prompts = [np.array(tokenizer.encode_chat(q.prompt, add_generation_prompt=True)[0]) for q in questions]
     ids = [np.append(prompt, tokenizer.eos_id) for prompt in prompts]
     masks = [np.arange(len(document)) == len(document) - 1 for document in ids]
+    if (longest := max(map(len, prompts)) + recipe.grpo.max_tokens) > recipe.batch.seq_len:
+        raise UserError(f"a question and grpo.max_tokens do not fit batch.seq_len; make that at least {longest}")
     return MemoryDocuments(ids, masks), np.arange(0), np.arange(len(ids))

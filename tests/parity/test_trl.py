@@ -1,0 +1,109 @@
+"""Preference and policy losses against trl's: the trainers' own loss methods, given tensors instead of a model."""
+
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from trl import DPOTrainer, GRPOTrainer
+
+from minimind.losses.policy import clipped_policy_loss
+from minimind.losses.preference import dpo_loss
+
+
+def trainer(cls, **attributes):
+    """A trainer of trl without what its constructor loads; its methods are trl's."""
+    bare = object.__new__(cls)
+    common = {"accelerator": Accelerator(cpu=True), "aux_loss_enabled": False}
+    common |= {"_metrics": {"train": defaultdict(list)}, "current_gradient_accumulation_steps": 1}
+    bare.__dict__ |= common | attributes
+    return bare
+
+
+def random(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def dpo_of_trl(logprobs_BT, mask_BT, reference_B, loss_type, label_smoothing):
+    """Loss and metrics; the chosen answers are the first half of the batch. The first token is never a target."""
+    outputs = SimpleNamespace(log_probs=logprobs_BT, entropy=mask_BT, mean_logits=mask_BT, is_top1=mask_BT > 0)
+
+    class Model:
+        training = True
+
+        def __call__(self, **_):
+            return outputs
+
+    full_mask = torch.nn.functional.pad(mask_BT, (1, 0))
+    chosen, rejected = reference_B.chunk(2)
+    inputs = {"input_ids": full_mask.long(), "attention_mask": torch.ones_like(full_mask)}
+    inputs |= {"completion_mask": full_mask, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    bare = trainer(
+        DPOTrainer, model=Model(), ld_alpha=None, precompute_ref_logps=True, f_divergence_type="reverse_kl",
+        loss_types=[loss_type], loss_weights=[1.0], beta=0.3, label_smoothing=label_smoothing, use_weighting=False,
+        _total_train_tokens=0, _tp_size=1,
+    )  # fmt: skip
+    loss = bare._compute_loss(bare.model, inputs, return_outputs=False)
+    return loss, bare._metrics["train"]
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "pairs", "label_smoothing"),
+    [("sigmoid", 5, 0.0), ("aot", 1, 0.0), ("aot", 1, 0.2)],  # of one pair, "aot" is conservative DPO
+)
+def test_dpo(loss_type, pairs, label_smoothing):
+    mask = (random(2 * pairs, 9, seed=0) > -0.5).double()
+    logprobs = (random(2 * pairs, 9, seed=1) * mask).requires_grad_()
+    reference = (logprobs.detach() + 0.5 * random(2 * pairs, 9, seed=2) * mask).sum(1)
+    theirs, their_metrics = dpo_of_trl(logprobs, mask, reference, loss_type, label_smoothing)
+    losses, metrics = dpo_loss(*logprobs.sum(1).chunk(2), *reference.chunk(2), 0.3, label_smoothing)
+    ours = losses.mean()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    gradients = [torch.autograd.grad(loss, logprobs, retain_graph=True)[0] for loss in (ours, theirs)]
+    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-15)
+    names = {
+        "accuracy": "accuracies",
+        "margin": "margins",
+        "reward_chosen": "chosen",
+        "reward_rejected": "rejected",
+    }
+    for name, their_name in names.items():
+        assert metrics[name].mean().item() == pytest.approx(their_metrics[f"rewards/{their_name}"][0], rel=1e-6)
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.05])
+def test_grpo(kl_weight):
+    """With DAPO's mean over all tokens of the batch, and a wider bound above than below."""
+    mask = (random(6, 11, seed=0) > -0.5).double()
+    logprobs = (-random(6, 11, seed=1).abs() * mask).requires_grad_()
+    old = (logprobs.detach() + 0.3 * random(6, 11, seed=2)) * mask
+    reference = (logprobs.detach() + 0.3 * random(6, 11, seed=3)) * mask
+    advantages = random(6, seed=4)
+    inputs = {
+        "prompt_ids": mask[:, :1],
+        "prompt_mask": mask[:, :1],
+        "completion_ids": mask,
+        "completion_mask": mask,
+    }
+    inputs |= {"advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": reference}
+    bare = trainer(
+        GRPOTrainer, model=SimpleNamespace(training=True), loss_type="dapo", beta=kl_weight, epsilon_low=0.2,
+        epsilon_high=0.28, importance_sampling_level="token", top_entropy_quantile=1.0, use_vllm=False,
+        off_policy_mask_threshold=None, _entropy_bonus_enabled=False,
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
+        _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs, mask, None),
+    )  # fmt: skip
+    theirs = bare._compute_loss(bare.model, inputs | {"num_items_in_batch": mask.sum()})
+    spread = advantages[:, None].expand_as(mask)
+    losses, metrics = clipped_policy_loss(logprobs, old, spread, mask, 0.2, 0.28, kl_weight, reference)
+    ours = losses.sum() / mask.sum()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    gradients = [torch.autograd.grad(loss, logprobs, retain_graph=True)[0] for loss in (ours, theirs)]
+    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-15)
+    clipped = (metrics["clip_fraction"].sum() / mask.sum()).item()
+    assert 0 < clipped < 1
+    assert clipped == pytest.approx(bare._metrics["train"]["clip_ratio/region_mean"][0], rel=1e-6)
+    if kl_weight:
+        kl = (metrics["reference_kl"].sum() / mask.sum()).item()
+        assert kl == pytest.approx(bare._metrics["train"]["kl"][0], rel=1e-6)
