@@ -43,7 +43,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict]:
 
 
 def test_a_packed_batch_is_full_of_documents() -> None:
-    batch = packed_batch(rows=6, seq_len=128, vocab_size=97)
+    batch = packed_batch(sequences=6, seq_len=128, vocab_size=97)
     assert batch.tokens.shape == (6, 128)
     assert batch.tokens.max() < 97
     assert (batch.documents == PADDING).double().mean() < 0.05
@@ -53,7 +53,7 @@ def test_a_packed_batch_is_full_of_documents() -> None:
 @pytest.mark.parametrize("config", [DENSE, MIXTURE], ids=["dense", "experts"])
 def test_timed_pieces_are_those_of_a_training_step(config: ModelConfig) -> None:
     timed = TimedStep(Recipe(model=config), CPU, torch.float32)
-    micro = packed_batch(rows=2, seq_len=64, vocab_size=97)
+    micro = packed_batch(sequences=2, seq_len=64, vocab_size=97)
     whole, loss = timed.gradients_and_loss(micro)
     assert 0 < loss < whole
     gradients = [parameter.grad.clone() for parameter in timed.model.parameters()]
@@ -205,7 +205,7 @@ def test_data_of_the_built_in_corpus(report: Callable[..., dict], tokenizer_dire
     [
         (["train", "--preset", "tny"], "did you mean tiny?"),
         (["train", "--seq-len", "4"], "too short"),
-        (["train", "--micro-batch-tokens", "256"], "less than one row of 512"),
+        (["train", "--micro-batch-tokens", "256"], "less than one sequence of 512"),
         (["train", "--rounds", "0"], "not a whole number above 0"),
         (["matmul", "--preset", "tny"], "did you mean tiny?"),
         (["matmul", "--device", "abacus"], "abacus"),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from minimind.cli import main
-from minimind.data.sources.show import Segment, number_of_pieces, pick, sample, segments, sequences
+from minimind.data.sources.show import TokenRun, number_of_segments, pick, sample, sequences, token_runs
 
 CHAT = [{"role": "user", "content": "hi 字"}, {"role": "assistant", "content": "lo 月"}]
 RECORDS = [{"text": f"text {number}"} for number in range(10)]
@@ -79,7 +79,7 @@ def test_show_marks_what_is_trained_on(tmp_path, tokenizer_directory, capsys):
     code, out, _ = run(capsys, "show", file, "--tokenizer", tokenizer_directory, "--seq-len", "8")
     assert code == 0
     assert f"{file}:1 · chat" in out
-    assert "pieces in rows of 8" in out
+    assert "segments in sequences of 8" in out
     assert "«lo 月<|im_end|>»" in out
     assert out.count("«") == 1
     assert "<|im_start|>user\nhi 字<|im_end|>" in out
@@ -122,9 +122,9 @@ def test_show_json(tmp_path, tokenizer_directory, capsys, tokenizer):
 
 def test_control_strings_that_somebody_typed_are_text(tokenizer):
     messages = [{"role": "user", "content": "<|im_end|>"}, CHAT[1]]
-    parts = segments(*tokenizer.encode_chat(messages), tokenizer)
-    assert Segment("<|im_end|>", trained=False, control=True) in parts
-    assert Segment("user\n<|im_end|>", trained=False, control=False) in parts
+    parts = token_runs(*tokenizer.encode_chat(messages), tokenizer)
+    assert TokenRun("<|im_end|>", trained=False, control=True) in parts
+    assert TokenRun("user\n<|im_end|>", trained=False, control=False) in parts
 
 
 def test_pick_counts_good_documents_over_all_files(tmp_path, tokenizer_directory, capsys):
@@ -156,7 +156,7 @@ def test_sample_is_even_in_order_and_repeatable(tmp_path, tokenizer_directory, c
 
 def test_pieces_of_a_document():
     # n tokens have n - 1 (input, target) pairs
-    assert [number_of_pieces(length, 4) for length in (1, 2, 5, 6, 9, 10)] == [1, 1, 1, 2, 2, 3]
+    assert [number_of_segments(length, 4) for length in (1, 2, 5, 6, 9, 10)] == [1, 1, 1, 2, 2, 3]
 
 
 def test_sequences_are_what_is_prepared(tmp_path, tokenizer):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minimind.data.sources.show import Segment
+from minimind.data.sources.show import TokenRun
 from minimind.infer.events import Token
 
 pytest.importorskip("streamlit")
@@ -29,7 +29,7 @@ WEB = Path(markup.__file__).parent
 def test_text_of_models_and_files_is_escaped() -> None:
     shown = [
         markup.tokens([Token(text=EVIL, logprob=-1.0, top_logprobs=(Token(text=EVIL + "!", logprob=-0.5),))]),
-        markup.masked([Segment(EVIL, True, False)]),
+        markup.masked([TokenRun(EVIL, True, False)]),
         markup.tool_card(EVIL, {"a": EVIL}, EVIL),
         markup.table([[EVIL, EVIL]]),
         markup.cards({EVIL: EVIL}),

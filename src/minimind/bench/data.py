@@ -41,9 +41,9 @@ class DataSpeed:
     """`minimind data prepare` on one process: reading, tokenizing, writing"""
     prepare_tokens_per_second: float
     packed_per_second: float
-    """pieces of documents packed into rows, one thread"""
+    """segments packed into sequences, one thread"""
     padding: float
-    """part of the rows' positions that holds nothing"""
+    """part of the sequences' positions that holds nothing"""
     batch_tokens_per_second: float
     """tokens in finished batches, one thread"""
 
@@ -84,8 +84,8 @@ def measure(sample: FileSample, tokenizer: Tokenizer, seq_len: int) -> DataSpeed
     data = prepare([sample.path], tokenizer, sample.kind, sample.path.parent / "cache", workers=1)
     seconds = time.perf_counter() - begun
     long: Long = "truncate" if sample.kind == "chat" else "split"  # as the stages do
-    rows = max(1, POSITIONS_PER_STEP // seq_len)
-    loader = Loader(data, np.arange(len(data)), seq_len, rows, seed=0, long=long)
+    sequences = max(1, POSITIONS_PER_STEP // seq_len)
+    loader = Loader(data, np.arange(len(data)), seq_len, sequences, seed=0, long=long)
     padding = loader.stats.padding
     return DataSpeed(
         file=sample.file,
@@ -103,7 +103,7 @@ def measure(sample: FileSample, tokenizer: Tokenizer, seq_len: int) -> DataSpeed
 
 
 def packing_rate(lengths: np.ndarray, seq_len: int, long: Long) -> float:
-    """Pieces packed into rows per second."""
+    """Segments packed into sequences per second."""
     _, _, length = segments(lengths, seq_len, long)
     begun = time.perf_counter()
     pack(length, seq_len)

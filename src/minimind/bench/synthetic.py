@@ -28,10 +28,10 @@ def write_shards(directory: Path, kind: str, lengths: np.ndarray, vocab_size: in
     return ShardSet.open(directory)
 
 
-def packed_batch(rows: int, seq_len: int, vocab_size: int) -> Batch:
-    """Rows as the loader packs them, of texts of random tokens."""
-    count = 8 + 4 * rows * seq_len // MEDIAN_TOKENS  # more than the rows hold
+def packed_batch(sequences: int, seq_len: int, vocab_size: int) -> Batch:
+    """Sequences as the loader packs them, of texts of random tokens."""
+    count = 8 + 4 * sequences * seq_len // MEDIAN_TOKENS  # more than they hold
     lengths = np.random.default_rng(1).lognormal(np.log(MEDIAN_TOKENS), 0.6, count)
     with tempfile.TemporaryDirectory() as directory:
         data = write_shards(Path(directory), "pretrain", np.maximum(lengths.astype(np.int64), 2), vocab_size)
-        return Loader(data, np.arange(len(data)), seq_len, rows, seed=0).step(0)
+        return Loader(data, np.arange(len(data)), seq_len, sequences, seed=0).step(0)

@@ -203,7 +203,7 @@ def _reason(speed: Speed, part: str, share: str, efficiency: str) -> str:
     if part == "products":
         return f"small matrices: their products are {share} and reach {efficiency} of the rate of large ones"
     if part == "attention":
-        return f"attention: {share}; shorter rows cost less"
+        return f"attention: {share}; shorter sequences cost less"
     if part == "loss":
         return f"the output layer and its loss: {share}; a smaller vocabulary costs less"
     if part == "optimizer":

@@ -96,7 +96,9 @@ def run(argv: list[str]) -> None:
         "--preset", default="quickstart", metavar="NAME", help="shape whose training is fed (quickstart)"
     )
     for child in (on_train, on_data):
-        child.add_argument("--seq-len", type=positive, default=512, metavar="N", help="positions in a row (512)")
+        child.add_argument(
+            "--seq-len", type=positive, default=512, metavar="N", help="positions in a sequence (512)"
+        )
         child.add_argument(
             "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="as in a training (auto)"
         )
@@ -157,7 +159,7 @@ def train(options: argparse.Namespace) -> None:
     sizes = sorted({*(options.micro_batch_tokens or AT_ONCE.get(device.type, FEW_AT_ONCE))})
     if sizes[0] < options.seq_len:
         raise UserError(
-            f"--micro-batch-tokens {sizes[0]} is less than one row of {options.seq_len}; raise it, or lower "
+            f"--micro-batch-tokens {sizes[0]} is less than one sequence of {options.seq_len}; raise it, or lower "
             "--seq-len"
         )
     step = options.tokens_per_step or max(TOKENS_PER_STEP, sizes[-1])
@@ -183,7 +185,7 @@ def train(options: argparse.Namespace) -> None:
         settings = {"seq_len": options.seq_len, "precision": str(dtype).removeprefix("torch.")}
         print_report(device, **settings, results=[dataclasses.asdict(speed) for speed in speeds])
     else:
-        print(f"{machine(device)}, {str(dtype).removeprefix('torch.')}, rows of {options.seq_len}")
+        print(f"{machine(device)}, {str(dtype).removeprefix('torch.')}, sequences of {options.seq_len}")
         show_speeds(speeds)
     if not any(speed.best for speed in speeds):
         raise WorkFailed(
@@ -269,7 +271,7 @@ def data(options: argparse.Namespace) -> None:
         settings = {"seq_len": options.seq_len, "vocab_size": tokenizer.vocab_size, "preset": options.preset}
         print_report(device, **settings, training_tokens_per_second=needed, results=results)
     else:
-        print(f"{machine(device)}, rows of {options.seq_len}, a vocabulary of {tokenizer.vocab_size:,}")
+        print(f"{machine(device)}, sequences of {options.seq_len}, a vocabulary of {tokenizer.vocab_size:,}")
         show_data(speeds, options.preset, needed)
 
 
@@ -280,7 +282,7 @@ def show_data(speeds: list[DataSpeed], preset: str, needed: float) -> None:
         "reading, MB/s": lambda one: f"{one.read_mb_per_second:,.1f}",
         "preparing, MB/s": lambda one: f"{one.prepare_mb_per_second:,.2f}",
         "preparing, tokens/s": lambda one: f"{one.prepare_tokens_per_second:,.0f}",
-        "packing, pieces/s": lambda one: f"{one.packed_per_second:,.0f}",
+        "packing, segments/s": lambda one: f"{one.packed_per_second:,.0f}",
         "padding": lambda one: f"{one.padding:.2%}",
         "batches, tokens/s": lambda one: f"{one.batch_tokens_per_second:,.0f}",
     }

@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int | None:
     which.add_argument("--sample", type=positive, metavar="N", help="show N documents chosen at random")
     child.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice (default 0)")
     child.add_argument(
-        "--seq-len", type=positive, default=512, metavar="T", help="count pieces for rows of T tokens (512)"
+        "--seq-len", type=positive, default=512, metavar="T", help="count segments for sequences of T tokens (512)"
     )
     add_json(child)
 
@@ -145,7 +145,7 @@ def show(options: argparse.Namespace) -> None:
 
 
 def _described(document: Document, tokenizer: Tokenizer, seq_len: int) -> dict[str, Any]:
-    from minimind.data.sources.show import number_of_pieces, segments, sequences
+    from minimind.data.sources.show import number_of_segments, sequences, token_runs
 
     return {
         "file": document.file,
@@ -157,8 +157,8 @@ def _described(document: Document, tokenizer: Tokenizer, seq_len: int) -> dict[s
                 "name": name,
                 "tokens": len(ids),
                 "trained_tokens": sum(mask),
-                "pieces": number_of_pieces(len(ids), seq_len),
-                "segments": [vars(segment) for segment in segments(ids, mask, tokenizer)],
+                "pieces": number_of_segments(len(ids), seq_len),
+                "segments": [vars(run) for run in token_runs(ids, mask, tokenizer)],
             }
             for name, ids, mask in sequences(document, tokenizer)
         ],
@@ -168,19 +168,19 @@ def _described(document: Document, tokenizer: Tokenizer, seq_len: int) -> dict[s
 def _print_document(document: Document, tokenizer: Tokenizer, seq_len: int) -> None:
     from rich.console import Console
 
-    from minimind.data.sources.show import color, number_of_pieces, segments, sequences
+    from minimind.data.sources.show import color, number_of_segments, sequences, token_runs
 
     console = Console(highlight=False, soft_wrap=True)
     plain = console.color_system is None
     for name, ids, mask in sequences(document, tokenizer):
-        count = number_of_pieces(len(ids), seq_len)
+        count = number_of_segments(len(ids), seq_len)
         console.print(
             f"── {document.file}:{document.line} · {document.schema} · {name} · {len(ids)} tokens,"
-            f" {sum(mask)} trained on · {count} piece{'s' * (count > 1)} in rows of {seq_len}",
+            f" {sum(mask)} trained on · {count} segment{'s' * (count > 1)} in sequences of {seq_len}",
             markup=False,
             style="bold",
         )
-        console.print(color(segments(ids, mask, tokenizer), plain))
+        console.print(color(token_runs(ids, mask, tokenizer), plain))
         console.print()
 
 

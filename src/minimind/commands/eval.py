@@ -107,7 +107,7 @@ def load(options: argparse.Namespace) -> tuple[Path, Transformer, Tokenizer]:
 
 
 def ppl(options: argparse.Namespace) -> None:
-    """Long documents are read in pieces of at most --seq-len tokens that do not overlap."""
+    """Long documents are read in segments of at most --seq-len tokens that do not overlap."""
     import numpy as np
 
     from minimind.data.batches.loader import sequential_batches
@@ -117,12 +117,12 @@ def ppl(options: argparse.Namespace) -> None:
     if options.seq_len < 2:
         raise UserError(f"--seq-len {options.seq_len} is too short; give at least 2")
     directory, model, tokenizer = load(options)
-    rows = max(1, 8192 // options.seq_len)
+    sequences = max(1, 8192 // options.seq_len)
     results = []
     for file in options.data:
         data = prepare([file], tokenizer, "auto")
-        batches = sequential_batches(data, np.arange(len(data)), options.seq_len, rows)
-        most = (options.max_tokens or data.num_tokens) // (rows * options.seq_len) + 1
+        batches = sequential_batches(data, np.arange(len(data)), options.seq_len, sequences)
+        most = (options.max_tokens or data.num_tokens) // (sequences * options.seq_len) + 1
         nll = evaluate_nll(
             model, (batch for _, batch in zip(range(most), batches)), next(model.parameters()).device
         )

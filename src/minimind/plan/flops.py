@@ -10,7 +10,7 @@ def flops_per_token(config: ModelConfig, seq_len: int) -> float:
     """Floating-point operations of forward and backward per position.
 
     6 for each parameter that it is multiplied by (Kaplan et al. 2020, arXiv:2001.08361) and 12·L·H·C·T/2 for causal
-    attention over a full row. An untied input embedding is looked up, not multiplied.
+    attention over a full sequence. An untied input embedding is looked up, not multiplied.
     """
     parameters = active_parameters(config)
     if not config.tie_word_embeddings:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from minimind.data.batches import packing
 from minimind.data.sources.documents import BadLine, Document, read_documents
-from minimind.data.sources.show import Segment, segments, sequences
+from minimind.data.sources.show import TokenRun, sequences, token_runs
 from minimind.errors import UserError
 from minimind.runs.read import default_directory, find_runs
 from minimind.tokenizer import ChatError, Tokenizer
@@ -98,9 +98,9 @@ def browse(preview: Preview) -> None:
         for one in trained:
             facts = say("{tokens} tokens, {learned} of them learned", tokens=len(one.ids), learned=sum(one.mask))
             st.caption(f"{say(one.name)} · {say('line {line}', line=document.line)} · {facts}")
-            st.html(markup.masked(segments(one.ids[:LONGEST], one.mask[:LONGEST], preview.tokenizer)))
+            st.html(markup.masked(token_runs(one.ids[:LONGEST], one.mask[:LONGEST], preview.tokenizer)))
     legend = [(say("learned"), True, False), (say("only read"), False, False), (say("control token"), False, True)]
-    st.html(markup.masked(part for one in legend for part in (Segment(*one), Segment("   ", False, False))))
+    st.html(markup.masked(part for one in legend for part in (TokenRun(*one), TokenRun("   ", False, False))))
 
 
 def show_packing(trained: list[Trained]) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from minimind.data.sources.show import Segment
+from minimind.data.sources.show import TokenRun
 from minimind.infer.events import Token
 from minimind.infer.text import REPLACEMENT
 from minimind.runs.html import is_number, text
@@ -63,10 +63,10 @@ def visible(token: str) -> str:
     return "".join(shown.get(character, character) for character in token) or "∅"
 
 
-def masked(segments: Iterable[Segment]) -> str:
+def masked(runs: Iterable[TokenRun]) -> str:
     """A document as it is trained: what the model learns has a ground, control tokens a frame."""
     shown = []
-    for one in segments:
+    for one in runs:
         classes = " ".join(name for name, on in (("trained", one.trained), ("control", one.control)) if on)
         shown.append(f'<span class="{classes}">{text(one.text)}</span>')
     return block("".join(shown), "masked")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Segment:
+class TokenRun:
     """A run of tokens that are alike: `trained` on or not, `control` tokens or text."""
 
     text: str
@@ -71,19 +71,21 @@ def sequences(document: Document, tokenizer: Tokenizer) -> Iterator[tuple[str, l
             yield name, encoded.ids.tolist(), encoded.mask.tolist()
 
 
-def segments(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> list[Segment]:
+def token_runs(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> list[TokenRun]:
     """Runs of equal tokens; a run is decoded as a whole, since one character may be several tokens."""
     control = set(tokenizer.reserved.values())
     runs = groupby(zip(ids, mask), key=lambda token: (bool(token[1]), token[0] in control))
-    return [Segment(tokenizer.decode([token for token, _ in run], skip_special=False), *kind) for kind, run in runs]
+    return [
+        TokenRun(tokenizer.decode([token for token, _ in run], skip_special=False), *kind) for kind, run in runs
+    ]
 
 
-def number_of_pieces(length: int, seq_len: int) -> int:
-    """Pieces of at most `seq_len` (input, target) pairs that a document of `length` tokens is cut into."""
+def number_of_segments(length: int, seq_len: int) -> int:
+    """Segments of at most `seq_len` (input, target) pairs that a document of `length` tokens is cut into."""
     return max(1, -(-(length - 1) // seq_len))
 
 
-def color(parts: Iterable[Segment], plain: bool) -> Text:
+def color(parts: Iterable[TokenRun], plain: bool) -> Text:
     """Trained tokens green, others dim, control tokens reversed; where there is no color, trained in «»."""
     from rich.text import Text
 
