@@ -20,7 +20,6 @@ from minimind.train.evaluation import Scores
 from minimind.train.objective import Objective
 from minimind.train.setup import Setup
 
-
 BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
 
 

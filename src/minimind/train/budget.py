@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minimind.data.batches.loader import BatchSource
@@ -46,11 +47,13 @@ def total_steps(
 def seconds_per_step(step: TrainStep, source: BatchSource) -> float:
     """Time of one step's gradients, measured without changing anything; the slowest process counts."""
     strategy = step.strategy
-    batch = source.step(0, strategy.rank, strategy.world)
     times = []
     for _ in range(3):  # the first one compiles
         start = time.perf_counter()
-        step.with_less_memory(lambda: step.accumulate(batch))
+        batch = source.step(0, strategy.rank, strategy.world)
+        if source.prefetch:
+            start = time.perf_counter()  # made beside the steps
+        step.with_less_memory(partial(step.accumulate, batch))
         synchronize(strategy.device)
         times.append(time.perf_counter() - start)
     step.zero_grad()

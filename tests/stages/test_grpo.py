@@ -1,0 +1,336 @@
+"""`minimind train grpo`: a model learns from answers that it samples itself."""
+
+import numpy as np
+import pytest
+import torch
+from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.helpers import (
+    assert_equal_trees,
+    assert_same_run,
+    evaluations,
+    last_checkpoint,
+    losses,
+    make_trainer,
+    metrics,
+    weights,
+)
+from tests.invariant.test_accumulation import assert_close, in_float64, relative
+
+from minimind.cli import main
+from minimind.data.batches.batch import IGNORE
+from minimind.errors import UserError
+from minimind.rl.prompts import training_prompts
+from minimind.train.budget import seconds_per_step
+
+COLUMNS = ("reward", "reward_correct", "reward_ended", "length", "entropy", "clip_fraction", "approx_kl")
+STOP_IDS = (2, 0)
+GROUP, LIMIT = 6, 12  # grpo.group_size and grpo.max_tokens of the fixture
+
+
+def fields(batch):
+    """Everything in a batch, by name."""
+    return vars(batch) | {"columns": dict(batch.columns), "table": dict(batch.table)}
+
+
+def answers(batch):
+    """Of every document, by its group and place in it: ids and targets, recorded log-probabilities, advantages."""
+    found = {}
+    for number, group in enumerate(batch.table["group"].tolist()):
+        at = batch.documents == number
+        parts = batch.tokens, batch.targets, batch.columns["logprobs"], batch.columns["advantages"]
+        place = int(batch.table["source"][number]) % GROUP
+        found[group, place] = {
+            "reward": float(batch.table["reward"][number]),
+            "ended": float(batch.table["reward_ended"][number]),
+            **dict(zip(("tokens", "targets", "logprobs", "advantages"), (part[at] for part in parts))),
+        }
+    return found
+
+
+# ----------------------------------------------------------------------------------------------- what is trained on
+
+
+def test_what_is_trained_on_is_what_was_sampled(grpo, tmp_path):
+    """The answer's ids with the one that ended it, never the question, and never a text encoded again."""
+    trainer = make_trainer(grpo(tmp_path / "run"))
+    tokenizer = trainer.setup.tokenizer
+    ended = again = 0
+    for k in range(3):
+        prompts = training_prompts(0, k, 4)
+        found = answers(trainer.source.step(k))
+        assert len(found) == 4 * GROUP
+        for (group, _), answer in found.items():
+            prompt, _ = tokenizer.encode_chat(prompts[group].messages, add_generation_prompt=True)
+            assert answer["tokens"][: len(prompt)].tolist() == prompt
+            assert (answer["targets"][: len(prompt) - 1] == IGNORE).all()
+            for column in ("logprobs", "advantages"):
+                assert (answer[column][: len(prompt) - 1] == 0).all()
+            sampled = answer["targets"][len(prompt) - 1 :].tolist()
+            assert sampled[:-1] == answer["tokens"][len(prompt) :].tolist()
+            assert (answer["logprobs"][len(prompt) - 1 :] < 0).all()
+            assert (sampled[-1] in STOP_IDS) == bool(answer["ended"])
+            assert not set(sampled[:-1]) & set(STOP_IDS)
+            if not answer["ended"]:
+                assert len(sampled) == LIMIT
+            ended += answer["ended"]
+            again += tokenizer.encode(tokenizer.decode(sampled, skip_special=False)) != sampled
+    assert ended > 5
+    assert again > 5  # of random tokens, the text would be encoded otherwise
+
+
+def test_advantages_compare_the_answers_of_a_group(grpo, tmp_path):
+    """A group without a difference says nothing."""
+    trainer = make_trainer(grpo(tmp_path / "run"))
+    kinds = set()
+    for k in range(4):
+        found = answers(trainer.source.step(k))
+        for group in range(4):
+            members = [found[group, place] for place in range(GROUP)]
+            rewards = np.array([member["reward"] for member in members])
+            values = [member["advantages"][member["targets"] != IGNORE] for member in members]
+            assert all(len(one.unique()) == 1 for one in values)  # the whole answer has one
+            advantages = np.array([float(one[0]) for one in values])
+            is_informative = rewards.max() > rewards.min()
+            kinds.add(is_informative)
+            if is_informative:
+                assert advantages == pytest.approx((rewards - rewards.mean()) / rewards.std(), abs=1e-5)
+            else:
+                assert not advantages.any()
+    assert kinds == {True, False}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_recorded_logprobs_are_those_that_are_learned_from(grpo, tmp_path, temperature):
+    """The engine's, when it sampled, and the model's, at the first step: no ratio is off 1, none is clipped."""
+    trainer = make_trainer(grpo(tmp_path / "run", grpo__temperature=temperature))
+    batch, model = trainer.source.step(0), trainer.model
+    with torch.no_grad():
+        logits = model.logits(model(batch.tokens, batch.positions, batch.documents)) / temperature
+    valid = batch.targets != IGNORE
+    wanted = logits.log_softmax(-1).gather(2, batch.targets.clamp(min=0)[..., None])[..., 0][valid]
+    assert (batch.columns["logprobs"][valid] - wanted).abs().max() < 1e-4
+    terms = trainer.objective(model, batch)
+    sums = {name: float(total) / float(count) for name, (total, count) in terms.metrics.items()}
+    assert abs(sums["approx_kl"]) < 1e-6
+    assert sums["clip_fraction"] == 0
+    entropy = torch.special.entr(logits.softmax(-1)).sum(-1)[valid].mean()
+    assert sums["entropy"] == pytest.approx(float(entropy), rel=1e-4)
+    assert sums["length"] == pytest.approx(batch.num_valid_tokens / (4 * GROUP))
+    advantages = batch.columns["advantages"][valid]
+    assert float(terms.losses["loss"].detach()) == pytest.approx(-float(advantages.sum()), abs=1e-3)
+
+
+def test_what_a_run_writes_down(grpo, base_model, tmp_path):
+    run = tmp_path / "run"
+    assert main(grpo(run, evaluation__every=3)) == 0
+    lines = [line for line in metrics(run) if "eval" not in line]
+    assert [line["step"] for line in lines] == list(range(1, 7))
+    for line in lines:
+        assert set(COLUMNS) < line.keys()
+        assert line["reward"] == pytest.approx(line["reward_correct"] + 0.1 * line["reward_ended"], abs=1e-6)
+        assert 1 <= line["length"] <= LIMIT
+        assert 0 < line["entropy"] < np.log(400)
+        assert line["epoch"] == 0
+    assert lines[0]["approx_kl"] < 1e-6
+    assert lines[0]["clip_fraction"] == 0
+    assert len({line["length"] for line in lines}) > 2
+    for line in evaluations(run):
+        assert line["eval"].keys() == {"score"}
+        assert 0 <= line["eval"]["score"] <= 1
+    before, after = weights(base_model), weights(run / "model")
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):
+    """It has a second model, which is frozen, and neither trained nor saved; at first the two are one."""
+    free, bound = make_trainer(grpo(tmp_path / "free")), make_trainer(grpo(tmp_path / "bound", grpo__kl_weight=0.5))
+    free.fit()
+    bound.fit()
+    assert "reference_kl" not in metrics(tmp_path / "free")[0]
+    kl = losses(tmp_path / "bound", "reference_kl")
+    assert abs(kl[0]) < 1e-6
+    assert kl[-1] > 1e-5
+    assert losses(tmp_path / "bound")[0] == pytest.approx(losses(tmp_path / "free")[0], abs=1e-6)
+    assert losses(tmp_path / "bound")[1:] != losses(tmp_path / "free")[1:]
+    (reference,) = bound.objective.reference
+    for name, tensor in weights(base_model).items():
+        assert torch.equal(reference.state_dict()[name], tensor)
+    assert weights(tmp_path / "bound/model").keys() == weights(base_model).keys()
+    assert len(bound.step.parameters) == len(list(bound.model.parameters()))
+
+
+# ------------------------------------------------------------------------------------------------------- invariants
+
+
+def test_a_batch_is_a_function_of_weights_seed_and_step(grpo, tmp_path):
+    trainer, twin = (make_trainer(grpo(tmp_path / name)) for name in ("run", "twin"))
+    source = trainer.source
+    before = torch.get_rng_state()
+    first, other = source.step(3), source.step(4)
+    assert_equal_trees(fields(source.step(3)), fields(first))
+    assert_equal_trees(fields(twin.source.step(3)), fields(first))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.tokens.shape != other.tokens.shape or not torch.equal(first.tokens, other.tokens)
+    seeded = make_trainer(grpo(tmp_path / "seeded", seed=1)).source.step(3)
+    assert answers(seeded)[0, 0]["tokens"].tolist() != answers(first)[0, 0]["tokens"].tolist()
+    with torch.no_grad():
+        trainer.model.model.norm.weight *= 3
+    assert not torch.equal(source.step(3).columns["logprobs"], first.columns["logprobs"])
+
+
+def test_two_processes_share_a_step(grpo, tmp_path):
+    """Each samples the answers to its own questions; together they are the step of one."""
+    source = make_trainer(grpo(tmp_path / "run")).source
+    for k in range(3):
+        whole = answers(source.step(k))
+        shares = [answers(source.step(k, rank, 2)) for rank in (0, 1)]
+        assert not shares[0].keys() & shares[1].keys()
+        together = shares[0] | shares[1]
+        assert together.keys() == whole.keys()
+        for key, answer in whole.items():
+            for name in ("tokens", "targets", "advantages"):
+                assert torch.equal(together[key][name], answer[name])
+            torch.testing.assert_close(together[key]["logprobs"], answer["logprobs"], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match=r"grpo\.prompts 4 cannot be shared equally by 3 processes"):
+        source.step(0, 0, 3)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.02), ("sgd", 0.05)])
+def test_micro_batches_do_not_change_a_training(grpo, tmp_path, optimizer, rate):
+    """Six steps in fp64, sampled anew before each; metrics.jsonl is of fp32 sums."""
+    trained = []
+    for sequences in (1, 8):
+        changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "optimizer__grad_clip": 0}
+        changes |= {"batch__micro_batch_tokens": 128 * sequences, "evaluation__every": 2}
+        trainer = in_float64(make_trainer(grpo(tmp_path / f"{sequences}", **changes)))
+        assert trainer.source.step(0).tokens.shape[0] > 8
+        trainer.fit()
+        assert trainer.step.micro_batch_size == sequences
+        trained.append((losses(tmp_path / f"{sequences}"), dict(trainer.model.named_parameters())))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-5)
+    for column in COLUMNS[:4]:
+        assert losses(tmp_path / "1", column) == losses(tmp_path / "8", column)
+
+
+def test_answers_in_one_sequence_are_as_answers_in_sequences_of_their_own(grpo, tmp_path):
+    """Loss and gradients in fp64, of a model that has left the one which sampled."""
+    trainer = in_float64(make_trainer(grpo(tmp_path / "run")))
+    model, objective = trainer.model, trainer.objective
+    packed = trainer.source.step(0)
+    alone = []
+    for number in range(packed.num_documents):
+        at = packed.documents == number
+        one = {name: getattr(packed, name)[at][None] for name in ("tokens", "targets", "positions")}
+        columns = {name: column[at][None] for name, column in packed.columns.items()}
+        table = {name: column[number : number + 1] for name, column in packed.table.items()}
+        shape = {"documents": torch.zeros_like(one["tokens"]), "cu_seqlens": torch.tensor([0, int(at.sum())]).int()}
+        alone.append(
+            type(packed)(**one, **shape, num_valid_tokens=int(table["tokens"]), columns=columns, table=table)
+        )
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    results = []
+    for batches in ([packed], alone):
+        model.zero_grad()
+        units = sum(objective.units(batch)["loss"] for batch in batches)
+        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / units
+        loss.backward()
+        gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        results.append((units, loss.detach(), gradients))
+    (units, loss, gradients), (units_alone, loss_alone, gradients_alone) = results
+    assert units == units_alone == packed.num_valid_tokens
+    assert len(alone) > 1.5 * packed.tokens.shape[0]
+    assert relative(loss, loss_alone) <= 1e-9
+    for name in gradients:
+        assert relative(gradients[name], gradients_alone[name]) <= 1e-9, name
+
+
+def test_two_processes_are_as_one(grpo, tmp_path):
+    """Their shares of a step differ in tokens, sequences and micro-batches."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 256}
+    assert main(grpo(one, **changes)) == 0
+    assert wait_for(start_two(grpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert_like_one_process(two, one)
+    for column in COLUMNS[:4]:
+        assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-6)
+
+
+def test_stopped_and_resumed_as_if_nothing_had_happened(grpo, tmp_path, stop_after):
+    changes = {"checkpoint__every": None, "evaluation__every": 2, "evaluation__samples": 1, "grpo__kl_weight": 0.1}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(grpo(whole, **changes)) == 0
+    stop_after(grpo(run, **changes), 3)
+    assert last_checkpoint(run).name == "step-0000003"
+    assert main(grpo(run, **changes)) == 0
+    assert_same_run(run, whole)
+    for column in (*COLUMNS, "reference_kl", "tokens"):
+        assert losses(run, column) == losses(whole, column)
+
+
+def test_a_resumed_training_samples_the_same_answers(grpo, tmp_path):
+    trained = make_trainer(grpo(tmp_path / "run", budget__steps=3))
+    trained.fit()
+    resumed = make_trainer(grpo(tmp_path / "run"))
+    resumed.begin()
+    assert resumed.progress.step == 3
+    assert_equal_trees(fields(resumed.source.step(3)), fields(trained.source.step(3)))
+    resumed.metrics.close()
+
+
+# -------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_data_are_refused(grpo, corpus, tmp_path, refusal):
+    said = refusal([*grpo(tmp_path / "run"), "--data", str(corpus)])
+    assert said == "error: grpo makes its prompts from the embedded world; leave out --data"
+
+
+@pytest.mark.parametrize("budget", [{"budget__epochs": 1}, {"budget__tokens": 1e6}])
+def test_budgets_that_mean_nothing_are_refused(grpo, tmp_path, refusal, budget):
+    said = refusal(grpo(tmp_path / "run", budget__steps=None, **budget))
+    assert said == (
+        "error: sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_of_minutes_counts_the_sampling(grpo, tmp_path):
+    """It takes the most of a step."""
+    trainer = make_trainer(grpo(tmp_path / "run", grpo__max_tokens=60, batch__seq_len=256))
+    trainer.prepare()
+    slow = seconds_per_step(trainer.step, trainer.source)
+    trainer.source.prefetch = True
+    quick = seconds_per_step(trainer.step, trainer.source)
+    assert slow > 1.5 * quick
+    assert main(grpo(tmp_path / "timed", budget__steps=None, budget__minutes=0.01)) == 0
+
+
+def test_sequences_too_short_for_an_answer_are_refused(grpo, tmp_path, refusal):
+    said = refusal(grpo(tmp_path / "run", batch__seq_len=64, batch__tokens_per_step=512, grpo__max_tokens=60))
+    assert said.startswith("error: a question and grpo.max_tokens do not fit batch.seq_len; make that at least 1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"grpo__prompts": 0}, "grpo.prompts must be at least 1, not 0"),
+        ({"grpo__group_size": 1}, "grpo.group_size must lie between 2 and 1024, not 1"),
+        ({"grpo__max_tokens": 0}, "grpo.max_tokens must be at least 1, not 0"),
+        ({"grpo__questions": 0}, "grpo.questions must be at least 1, not 0"),
+        ({"grpo__temperature": 0}, "grpo.temperature must be above 0, not 0.0"),
+        ({"grpo__clip_low": 0}, "grpo.clip_low must be above 0, not 0.0"),
+        ({"grpo__clip_high": 1.5}, "grpo.clip_high must lie between 0 and 1, not 1.5"),
+        ({"grpo__kl_weight": -0.1}, "grpo.kl_weight must lie between 0 and 10, not -0.1"),
+    ],
+)
+def test_options_out_of_range_are_refused(grpo, tmp_path, refusal, changes, sentence):
+    assert refusal(grpo(tmp_path / "run", **changes)) == f"error: {sentence}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_model_it_is_refused(grpo, tmp_path, refusal):
+    argv = grpo(tmp_path / "run")
+    del argv[argv.index("--from") : argv.index("--from") + 2]
+    assert refusal(argv) == "error: grpo starts from a model: name its directory with --from"
