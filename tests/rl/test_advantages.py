@@ -27,6 +27,6 @@ def test_each_group_has_mean_zero_and_deviation_one_wherever_its_answers_stand()
 
 
 def test_equal_rewards_say_nothing():
-    rewards = np.array([0.1 + 0.2] * 3 + [1.0] + [0.0, 1.1])  # 0.1 + 0.2 three times has a mean unlike itself
+    rewards = np.array([0.1] * 3 + [1.0] + [0.0, 1.1])  # of 0.1 three times, the rounded deviation is not 0
     advantages = group_advantages(rewards, np.array([0, 0, 0, 1, 2, 2]))
     assert advantages.tolist() == pytest.approx([0, 0, 0, 0, -1, 1])
