@@ -1,8 +1,17 @@
-"""Loops, noticed while they happen."""
+"""Loops, measured and noticed."""
 
 import random
 
-from minimind.infer.repetition import LONGEST_LOOP, loops
+import pytest
+
+from minimind.infer.repetition import LONGEST_LOOP, loops, repeated_rate
+
+
+def test_the_rate_is_the_share_of_ngrams_seen_before() -> None:
+    assert repeated_rate([1, 2, 3]) == 0
+    assert repeated_rate(range(100)) == 0
+    assert repeated_rate([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)  # 1234 2341 3412 4123 1234
+    assert repeated_rate([7] * 103) == pytest.approx(0.99)
 
 
 def slow_loops(ids: list[int], times: int) -> bool:

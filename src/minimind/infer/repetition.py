@@ -1,10 +1,16 @@
-"""Texts that go round in circles, noticed while they do."""
+"""Small models fall into loops; here they are measured, and noticed while they happen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 LONGEST_LOOP = 64  # tokens of a block that comes again and again
+
+
+def repeated_rate(ids: Sequence[int], n: int = 4) -> float:
+    """The share of n-grams that stood in the text before: 0 where none did, close to 1 in a loop."""
+    ngrams = [tuple(ids[start : start + n]) for start in range(len(ids) - n + 1)]
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
 def loops(ids: Sequence[int], times: int) -> bool:
