@@ -41,13 +41,13 @@ def assert_close(trained, wanted, weight_tolerance, loss_tolerance):
 def test_micro_batches_do_not_change_a_training(stage, tmp_path, micro_batch_size, optimizer, rate):
     """Six steps in fp64; the losses in metrics.jsonl were summed in fp32. Unclipped where size matters: SGD."""
     trained = []
-    for rows in (micro_batch_size, 8):
-        run = tmp_path / f"{rows}"
+    for sequences in (micro_batch_size, 8):
+        run = tmp_path / f"{sequences}"
         changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
         changes["optimizer__grad_clip"] = 0 if optimizer == "sgd" else 1
-        trainer = in_float64(make_trainer(stage(run, batch__micro_batch_tokens=32 * rows, **changes)))
+        trainer = in_float64(make_trainer(stage(run, batch__micro_batch_tokens=32 * sequences, **changes)))
         trainer.fit()
-        assert trainer.step.micro_batch_size == rows
+        assert trainer.step.micro_batch_size == sequences
         states = [state for optimizer in trainer.step.optimizers for state in optimizer.state.values()]
         assert all(tensor.dtype == torch.float64 for state in states for tensor in state.values() if tensor.ndim)
         trained.append((losses(run), dict(trainer.model.named_parameters())))
@@ -58,11 +58,11 @@ def test_micro_batches_do_not_change_a_training(stage, tmp_path, micro_batch_siz
 def test_micro_batches_do_not_change_a_command(sft, tmp_path, optimizer, rate):
     """In fp32. Not with AdamW, which makes full steps of gradients that are nothing but rounding."""
     trained = []
-    for rows in (1, 8):
-        run = tmp_path / f"{rows}"
+    for sequences in (1, 8):
+        run = tmp_path / f"{sequences}"
         changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 4}
         changes["optimizer__grad_clip"] = 0 if optimizer == "sgd" else 1
-        assert main(sft(run, batch__micro_batch_tokens=32 * rows, **changes)) == 0
+        assert main(sft(run, batch__micro_batch_tokens=32 * sequences, **changes)) == 0
         trained.append((losses(run), weights(run / "model")))
     assert_close(*trained, weight_tolerance=1e-5, loss_tolerance=1e-5)
 
@@ -76,8 +76,8 @@ def test_the_micro_batches_of_these_steps_differ_in_trained_tokens(sft, tmp_path
         assert max(counts) > 1.3 * min(counts)
 
 
-def test_documents_in_one_row_are_as_documents_in_rows_of_their_own(sft, tmp_path):
-    """Loss and gradients of NextToken in fp64: several conversations in a row, and one a row."""
+def test_documents_in_one_sequence_are_as_documents_in_sequences_of_their_own(sft, tmp_path):
+    """Loss and gradients of NextToken in fp64: several conversations in a sequence, and one a sequence."""
     trainer = make_trainer(sft(tmp_path / "run"))
     model = Transformer(trainer.model.config).double()
     model.compute_dtype = torch.float64
@@ -89,7 +89,7 @@ def test_documents_in_one_row_are_as_documents_in_rows_of_their_own(sft, tmp_pat
     (packed,) = sequential_batches(data, documents, 128, 8)
     alone = [batch for d in documents for batch in sequential_batches(data, [d], 128, 1)]
     objective = NextToken()
-    assert max(len(row.unique()) for row in packed.documents) >= 3
+    assert max(len(sequence.unique()) for sequence in packed.documents) >= 3
     results = []
     for batches in ([packed], alone):
         total = sum(objective.units(batch)["loss"] for batch in batches)

@@ -1,4 +1,4 @@
-"""Documents side by side in one row give the numbers that each gives alone."""
+"""Documents side by side in one sequence give the numbers that each gives alone."""
 
 import pytest
 import torch
@@ -12,19 +12,19 @@ from minimind.model import Transformer
 MODEL = random_model().cast(torch.float64)
 
 
-def pack(rows: list[list[int]], length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, positions and documents of rows with documents of these lengths; the rest of a row is padding."""
-    tokens = random_ids(len(rows), length)
+def pack(sequences: list[list[int]], length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, positions and documents of sequences with documents of these lengths; the rest is padding."""
+    tokens = random_ids(len(sequences), length)
     positions = torch.zeros_like(tokens)
     documents = torch.full_like(tokens, PADDING)
     number = 0
-    for row, lengths in enumerate(rows):
+    for sequence, lengths in enumerate(sequences):
         start = 0
         for n in lengths:
-            positions[row, start : start + n] = torch.arange(n)
-            documents[row, start : start + n] = number
+            positions[sequence, start : start + n] = torch.arange(n)
+            documents[sequence, start : start + n] = number
             start, number = start + n, number + 1
-        positions[row, start:] = torch.arange(length - start)
+        positions[sequence, start:] = torch.arange(length - start)
     return tokens, positions, documents
 
 
@@ -37,15 +37,15 @@ def is_close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
     return bool((found - wanted).abs().max() <= 1e-9 * wanted.abs().max())
 
 
-def assert_packed_equals_alone(rows: list[list[int]], length: int) -> None:
+def assert_packed_equals_alone(sequences: list[list[int]], length: int) -> None:
     """Hidden states, and gradients of a random function of them."""
-    tokens, positions, documents = pack(rows, length)
+    tokens, positions, documents = pack(sequences, length)
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(*tokens.shape, 32, generator=generator, dtype=torch.float64)
     real = documents != PADDING
     MODEL.zero_grad()
     packed = MODEL(tokens, positions, documents)
-    assert packed.isfinite().all(), "padding must not poison the row"
+    assert packed.isfinite().all(), "padding must not poison the sequence"
     (packed * direction)[real].sum().backward()
     found = [gradient.clone() for gradient in gradients(MODEL)]
     MODEL.zero_grad()
@@ -59,13 +59,13 @@ def assert_packed_equals_alone(rows: list[list[int]], length: int) -> None:
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(rows=st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=5), min_size=1, max_size=4))
-def test_packed_equals_alone(rows: list[list[int]]) -> None:
-    rows = [*rows, [3]]  # documents of one token alone would give queries no gradient to compare
-    assert_packed_equals_alone(rows, length=max(sum(lengths) for lengths in rows) + 3)
+@given(sequences=st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=5), min_size=1, max_size=4))
+def test_packed_equals_alone(sequences: list[list[int]]) -> None:
+    sequences = [*sequences, [3]]  # documents of one token alone would give queries no gradient to compare
+    assert_packed_equals_alone(sequences, length=max(sum(lengths) for lengths in sequences) + 3)
 
 
-def test_packed_equals_alone_in_long_rows() -> None:
+def test_packed_equals_alone_in_long_sequences() -> None:
     """Rows beyond 512 positions take another kernel."""
     assert_packed_equals_alone([[5, 300, 1, 200], [520]], length=530)
 

@@ -35,12 +35,12 @@ def state(trainer):
 
 @balances
 def test_micro_batches_do_not_change_a_training_with_experts(pretrain, tmp_path, changes):
-    """8 rows at once and one by one, in fp64, z-loss included; all terms of the loss as well."""
+    """8 sequences at once and one by one, in fp64, z-loss included; all terms of the loss as well."""
     trained = []
-    for rows in (1, 8):
+    for sequences in (1, 8):
         argv = pretrain(
-            tmp_path / f"{rows}",
-            batch__micro_batch_tokens=32 * rows,
+            tmp_path / f"{sequences}",
+            batch__micro_batch_tokens=32 * sequences,
             budget__steps=6,
             router__z_weight=0.01,
             router__weight=0.1,
@@ -50,7 +50,7 @@ def test_micro_batches_do_not_change_a_training_with_experts(pretrain, tmp_path,
         trainer.fit()
         names = ["loss", *(["balance"] if changes.get("router__balance") != "bias" else []), "router_z"]
         assert trainer.step.terms == names
-        terms = [losses(tmp_path / f"{rows}", term) for term in names]
+        terms = [losses(tmp_path / f"{sequences}", term) for term in names]
         trained.append(([value for term in terms for value in term], state(trainer)))
     assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
 

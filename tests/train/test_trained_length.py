@@ -17,13 +17,13 @@ from minimind.stages.resolve import resolve
 from minimind.stages.stage import make_model
 
 YARN = {"model__rope_scaling__rope_type": "yarn", "model__rope_scaling__factor": 4}
-ROWS = 32  # of the tiny recipe
+SEQ_LEN = 32  # of the tiny recipe
 LONGEST = 4096
 
 
 @pytest.fixture
 def base(pretrain, tmp_path):
-    """A model that was trained on rows of 32."""
+    """A model that was trained on sequences of 32."""
     assert main(pretrain(tmp_path / "base", budget__steps=2, model__max_position_embeddings=LONGEST)) == 0
     return tmp_path / "base"
 
@@ -56,17 +56,19 @@ def recipe_of(argv: list[str]):
     return resolve(argv[1], argv[8:], [], {**paths, "data": [given["--data"]]})
 
 
-def test_pretraining_records_the_length_of_its_rows(base):
+def test_pretraining_records_the_length_of_its_sequences(base):
     for directory in (base / "model", base / "best", last_checkpoint(base)):
-        assert read_config(directory).original_max_position_embeddings == ROWS
+        assert read_config(directory).original_max_position_embeddings == SEQ_LEN
     assert config_of(base).max_position_embeddings == LONGEST
-    assert yaml.safe_load((base / "recipe.yaml").read_text())["model"]["original_max_position_embeddings"] == ROWS
+    assert (
+        yaml.safe_load((base / "recipe.yaml").read_text())["model"]["original_max_position_embeddings"] == SEQ_LEN
+    )
 
 
-@pytest.mark.parametrize(("rows", "wanted"), [(16, ROWS), (64, 64)])
-def test_longer_rows_raise_it_and_shorter_ones_do_not(tuning, tmp_path, rows, wanted):
+@pytest.mark.parametrize(("seq_len", "wanted"), [(16, SEQ_LEN), (64, 64)])
+def test_longer_sequences_raise_it_and_shorter_ones_do_not(tuning, tmp_path, seq_len, wanted):
     out = tmp_path / "tuned"
-    argv = tuning(out, batch__seq_len=rows, batch__long_documents="split")
+    argv = tuning(out, batch__seq_len=seq_len, batch__long_documents="split")
     assert main(argv) == 0
     assert trained(out) == wanted
     assert main(argv) == 0, "finished, and its recipe is still the same"
@@ -74,7 +76,7 @@ def test_longer_rows_raise_it_and_shorter_ones_do_not(tuning, tmp_path, rows, wa
 
 def test_what_is_not_recorded_stays_unknown_until_it_is_told(sft, base_model, tmp_path):
     assert read_config(base_model).original_max_position_embeddings is None
-    for told, wanted in ((None, None), (ROWS, ROWS), (512, 512)):
+    for told, wanted in ((None, None), (SEQ_LEN, SEQ_LEN), (512, 512)):
         model = recipe_of(sft(tmp_path / "x", model__original_max_position_embeddings=told)).model
         assert model.original_max_position_embeddings == wanted
 
@@ -94,7 +96,7 @@ def test_a_start_model_can_be_stretched(tuning, base, tmp_path, rope_type):
     assert_equal_trees(make_model(recipe).state_dict(), load_model(base / "model").state_dict())
     assert main(argv) == 0
     assert config_of(tmp_path / "long") == wanted
-    assert trained(tmp_path / "long") == ROWS, "what the stretch is relative to"
+    assert trained(tmp_path / "long") == SEQ_LEN, "what the stretch is relative to"
     again = tuning(tmp_path / "again", batch__seq_len=256)
     again[again.index(str(base))] = str(tmp_path / "long")
     assert recipe_of(again).model == wanted, "a stretched model stays as it is"
@@ -129,14 +131,14 @@ def test_a_stretched_model_from_zero(pretrain, tmp_path):
     assert main(pretrain(tmp_path / "run", budget__steps=2, **YARN)) == 0
     scaling = load_model(tmp_path / "run/model").config.rope_scaling
     assert scaling is not None
-    assert (scaling.rope_type, scaling.factor, scaling.original_max_position_embeddings) == ("yarn", 4, ROWS)
+    assert (scaling.rope_type, scaling.factor, scaling.original_max_position_embeddings) == ("yarn", 4, SEQ_LEN)
     told = pretrain(tmp_path / "told", **YARN, model__rope_scaling__original_max_position_embeddings=8)
     assert recipe_of(told).model.original_max_position_embeddings == 8
 
 
 def test_contradictions_are_refused(pretrain, tuning, tmp_path):
-    right = recipe_of(pretrain(tmp_path / "x", model__original_max_position_embeddings=ROWS)).model
-    assert right.original_max_position_embeddings == ROWS
+    right = recipe_of(pretrain(tmp_path / "x", model__original_max_position_embeddings=SEQ_LEN)).model
+    assert right.original_max_position_embeddings == SEQ_LEN
     for command, changes, sentence in (
         (
             pretrain,

@@ -48,7 +48,7 @@ def test_samples_answer_the_same_held_out_prompts_at_every_evaluation(pretrain, 
 
 
 def test_questions_longer_than_the_context_are_no_samples(sft, base_model, tmp_path):
-    """They are trained on, cut to a row, but there is no room for an answer; the run goes on without them."""
+    """They are trained on, cut to a sequence, but there is no room for an answer; the run goes on without them."""
     narrow = tmp_path / "narrow"
     shutil.copytree(base_model, narrow)
     shape = json.loads((narrow / "config.json").read_text())
@@ -196,9 +196,9 @@ def test_timing_a_step_changes_nothing(pretrain, tmp_path):
 def test_the_nll_is_that_of_each_held_out_document_alone(sft, tmp_path):
     """Whatever the micro-batch; against log-softmax, document by document."""
     found = []
-    for rows in (1, 8):
-        trainer = make_trainer(sft(tmp_path / f"{rows}", batch__micro_batch_tokens=32 * rows))
-        found.append(trainer.evaluation.nll(rows))
+    for sequences in (1, 8):
+        trainer = make_trainer(sft(tmp_path / f"{sequences}", batch__micro_batch_tokens=32 * sequences))
+        found.append(trainer.evaluation.nll(sequences))
     setup = trainer.setup
     nats, tokens = 0.0, 0
     for document in setup.held_out:
@@ -218,10 +218,10 @@ def test_the_nll_is_that_of_each_held_out_document_alone(sft, tmp_path):
 
 def test_evaluation_reads_at_most_so_many_tokens(pretrain, tmp_path):
     counts = []
-    for rows in (1, 8):
-        changes = {"evaluation__max_tokens": 300, "batch__micro_batch_tokens": 32 * rows}
-        trainer = make_trainer(pretrain(tmp_path / f"{rows}", **changes))
-        counts.append(trainer.evaluation.nll(rows).tokens)
+    for sequences in (1, 8):
+        changes = {"evaluation__max_tokens": 300, "batch__micro_batch_tokens": 32 * sequences}
+        trainer = make_trainer(pretrain(tmp_path / f"{sequences}", **changes))
+        counts.append(trainer.evaluation.nll(sequences).tokens)
         assert trainer.setup.data.lengths[trainer.setup.held_out].sum() > 300
     assert counts[0] == counts[1]
     assert 200 < counts[0] < 300

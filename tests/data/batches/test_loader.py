@@ -59,26 +59,26 @@ def check(batch, data):
     num_sequences, seq_len = batch.tokens.shape
     seen = 0
     boundaries = []
-    for row in range(num_sequences):
+    for sequence in range(num_sequences):
         before = None
         for column in range(seq_len):
-            document = batch.documents[row, column].item()
+            document = batch.documents[sequence, column].item()
             if document != before or column == 0:
-                boundaries.append(row * seq_len + column)
+                boundaries.append(sequence * seq_len + column)
                 position = 0
                 if document != PADDING:
                     assert document == seen
                     seen += 1
             before = document
             if document == PADDING:
-                assert batch.targets[row, column] == IGNORE
+                assert batch.targets[sequence, column] == IGNORE
                 continue
             source, start = (batch.table[name][document].item() for name in ("source", "start"))
-            assert batch.positions[row, column] == position
-            assert batch.tokens[row, column] == 1000 * source + start + position
+            assert batch.positions[sequence, column] == position
+            assert batch.tokens[sequence, column] == 1000 * source + start + position
             _, mask = data.read(source)
             target = 1000 * source + start + position + 1 if mask[start + position + 1] else IGNORE
-            assert batch.targets[row, column] == target
+            assert batch.targets[sequence, column] == target
             position += 1
     assert batch.cu_seqlens.tolist() == [*boundaries, num_sequences * seq_len]
     assert batch.cu_seqlens.dtype == torch.int32
@@ -102,17 +102,17 @@ def same(a, b):
 @given(
     lengths=st.lists(st.integers(0, 50), min_size=1, max_size=40).filter(lambda lengths: max(lengths) > 1),
     seq_len=st.integers(2, 24),
-    rows=st.integers(1, 6),
+    sequences=st.integers(1, 6),
     seed=st.integers(0, 3),
     data=st.data(),
 )
-def test_an_epoch_holds_every_pair_of_every_document_once(lengths, seq_len, rows, seed, data):
+def test_an_epoch_holds_every_pair_of_every_document_once(lengths, seq_len, sequences, seed, data):
     documents = data.draw(st.permutations(range(len(lengths))))
     corpus = NumberedDocuments(lengths)
-    loader = Loader(corpus, np.array(documents), seq_len, rows, seed)
-    # after this many steps, the stream of rows stands at the end of an epoch
+    loader = Loader(corpus, np.array(documents), seq_len, sequences, seed)
+    # after this many steps, the stream of sequences stands at the end of an epoch
     batches = [loader.step(k) for k in range(loader.sequences_per_epoch)]
-    assert pairs_in(batches) == sorted(all_pairs(corpus, documents) * rows)
+    assert pairs_in(batches) == sorted(all_pairs(corpus, documents) * sequences)
     for batch in batches[:3]:
         check(batch, corpus)
 
@@ -145,8 +145,8 @@ def test_seeds_and_epochs_shuffle_differently():
     assert not same(first, second)
 
 
-def test_steps_and_epochs_are_counted_in_rows():
-    loader = Loader(NumberedDocuments([9] * 10), np.arange(10), 8, 4, seed=0)  # ten rows
+def test_steps_and_epochs_are_counted_in_sequences():
+    loader = Loader(NumberedDocuments([9] * 10), np.arange(10), 8, 4, seed=0)  # ten sequences
     assert loader.sequences_per_epoch == 10
     assert loader.steps_per_epoch == 3
     assert [loader.steps(epochs) for epochs in (0.1, 0.4, 2, 2.1)] == [1, 1, 5, 6]
@@ -154,7 +154,7 @@ def test_steps_and_epochs_are_counted_in_rows():
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_the_rows_of_one_process(world):
+def test_ranks_share_the_sequences_of_one_process(world):
     data = documents_of()
     loader = Loader(data, np.arange(len(data)), 32, 6, seed=0)
     for k in range(12):
@@ -183,13 +183,13 @@ def test_truncate_keeps_the_beginning_of_a_long_document():
     assert loader.stats.padding == pytest.approx(1 - used / (32 * loader.sequences_per_epoch))
 
 
-def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
+def test_a_segment_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
     masks = [
         [0] * 20 + [1] * 5,  # the answer begins after the cut
         [0] * 8 + [1] * 17,
         [0] * 3 + [1] * 3,
-        [0] * 8 + [1],  # exactly a row
-        [0] * 8 + [1] + [0] * 8,  # the token that two pieces share is a target of the first only
+        [0] * 8 + [1],  # exactly a sequence
+        [0] * 8 + [1] + [0] * 8,  # the token that two segments share is a target of the first only
     ]
     data = NumberedDocuments([len(mask) for mask in masks], masks)
     truncated = Loader(data, np.arange(5), 8, 1, seed=0, long="truncate")
@@ -201,7 +201,7 @@ def test_a_piece_of_a_chat_with_nothing_to_learn_is_dropped_and_counted():
         assert (batch.table["tokens"] > 0).all()
 
     split = Loader(data, np.arange(5), 8, 1, seed=0, long="split")
-    assert split.stats.dropped_segments == 3  # the first two pieces of document 0, the second of document 4
+    assert split.stats.dropped_segments == 3  # the first two segments of document 0, the second of document 4
     batches = [split.step(k) for k in range(split.steps_per_epoch)]
     assert sum(batch.num_valid_tokens for batch in batches) == sum(map(sum, masks))
 
@@ -212,7 +212,7 @@ def test_nothing_to_train_on_is_said():
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "chat"])
-def test_the_bytes_of_a_documents_pieces_sum_to_its_bytes(kind):
+def test_the_bytes_of_a_documents_segments_sum_to_its_bytes(kind):
     random = np.random.default_rng(0)
     lengths = random.integers(2, 90, 40)
     masks = None

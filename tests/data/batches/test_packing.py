@@ -29,35 +29,35 @@ def test_truncate_keeps_the_first_pairs_of_a_document(lengths, seq_len):
 
 
 def first_fit_decreasing(lengths, seq_len):
-    """The textbook algorithm: longest first, each into the first row with room."""
-    rows, room = [], []
-    for piece in sorted(range(len(lengths)), key=lambda piece: -lengths[piece]):
-        for row in range(len(rows) + 1):
-            if row == len(rows):
-                rows.append([])
+    """The textbook algorithm: longest first, each into the first sequence with room."""
+    sequences, room = [], []
+    for segment in sorted(range(len(lengths)), key=lambda segment: -lengths[segment]):
+        for sequence in range(len(sequences) + 1):
+            if sequence == len(sequences):
+                sequences.append([])
                 room.append(seq_len)
-            if lengths[piece] <= room[row]:
-                rows[row].append(piece)
-                room[row] -= lengths[piece]
+            if lengths[segment] <= room[sequence]:
+                sequences[sequence].append(segment)
+                room[sequence] -= lengths[segment]
                 break
-    return rows
+    return sequences
 
 
 @given(st.data(), seq_lens)
 def test_pack_is_first_fit_decreasing(data, seq_len):
     lengths = data.draw(st.lists(st.integers(1, seq_len), max_size=120))
     order, sequence_starts = pack(np.array(lengths, dtype=np.int64), seq_len)
-    rows = [order[a:b].tolist() for a, b in pairwise(sequence_starts)]
-    assert rows == first_fit_decreasing(lengths, seq_len)
+    sequences = [order[a:b].tolist() for a, b in pairwise(sequence_starts)]
+    assert sequences == first_fit_decreasing(lengths, seq_len)
 
 
-def test_pack_of_nothing_is_no_row():
+def test_pack_of_nothing_is_no_sequence():
     order, sequence_starts = pack(np.array([], dtype=np.int64), 8)
     assert len(order) == 0
     assert sequence_starts.tolist() == [0]
 
 
-def test_the_number_of_rows_does_not_depend_on_the_order():
+def test_the_number_of_sequences_does_not_depend_on_the_order():
     random = np.random.default_rng(0)
     lengths = random.integers(1, 100, 1000)
     counts = {len(pack(random.permutation(lengths), 128)[1]) for _ in range(5)}
