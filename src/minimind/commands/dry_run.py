@@ -8,11 +8,13 @@ from minimind import config
 from minimind.data.batches.loader import Loader
 from minimind.hardware import pick_device
 from minimind.model.count import count_parameters
+from minimind.plan.time import COMPILE_GAIN
 from minimind.recipe import Recipe
 from minimind.stages.launch import make_setup, make_trainer
-from minimind.train.budget import forecast
+from minimind.train.budget import seconds_per_step, total_steps
 from minimind.train.console import TrainingConsole, duration
 from minimind.train.strategies import pick_strategy
+from minimind.train.trainer import Trainer
 
 
 def show(recipe: Recipe) -> None:
@@ -37,3 +39,12 @@ def show(recipe: Recipe) -> None:
         rows["tokens"] = f"{stats.pairs:,} an epoch, {stats.padding:.2%} padding"
     for name, value in rows.items():
         print(f"{name:<11} {value}")
+
+
+def forecast(trainer: Trainer) -> tuple[int, float]:
+    """Steps of a run and seconds of each, as timed here and now; nothing is changed."""
+    recipe, source = trainer.recipe, trainer.source
+    step = trainer.step = trainer.make_step()
+    compiled = trainer.compiling_pays if recipe.compile is None else recipe.compile
+    seconds = seconds_per_step(step, source) * (1 - COMPILE_GAIN if compiled else 1)
+    return total_steps(recipe, source, step, trainer.progress, trainer.setup.console), seconds

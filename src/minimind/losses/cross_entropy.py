@@ -78,26 +78,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=wide, device=hidden_ND.device)
         needs_grad = differentiable and any(ctx.needs_input_grad)
         grad_hidden = torch.empty_like(hidden_ND) if needs_grad else None
-        grad_weight = torch.zeros_like(weight_VD) if needs_grad else None
+        grad_weight = torch.zeros_like(weight_VD) if needs_grad and ctx.needs_input_grad[1] else None
         for i in range(0, hidden_ND.shape[0], rows):
             hidden = hidden_ND[i : i + rows]
             logits = (hidden @ weight.T).to(wide)
             chunk_loss, grad_logits = _chunk(logits, targets_N[i : i + rows], weights_N[i : i + rows])
             loss += chunk_loss
-            if grad_hidden is not None and grad_weight is not None:
-                grad_logits = grad_logits.to(hidden.dtype)
-                torch.mm(grad_logits, weight, out=grad_hidden[i : i + rows])
-                if hidden.dtype == grad_weight.dtype:
-                    grad_weight.addmm_(grad_logits.T, hidden)
-                else:
-                    grad_weight += grad_logits.T @ hidden
+            if grad_hidden is None:
+                continue
+            grad_logits = grad_logits.to(hidden.dtype)
+            torch.mm(grad_logits, weight, out=grad_hidden[i : i + rows])
+            if grad_weight is not None and hidden.dtype == grad_weight.dtype:
+                grad_weight.addmm_(grad_logits.T, hidden)
+            elif grad_weight is not None:  # else it is frozen, as beside an adapter
+                grad_weight += grad_logits.T @ hidden
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> Any:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight * grad_loss, None, None, None
+        grad_weight = None if grad_weight is None else grad_weight * grad_loss
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight, None, None, None
 
 
 def _chunk(

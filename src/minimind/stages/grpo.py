@@ -61,7 +61,7 @@ STAGE = Stage(
     "grpo",
     GRPO,
     defaults={
-        "optimizer": {"learning_rate": 0.001},
+        "optimizer": {"name": "adamw", "learning_rate": 0.0003},  # muon makes full-sized steps of mere noise
         "schedule": {"kind": "constant"},
         "budget": {"steps": 100},
         "evaluation": {"samples": 0},

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from minimind.data.batches.loader import BatchSource
 from minimind.hardware import synchronize
-from minimind.plan.time import COMPILE_GAIN, training_seconds
+from minimind.plan.time import training_seconds
 from minimind.recipe import Recipe
 from minimind.train.checkpoint import Progress
 from minimind.train.console import TrainingConsole, duration
 from minimind.train.step import TrainStep
-
-if TYPE_CHECKING:
-    from minimind.train.trainer import Trainer
 
 
 def budgeted_steps(recipe: Recipe, source: BatchSource) -> int | None:
@@ -60,19 +56,9 @@ def seconds_per_step(step: TrainStep, source: BatchSource) -> float:
     return float(strategy.sum([min(times)])[0]) / strategy.world * 1.05  # the update itself
 
 
-def expected_seconds(trainer: Trainer) -> float:
-    """How long the run takes, about, before anything of it was timed."""
-    recipe = trainer.recipe
-    steps = budgeted_steps(recipe, trainer.source)
+def expected_seconds(recipe: Recipe, source: BatchSource, flops_per_token: float, matmul_rate: float) -> float:
+    """How long the run takes on a CPU, about, before anything of it was timed."""
+    steps = budgeted_steps(recipe, source)
     if steps is None:
         return 60 * (recipe.budget.minutes or 0)
-    return training_seconds(steps * recipe.batch.tokens_per_step, trainer.flops, trainer.matmul_rate)
-
-
-def forecast(trainer: Trainer) -> tuple[int, float]:
-    """Steps of a run and seconds of each, as timed here and now; nothing is changed."""
-    recipe, source = trainer.recipe, trainer.source
-    trainer.step = step = trainer.make_step()
-    compiled = trainer.compiling_pays if recipe.compile is None else recipe.compile
-    seconds = seconds_per_step(step, source) * (1 - COMPILE_GAIN if compiled else 1)
-    return total_steps(recipe, source, step, trainer.progress, trainer.setup.console), seconds
+    return training_seconds(steps * recipe.batch.tokens_per_step, flops_per_token, matmul_rate)

@@ -173,7 +173,8 @@ class Trainer:
 
     @property
     def compiling_pays(self) -> bool:
-        return self.setup.device.type == "cpu" and self.strategy.any(compiling_pays(expected_seconds(self)))[0]
+        seconds = expected_seconds(self.recipe, self.source, self.flops, self.matmul_rate)
+        return self.setup.device.type == "cpu" and self.strategy.any(compiling_pays(seconds))[0]
 
     def load(self, checkpoint: Path) -> None:
         training, self.progress = load_checkpoint(checkpoint, self.model)
