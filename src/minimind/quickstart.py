@@ -6,7 +6,6 @@ continues after an interruption.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,8 @@ from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train as train_tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.trainer import Outcome
-from minimind.util.files import replace_directory, write_json, write_text
+from minimind.util.files import replace_directory, write_json
+from minimind.util.json_files import read_json
 from minimind.world import write_world
 from minimind.world.questions import questions
 
@@ -107,12 +107,12 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
     """What a finished training reached: speed, held-out bits per byte, skills, sample dialogues; made once."""
     path = run / "result.json"
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     device = pick_device()
     model, tokenizer = load_model(run / "model", device=device), Tokenizer.load(run / "model")
     engine = Engine(model, max_batch=128)
     report = evaluate(engine, tokenizer, questions(seed, per_skill), LONGEST_ANSWER)
-    state = json.loads((run / "state.json").read_text(encoding="utf-8"))
+    state = read_json(run / "state.json")
     result = {
         "stage": stage,
         "parameters": count_parameters(model.config)["total"],
@@ -123,7 +123,7 @@ def _result(run: Path, stage: str, seed: int, per_skill: int) -> dict[str, Any]:
         "skills": report.to_dict(),
         "dialogues": sample_dialogues(engine, tokenizer),
     }
-    write_text(path, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
+    write_json(path, result)
     return result
 
 

@@ -19,6 +19,7 @@ from minimind.stages.stage import Stage
 from minimind.train.evaluation import HeldOutObjective
 from minimind.train.objective import Objective, Terms
 from minimind.train.setup import Setup
+from minimind.util.files import whole_file
 
 
 class DPO(Objective):
@@ -60,9 +61,8 @@ def reference_logprobs(setup: Setup) -> np.ndarray:
                 values[one.table["source"]] = answer_logprobs(setup.model, one).float()
     reference = strategy.total(values).cpu().numpy()
     if strategy.is_main and setup.run.is_dir():
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, reference)
-        partial.replace(path)
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.save(file, reference)
     return reference
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import platform
 import socket
@@ -33,6 +32,7 @@ from minimind.train.setup import Setup
 from minimind.train.strategies import Strategy, pick_strategy
 from minimind.train.trainer import Outcome, Trainer
 from minimind.util.files import write_json, write_text
+from minimind.util.json_files import read_json
 
 
 def make_setup(
@@ -148,7 +148,7 @@ def _check_recipe(run: Path, recipe: Recipe) -> None:
 def _check_data(run: Path, data: Documents) -> None:
     """Refuse to continue a run on something else than it was trained on."""
     path = run / "data.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != data.fingerprint:
+    if path.exists() and read_json(path)["fingerprint"] != data.fingerprint:
         raise UserError(f"the data of {run} has changed since it began; restore it or use another --out")
 
 

@@ -13,6 +13,7 @@ from minimind.data.shards.shard_set import ShardSet
 from minimind.errors import WorkFailed
 from minimind.train.checkpoint import Checkpoints, Progress
 from minimind.train.setup import Setup
+from minimind.util.files import write_text
 
 NAMED = 3  # documents named on the console; the file names all
 ADVICE = "try a lower optimizer.learning_rate, or --precision fp32"
@@ -60,7 +61,6 @@ def write_bad_step(setup: Setup, source: BatchSource, step: int, data_step: int)
     sources = [setup.data.provenance(int(document)) for document in np.unique(batch.table["source"])]
     places = [f"{file}:{line}" for file, line in sources]
     path = setup.run / "bad_steps" / f"step-{step:07d}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"step": step, "documents": places, "tokens": batch.tokens.tolist()}))
+    write_text(path, json.dumps({"step": step, "documents": places, "tokens": batch.tokens.tolist()}))
     more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
     return f"{said}, batch ({', '.join(places[:NAMED])}{more}) in {path}"

@@ -5,7 +5,6 @@ What would change the computation and is not supported is refused by name; nothi
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,6 +14,7 @@ import torch
 from minimind.errors import UserError
 from minimind.model.config import FAMILIES, ModelConfig, RopeScaling
 from minimind.model.hf.adapter import find_base, is_adapter
+from minimind.util.json_files import read_json
 from minimind.util.typed import convert, expected
 
 EXPERT_FIELDS = (
@@ -196,12 +196,6 @@ def read_config(directory: str | Path) -> ModelConfig:
     path = Path(directory) / "config.json"
     if is_adapter(directory):
         return read_config(find_base(directory))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{directory} is no model directory: it has no config.json") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no JSON object")
-    return from_hf(content, str(path))
+    if not path.is_file():
+        raise UserError(f"{directory} is no model directory: it has no config.json")
+    return from_hf(read_json(path), str(path))

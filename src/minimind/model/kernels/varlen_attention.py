@@ -64,7 +64,7 @@ def _empty(
     return mixed, query.new_empty((B, H, T), dtype=torch.promote_types(query.dtype, torch.float32))
 
 
-@torch.library.custom_op("minimind::document_attention_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("minimind::varlen_attention_backward", mutates_args=(), device_types="cpu")
 def _attend_backward(
     gradient: torch.Tensor,
     query: torch.Tensor,
