@@ -107,7 +107,7 @@ def show_packing(trained: list[Trained]) -> None:
     """The first documents laid side by side in rows, as the loader does with all of them."""
     st.subheader(say("How they are packed"))
     seq_len = st.select_slider(
-        say("Tokens in a row"), [64, 128, 256, 512, 1024, 2048, 4096], 512, key="seq_len", persist_state="session"
+        say("Sequence length"), [64, 128, 256, 512, 1024, 2048, 4096], 512, key="seq_len", persist_state="session"
     )
     of, _, length = packing.segments(np.array([len(one.ids) for one in trained]), seq_len)
     order, sequence_starts = packing.pack(length, seq_len)
@@ -115,15 +115,20 @@ def show_packing(trained: list[Trained]) -> None:
     padding = {"packed": 1 - length.sum() / (len(rows) * seq_len), "alone": 1 - length.sum() / (len(of) * seq_len)}
     facts = {
         say("documents"): f"{len(trained):,}",
-        say("pieces"): f"{len(of):,}",
-        say("rows"): f"{len(rows):,}",
+        say("segments"): f"{len(of):,}",
+        say("sequences"): f"{len(rows):,}",
         say("padding"): f"{padding['packed']:.1%}",
-        say("padding, one piece a row"): f"{padding['alone']:.1%}",
+        say("padding, one document a sequence"): f"{padding['alone']:.1%}",
     }
     st.html(markup.cards(facts))
     bars = [[(int(of[one]) + 1, int(length[one])) for one in row] for row in rows[:ROWS]]
     st.html(markup.packed(bars, seq_len, say("document {number}: {length} tokens")))
     if len(rows) > ROWS:
         st.caption(
-            say("{shown} of {rows} rows, from the first {count} lines", shown=ROWS, rows=len(rows), count=PREVIEW)
+            say(
+                "{shown} of {total} sequences, from the first {count} lines",
+                shown=ROWS,
+                total=len(rows),
+                count=PREVIEW,
+            )
         )

@@ -110,16 +110,16 @@ CHINESE = {
     "learned": "参与训练",
     "only read": "只读不学",
     "control token": "控制 token",
-    "How they are packed": "怎样打包成行",
-    "Tokens in a row": "每行 token 数",
+    "How they are packed": "怎样打包成序列",
+    "Sequence length": "序列长度",
     "documents": "文档",
-    "pieces": "片段",
-    "rows": "行",
+    "segments": "段",
+    "sequences": "序列",
     "padding": "填充",
-    "padding, one piece a row": "若一行只放一段，填充",
+    "padding, one document a sequence": "若每条序列只放一个文档，填充",
     "document {number}: {length} tokens": "文档 {number}：{length} 个 token",
-    "{shown} of {rows} rows, from the first {count} lines": (
-        "文件前 {count} 行打包成 {rows} 行，此处为前 {shown} 行"
+    "{shown} of {total} sequences, from the first {count} lines": (
+        "文件前 {count} 行打包成 {total} 条序列，此处为前 {shown} 条"
     ),
     # models
     "Model or preset": "模型或预设",
