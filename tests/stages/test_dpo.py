@@ -296,6 +296,19 @@ def test_pairs_that_prefer_nothing_are_left_out_and_counted(dpo, tmp_path, caplo
     assert f"{file}:3: chosen and rejected are the same" in caplog.text
 
 
+def test_nothing_but_such_pairs_is_refused(dpo, tmp_path, refusal):
+    row, other = pairs(2)
+    for side, why in (
+        ({"rejected": row["chosen"]}, "are the same"),
+        ({"rejected": other["chosen"]}, "answer different"),
+    ):
+        file = write_jsonl(tmp_path / "pairs.jsonl", [row | side])
+        said = refusal(on(dpo(tmp_path / "run"), file))
+        assert said.startswith(
+            f"error: no document is left of {file}; the first: {file}:1: chosen and rejected {why}"
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
