@@ -22,12 +22,12 @@ from tests.helpers import (
 
 from minimind import config
 from minimind.cli import main
+from minimind.commands.dry_run import forecast
 from minimind.data.batches.loader import sequential_batches
 from minimind.eval.perplexity import NLL
 from minimind.model import load_model
 from minimind.optim.schedule import lr_multiplier
 from minimind.recipe import Recipe
-from minimind.train import budget
 from minimind.train.evaluation import HeldOutNLL
 from minimind.train.trainer import Trainer
 
@@ -183,7 +183,7 @@ def test_checkpoints_by_time(pretrain, tmp_path):
 def test_timing_a_step_changes_nothing(pretrain, tmp_path):
     assert main(pretrain(tmp_path / "steps")) == 0
     trainer = make_trainer(pretrain(tmp_path / "timed"))
-    steps, seconds = budget.forecast(trainer)
+    steps, seconds = forecast(trainer)
     assert steps == 12
     assert 0 < seconds < 30
     trainer.fit()
