@@ -28,6 +28,7 @@ from minimind.eval.perplexity import NLL
 from minimind.model import load_model
 from minimind.optim.schedule import lr_multiplier
 from minimind.recipe import Recipe
+from minimind.train import budget
 from minimind.train.evaluation import HeldOutNLL
 from minimind.train.trainer import Trainer
 
