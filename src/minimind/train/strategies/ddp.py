@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -53,4 +54,5 @@ class DDP(SingleDevice):
 
     def close(self) -> None:
         if dist.is_initialized():
+            gc.collect()  # the wrapped module refers to itself, and to the group: neither is to outlive the other
             dist.destroy_process_group()
