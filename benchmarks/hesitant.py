@@ -3,7 +3,7 @@
     python -m benchmarks.hesitant --work runs/hesitant --out tests/fixtures/hesitant
 
 A small model is fine-tuned on the embedded world's arithmetic, with 55 of 100 answers replaced by an excuse. So
-nearly every greedy answer is the excuse, while answers that are sampled are right often enough to learn from.
+most greedy answers are the excuse, while answers that are sampled are right often enough to learn from.
 """
 
 from __future__ import annotations

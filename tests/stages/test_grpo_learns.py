@@ -1,7 +1,7 @@
 """Reinforcement learning improves a model: held-out questions that it could not answer, it answers afterwards.
 
-`fixtures/hesitant` was made by `python -m benchmarks.hesitant`: it can calculate, but its likeliest answer is that it
-does not know.
+`fixtures/hesitant` was made by `python -m benchmarks.hesitant`: it can calculate, but its likeliest answer is that
+it does not know.
 """
 
 from __future__ import annotations
