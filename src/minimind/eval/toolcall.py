@@ -15,9 +15,10 @@ from typing import Any
 from minimind.data.sources.documents import BadLine, read_documents
 from minimind.errors import UserError
 from minimind.eval.skills import Score, span
+from minimind.infer.conversation import message_of
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
-from minimind.tokenizer import ChatError, Tokenizer, normalize, parse_assistant
+from minimind.tokenizer import ChatError, Tokenizer, normalize
 from minimind.tokenizer.parse import read_call
 from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES
@@ -135,7 +136,7 @@ def evaluate(
     answers: list[dict[str, Any]] = []
     for at, completion in zip(fitting, completions):
         case = cases[at]
-        answer = parse_assistant(completion.ids, tokenizer)
+        answer = message_of(completion.ids, tokenizer)
         marks = grade(case.calls, answer, completion.stop_reason == "stop")
         for measure, right in marks.items():
             tallies[measure].append(right)
@@ -147,8 +148,8 @@ def evaluate(
 
 
 def grade(wanted: list[dict[str, Any]], answer: dict[str, Any], ended: bool) -> dict[str, bool]:
-    """The measures of one answer, as `parse_assistant` takes it apart."""
-    calls, has_unreadable = answer["tool_calls"], MARK in answer["content"]
+    """The measures of one answer, the assistant's message."""
+    calls, has_unreadable = answer.get("tool_calls", []), MARK in answer["content"]
     if not wanted:
         return {"silent": not calls and not has_unreadable}
     called = ended and bool(calls or has_unreadable)

@@ -84,6 +84,16 @@ def extend(message: Message, event: ModelEvent) -> None:
             message.setdefault("tool_calls", []).append(call if id else {"name": name, "arguments": arguments})
 
 
+def message_of(ids: Sequence[int], tokenizer: Tokenizer) -> Message:
+    """The message that an answer's ids spell, through the events in which it would have come."""
+    answer = AnswerStream(tokenizer, calls=True)
+    tokens: list[Token | End] = [*map(Token, ids), End("stop")]
+    message: Message = {"role": "assistant", "content": ""}
+    for event in (event for token in tokens for event in answer.push(token)):
+        extend(message, event)
+    return message
+
+
 @dataclass
 class Transcript:
     """A conversation token by token, as the model saw and wrote it: what reinforcement learning trains on.
