@@ -6,6 +6,7 @@ how a step is cut into micro-batches changes nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -30,17 +31,19 @@ class Terms:
     metrics: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A stage's loss. What it trains beside the model (a head, a critic) are submodules of its own.
 
     `units` is asked on the host before the forward pass; the names are those of `Terms.losses`.
     """
 
+    @abstractmethod
     def units(self, batch: Batch) -> dict[str, float]:
-        raise NotImplementedError
+        """By how much each term's sum over `batch` counts when it is divided."""
 
+    @abstractmethod
     def forward(self, model: Transformer, batch: Batch) -> Terms:
-        raise NotImplementedError
+        """The terms of `batch` under `model`."""
 
 
 class Auxiliary(Protocol):
