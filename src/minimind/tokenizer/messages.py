@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from minimind.errors import UserError
+
 Message = dict[str, Any]
 """role, content, and by role reasoning_content, tool_calls, tool_call_id"""
 
@@ -18,8 +20,8 @@ FOLLOWERS: dict[str | None, tuple[str, ...]] = {
 ROLES = ("system", "user", "assistant", "tool")
 
 
-class ChatError(ValueError):
-    """A conversation that cannot be used; the message is one sentence without file and line."""
+class ChatError(UserError, ValueError):
+    """A conversation that cannot be used; the message is one sentence without the conversation's file and line."""
 
 
 def validate(messages: Any, prompt: bool = False) -> None:

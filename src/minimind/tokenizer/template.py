@@ -16,6 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 # assistant wrote, until chat.py has turned them into positions.
 TURN_START, TURN_END = "\ufdd1", "\ufdd2"
 
+_GENERATION_TAG = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
+
 
 class GenerationBlock(Extension):
     """`{% generation %}…{% endgeneration %}`, transformers' tag around what the assistant wrote."""
@@ -56,7 +58,15 @@ def compile_template(source: str) -> jinja2.Template:
 
 
 def has_generation_blocks(source: str) -> bool:
-    return re.search(r"\{%-?\s*generation\s*-?%\}", source) is not None
+    return any(not match[2] for match in _GENERATION_TAG.finditer(source))
+
+
+def without_generation_blocks(source: str) -> str:
+    """The template in plain Jinja, for programs that do not know transformers' tag; it renders the same text.
+
+    A condition that always holds takes the tag's place, so that white space around it is trimmed as before.
+    """
+    return _GENERATION_TAG.sub(lambda match: f"{match[1]}{'endif' if match[2] else 'if true'}{match[3]}", source)
 
 
 def _tojson(
