@@ -125,8 +125,39 @@ def test_openai_tool_calls(tokenizer: Tokenizer):
 
 def test_thinking_at_the_head_of_the_content(tokenizer: Tokenizer):
     apart = tokenizer.render([user("q"), assistant("A", reasoning_content="R")])
-    for content in ("<think>\nR\n</think>\n\nA", "R</think>A", "<think>R</think>\nA"):
+    for content in ("<think>\nR\n</think>\n\nA", "<think>R</think>A", "\n <think>R</think>\nA"):
         assert tokenizer.render([user("q"), assistant(content)]) == apart
+
+
+@pytest.mark.parametrize(
+    ("content", "thinking", "answer"),
+    [
+        ("Use <think>a</think> for thoughts, and <think>b</think> again.", "", None),
+        ('{"tag": "</think>"}', "", None),
+        ("a</think>b", "", None),
+        ("<think>never closed", "", None),
+        ("</think><think>a", "", None),
+        ("a\n<think>\nb\n</think>\nc", "", None),
+        ("<think>a</think> b <think>c</think> d", "a", " b <think>c</think> d"),
+        ("<think>a <think> b</think> c</think> d", "a <think> b", " c</think> d"),
+        ("<think></think></think>a", "", "</think>a"),
+    ],
+)
+def test_only_a_block_at_the_head_is_thinking(
+    tokenizer: Tokenizer, content: str, thinking: str, answer: str | None
+):
+    answer = content if answer is None else answer
+    rendered = tokenizer.render([user("q"), assistant(content)])
+    assert rendered == tokenizer.render([user("q"), assistant(answer, reasoning_content=thinking)])
+    assert rendered.endswith(f"assistant\n<think>\n{thinking}\n</think>\n\n{answer}<|im_end|>\n")
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_call_without_arguments(tokenizer: Tokenizer, text: str):
+    calls = [json.dumps([{"name": "f", "arguments": text}]), [{"name": "f", "arguments": None}], {"name": "f"}]
+    for call in calls:
+        rendered = tokenizer.render([user("q"), assistant("", tool_calls=call)])
+        assert '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>' in rendered
 
 
 def test_generation_prompts(tokenizer: Tokenizer):
@@ -293,6 +324,13 @@ def test_conversations_that_cannot_be_used(tokenizer: Tokenizer, messages, why: 
         (assistant("", tool_calls="7"), "tool_calls is not a list of objects"),
         (assistant("", tool_calls=[{"arguments": {}}]), "a tool call has no name"),
         (assistant("", tool_calls=[{"function": 3}]), "a tool call has no name"),
+        (
+            assistant("", tool_calls='[{"name": "f", "arguments": {"x": NaN}}]'),
+            "tool_calls is not valid JSON .*NaN",
+        ),
+        (assistant("", tool_calls=[{"name": "f", "arguments": "{"}]), "message 2: the arguments .* are not JSON"),
+        (assistant("", tool_calls=[{"name": "f", "arguments": '{"x": 1e999}'}]), "message 2: .* too large"),
+        (assistant("", tool_calls=[{"name": "f", "arguments": "7"}]), "the arguments .* are no JSON object"),
     ],
 )
 def test_tool_calls_that_cannot_be_used(tokenizer: Tokenizer, message: dict, why: str):

@@ -21,11 +21,14 @@ CALLED = {"name": "f", "arguments": {"x": [1, "你"]}}
         ("hello<|im_end|>\n", parsed("hello")),
         ("<think>\n\n</think>\n\nhello", parsed("hello")),
         ("<think>\nhm\nso\n</think>\n\nhello\n", parsed("hello\n", "hm\nso")),
-        ("hm\n</think>\n\nhello", parsed("hello", "hm")),  # the prompt had opened the thinking
+        ("hm\n</think>\n\nhello", parsed("hm\n</think>\n\nhello")),  # closes nothing
+        ("a <think>b</think> c", parsed("a <think>b</think> c")),
+        ("<think>a</think> b</think> <think>c</think>", parsed(" b</think> <think>c</think>", "a")),
+        ("<think>a<think>b</think>c", parsed("c", "a<think>b")),
         ("<think>\nhm", parsed("", "hm")),  # cut off
         (CALL, parsed(calls=[CALLED])),
         (f"look:\n{CALL}\n{CALL}", parsed("look:", calls=[CALLED, CALLED])),
-        (f"hm</think>\n\n{CALL}<|im_end|>", parsed(reasoning="hm", calls=[CALLED])),
+        (f"<think>hm</think>\n\n{CALL}<|im_end|>", parsed(reasoning="hm", calls=[CALLED])),
         (f"{CALL} done", parsed(" done", calls=[CALLED])),
         (
             '<tool_call>{"name": "f", "arguments": "{\\"x\\": 1}"}</tool_call>',
@@ -49,6 +52,11 @@ def test_text(text: str, expected: dict):
         '<tool_call>\n{"name": "f", "arguments": {"x": "\\ud800"}}\n</tool_call>',
         "<tool_call>\n" + "[" * 100_000 + "\n</tool_call>",
         '<tool_call>\n{"name": "f", "arguments": {}}',
+        '<tool_call>\n{"name": "f", "arguments": {"x": NaN}}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": {"x": 1e999}}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": "{\\"x\\": -Infinity}"}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": {"x": 1, "x": 2}}\n</tool_call>',
+        '<tool_call>\n{"name": "f", "arguments": {"x": ' + "1" * 10_000 + "}}\n</tool_call>",
         "</tool_call> <tool_call>",
     ],
 )
@@ -65,7 +73,9 @@ def test_thinking_that_was_cut_off():
 def test_ids(tokenizer: Tokenizer):
     ids = [*tokenizer.encode("hm\n"), 26, *tokenizer.encode("\n\nlook:\n"), 21]
     ids += [*tokenizer.encode('\n{"name": "f", "arguments": {"x": [1, "你"]}}\n'), 22, 2]
-    assert parse_assistant(ids, tokenizer) == parsed("look:", "hm", [CALLED])
+    assert parse_assistant(ids, tokenizer, open_thinking=True) == parsed("look:", "hm", [CALLED])
+    assert parse_assistant([25, *ids], tokenizer) == parsed("look:", "hm", [CALLED])
+    assert parse_assistant(ids, tokenizer) == parsed("hm\n</think>\n\nlook:", calls=[CALLED])
     quoted = tokenizer.encode(f"like {CALL}</think>")
     assert parse_assistant(quoted, tokenizer) == parsed(f"like {CALL}</think>")
     with pytest.raises(ValueError, match="tokenizer"):

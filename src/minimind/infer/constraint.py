@@ -10,6 +10,7 @@ import torch
 
 from minimind.errors import UserError, missing_extra
 from minimind.tokenizer import Tokenizer
+from minimind.util.json_files import loads
 
 if TYPE_CHECKING:
     import llguidance
@@ -71,7 +72,7 @@ class Constraint:
 def _object_schema(text: str) -> str:
     """The schema, where `{}` stands for any object."""
     try:
-        schema: Any = json.loads(text)
+        schema: Any = loads(text)
     except ValueError as error:
         raise UserError(f"json_schema is not JSON: {error}") from None
     if not isinstance(schema, dict):

@@ -6,7 +6,6 @@ killed, so a line that was cut short is passed over and a status "running" witho
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import statistics
@@ -18,7 +17,7 @@ import yaml
 
 from minimind.config import RENAMED, flatten
 from minimind.errors import UserError
-from minimind.util.json_files import read_json_lines
+from minimind.util.json_files import loads, read_json_lines
 from minimind.util.suggest import did_you_mean
 from minimind.util.system import is_alive as process_is_alive
 
@@ -143,7 +142,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """A JSON or YAML file with a mapping; empty if it is missing, damaged or just being written."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,10 +1,10 @@
 """Chat messages in the published schema: what is allowed, and one shape for all of them."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from minimind.errors import UserError
+from minimind.util.json_files import loads
 
 Message = dict[str, Any]
 """role, content, and by role reasoning_content, tool_calls, tool_call_id"""
@@ -72,12 +72,20 @@ def normalize(messages: Sequence[dict], tools: Any = None) -> tuple[list[dict], 
 
 
 def split_reasoning(message: dict) -> dict:
-    """An assistant message whose content begins with its thinking, taken apart as the template does it."""
-    content = message["content"]
-    if message["role"] != "assistant" or "reasoning_content" in message or "</think>" not in content:
+    """An assistant message whose content begins with its thinking, taken apart as the template does it.
+
+    Only a whole block at the head is thinking: tags elsewhere are what the assistant says.
+    """
+    head, closed, answer = message["content"].lstrip().partition("</think>")
+    if message["role"] != "assistant" or "reasoning_content" in message or not closed:
         return message
-    reasoning = content.split("</think>")[0].split("<think>")[-1].strip("\n")
-    return {**message, "reasoning_content": reasoning, "content": content.split("</think>")[-1].lstrip("\n")}
+    if not head.startswith("<think>"):
+        return message
+    return {
+        **message,
+        "reasoning_content": head.removeprefix("<think>").strip("\n"),
+        "content": answer.lstrip("\n"),
+    }
 
 
 def _check_message(message: Any, number: int) -> str:
@@ -109,7 +117,7 @@ def _objects(value: Any, name: str) -> list[dict]:
     """A list of objects from JSON text, a list or a single object; empty for nothing."""
     if isinstance(value, str) and value.strip():
         try:
-            value = json.loads(value)
+            value = loads(value)
         except ValueError as error:
             raise ChatError(f"{name} is not valid JSON ({error})") from error
     if not value:
@@ -125,4 +133,17 @@ def _tool_call(call: dict, number: int) -> dict:
     function = call.get("function", call)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ChatError(f"message {number}: a tool call has no name")
-    return {"name": function["name"], "arguments": function.get("arguments", {})}
+    return {"name": function["name"], "arguments": _arguments(function.get("arguments"), number)}
+
+
+def _arguments(arguments: Any, number: int) -> dict | str:
+    """An object, or its JSON text as it stands; nothing, which clients write for no arguments, is `{}`."""
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {}
+    try:
+        value = loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError as error:
+        raise ChatError(f"message {number}: the arguments of a tool call are not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ChatError(f"message {number}: the arguments of a tool call are no JSON object")
+    return arguments

@@ -1,12 +1,12 @@
 """Take a generated assistant turn apart: thinking, content, tool calls."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from minimind.tokenizer.reserved import EOS
 from minimind.tokenizer.tokenizer import Tokenizer
+from minimind.util.json_files import loads
 
 
 class Fragment(NamedTuple):
@@ -27,8 +27,9 @@ def parse_assistant(
 
     Returns `content` (str), `reasoning_content` (str, empty for none) and `tool_calls`, a list of
     `{"name": str, "arguments": dict}`. The `<think>` that opens the thinking may be in the output or have been in
-    the prompt; say `open_thinking=True` where the prompt had it, so that thinking cut off before `</think>` is
-    known as such. A tool call that is not a JSON object with name and arguments stays in the content as text.
+    the prompt; say `open_thinking=True` where the prompt had it. Only what stands at the head is thinking: a later
+    `<think>`, and a `</think>` that closes nothing, is text. So is a tool call that is not a JSON object with name
+    and arguments.
     With ids, only the marker tokens count: a model that merely quotes `<tool_call>` calls nothing.
     """
     if isinstance(output, str):
@@ -38,13 +39,10 @@ def parse_assistant(
     else:
         fragments = _split_ids(output, tokenizer)
     written = [fragment for fragment in fragments if fragment.text.strip("\n")]
-    if END_THINK in fragments:
-        end = fragments.index(END_THINK)
+    thinking, answer = [], fragments
+    if open_thinking or written[:1] == [THINK]:
+        end = fragments.index(END_THINK) if END_THINK in fragments else len(fragments)
         thinking, answer = fragments[:end], fragments[end + 1 :]
-    elif open_thinking or written[:1] == [THINK]:
-        thinking, answer = fragments, []
-    else:
-        thinking, answer = [], fragments
     content, calls = _split_calls(answer)
     return {
         "content": content,
@@ -112,12 +110,11 @@ def _split_calls(fragments: list[Fragment]) -> tuple[str, list[dict]]:
 def read_call(text: str) -> dict[str, Any] | None:
     """`{"name", "arguments"}` of the text between two tool call markers; None if it is no proper call."""
     try:
-        call = json.loads(text)
+        call = loads(text)
         name, arguments = call["name"], call["arguments"]
         if isinstance(arguments, str):  # OpenAI's form: JSON text within JSON
-            arguments = json.loads(arguments)
-        json.dumps([name, arguments], ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (ValueError, KeyError, TypeError, RecursionError):
+            arguments = loads(arguments)
+    except (ValueError, KeyError, TypeError):
         return None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from minimind.tokenizer.messages import Message
 from minimind.tools.toolbox import Toolbox
+from minimind.util.json_files import loads
 
 Ask = Callable[[list[Message], list[dict[str, Any]]], Generator[Any, Any, Message] | Message]
 
@@ -79,8 +80,8 @@ def _unreadable_calls(message: Message) -> Iterator[_Call]:
     """What stands between the marks of a call in the text: only what was no call is left there."""
     for match in re.finditer(r"<tool_call>(.*?)(?:</tool_call>|$)", message.get("content") or "", re.DOTALL):
         try:
-            json.loads(match[1])
+            loads(match[1])
             why = 'it must have "name", a text, and "arguments", an object'
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             why = f"it is not JSON ({error})"
         yield _Call("", match[1].strip(), unreadable=f"this tool call cannot be read: {why}")

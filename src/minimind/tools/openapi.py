@@ -23,6 +23,7 @@ import yaml
 from minimind.errors import UserError
 from minimind.tools.arguments import resolve
 from minimind.tools.tool import Limits, Tool, ToolError
+from minimind.util.json_files import loads
 
 METHODS = ("get", "put", "post", "delete", "patch")
 MAX_DOCUMENT = 20 << 20  # bytes
@@ -72,7 +73,7 @@ def read_document(source: str, limits: Limits) -> Any:
             text = within(limits.seconds, partial(_receive, request, MAX_DOCUMENT, limits.seconds))[1]
         else:
             text = Path(source).read_text(encoding="utf-8")
-        return json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        return loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None
     except (ValueError, RecursionError, yaml.YAMLError, ToolError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from minimind.tools import builtin
 from minimind.tools.arguments import problem
 from minimind.tools.tool import Limits, Tool, ToolError
 from minimind.tools.worker import as_text
+from minimind.util.json_files import loads
 
 
 class Toolbox:
@@ -51,8 +51,8 @@ class Toolbox:
         tool = self.tools[name]
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments)
-            except (ValueError, RecursionError) as error:
+                arguments = loads(arguments)
+            except ValueError as error:
                 raise ToolError(f"the arguments are not JSON: {error}") from None
         known = {"additionalProperties": False} if tool.parameters.get("properties") else {}
         wrong = problem(arguments, {"type": "object", **known, **tool.parameters})

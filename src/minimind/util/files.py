@@ -5,9 +5,38 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from minimind.errors import UserError
+
+
+def check_input(path: Path, missing: str = "check the path") -> None:
+    """UserError unless `path` is a file that can be read: no directory, and no pipe or device, which may never end.
+
+    `missing` says what to do where there is no such file.
+    """
+    try:
+        str(path).encode()
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except UnicodeEncodeError:
+        raise UserError(f"the name {str(path)!a} is not UTF-8; rename the file") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path} does not exist; {missing}") from None
+    except PermissionError:
+        raise UserError(f"{path} may not be read; check its permissions") from None
+    except (OSError, ValueError) as error:  # a name too long, links in a circle, a null character
+        raise UserError(
+            f"{str(path)[:100]!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a directory; name a file")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is no file but a pipe, socket or device; write its content to a file first")
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -7,7 +7,6 @@ kept beside the file in NAME.source.json; later downloads take exactly that file
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlencode
 from minimind.data.sources.download import OnProgress, download, read_json
 from minimind.errors import UserError
 from minimind.util.files import size_text, write_json
+from minimind.util.json_files import loads
 from minimind.util.suggest import did_you_mean
 
 Hub = Literal["hf", "modelscope"]
@@ -138,7 +138,7 @@ def _read_lock(lock: Path) -> Source | None:
     if not lock.exists():
         return None
     try:
-        return Source(**json.loads(lock.read_text(encoding="utf-8")))
+        return Source(**loads(lock.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise UserError(f"{lock} is damaged; delete it to ask the hub again") from None
 
