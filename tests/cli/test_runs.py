@@ -1,7 +1,10 @@
 """`minimind runs`: reading run directories as trainings leave them, finished, living or killed."""
 
 import json
+import math
 import os
+import random
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import yaml
 
 from minimind import cli
 from minimind.runs.read import in_order, read_run
+from minimind.util.units import date_text
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
 DEAD.wait()
@@ -78,9 +82,9 @@ def test_list_as_typed(runs):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "run         stage     status        steps  tokens  loss  bits/byte  tokens/s    size\n"
-        "quick/中文  pretrain  stopped      50/200      5k  0.18        4.6      1030  2.5 MB\n"
-        "killed      pretrain  interrupted      30      3k   0.3        4.8      1020  2.5 MB\n"
-        "base        pretrain  finished        100     10k  0.09          5      1055  2.5 MB\n"
+        "quick/中文  pretrain  stopped      50/200      5k  0.18        4.6     1,030  2.5 MB\n"
+        "killed      pretrain  interrupted      30      3k   0.3        4.8     1,020  2.5 MB\n"
+        "base        pretrain  finished        100     10k  0.09          5     1,055  2.5 MB\n"
     )
 
 
@@ -133,6 +137,40 @@ def test_what_was_written_after_the_checkpoint_is_replaced():
         (40, 5),
         (50, 6),
     ]
+
+
+DAMAGED = [None, True, -1, 10**50, 10**400, 1e300, math.nan, math.inf, "x", [], [None], {}, {"a": 1}]
+FILES = ("state.json", "environment.json", "recipe.yaml", "metrics.jsonl", "samples.jsonl")
+
+
+def damage(value, rng):
+    """The same with something else at one place."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.9:
+        copy = dict(value) if isinstance(value, dict) else list(value)
+        place = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
+        copy[place] = damage(value[place], rng)
+        return copy
+    return rng.choice(DAMAGED)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_stands_in_a_file_of_a_run_it_is_shown(runs, capsys, name):
+    file, rng = runs / "base" / name, random.Random(name)
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (runs / "base" / "samples.jsonl").write_text(json.dumps({"step": 20, "conversations": messages}) + "\n")
+    good = file.read_bytes()
+    for turn in range(12):
+        if turn % 3 == 0:
+            flipped = bytearray(good)
+            flipped[rng.randrange(len(good))] ^= 1 << rng.randrange(8)
+            file.write_bytes(flipped[: rng.choice([len(good), rng.randrange(len(good))])])
+        elif file.suffix == ".jsonl":
+            lines = damage([json.loads(line) for line in good.split(b"\n") if line], rng)
+            file.write_text("\n".join(map(json.dumps, lines if isinstance(lines, list) else [lines])))
+        else:
+            file.write_text(json.dumps(damage(yaml.safe_load(good), rng)))
+        for command in (["list"], ["show", "base"], ["compare", "base", "killed"], ["report", "base"]):
+            say(capsys, *command)
 
 
 def test_show(runs, capsys):
@@ -191,8 +229,12 @@ def test_report(runs, capsys):
     (runs / "base" / "samples.jsonl").write_text(json.dumps(sample) + "\n")
     assert say(capsys, "report", "base") == "written: runs/base/report.html\n"
     html = (runs / "base" / "report.html").read_text(encoding="utf-8")
-    for part in ("你好", "&lt;b&gt;", "model.hidden size", "<svg", "On held-out documents", "my corpus.jsonl"):
+    for part in ("你好", "&lt;b&gt;", "model.hidden_size", "<svg", "On held-out documents", "my corpus.jsonl"):
         assert part in html
+    cells = dict(re.findall(r"<th>([^<]*)</th><td[^>]*>([^<]*)</td>", html))
+    assert (cells["time"], cells["size"], cells["started"]) == ("10 s", "2.5 MB", date_text(1000.0))
+    assert cells["tokens per second"] == "1,055"
+    assert not {"seconds", "size bytes"} & cells.keys()
     say(capsys, "report", "killed", "--out", "killed.html")
     assert "interrupted" in (runs.parent / "killed.html").read_text(encoding="utf-8")
 

@@ -1,5 +1,7 @@
 """`minimind train` as typed: what it does, and one sentence for every mistake."""
 
+import re
+
 import pytest
 import yaml
 
@@ -60,7 +62,9 @@ def test_dry_run_shows_the_recipe_and_its_cost_and_makes_nothing(pretrain, tmp_p
     rows = dict(line.split(maxsplit=1) for line in ("parameters" + table).strip().splitlines())
     assert rows["steps"] == "12 of 8 sequences × 32 = 256 tokens"
     assert rows["documents"].startswith("1")
-    assert rows["time"].startswith("about 0:0")
+    assert re.match(r"about \d\.\d s here \([\d,]+ tokens/s\)", rows["time"])
+    assert re.match(r"[\d.]+ [MG]B in the timed step, and up to [\d.]+ KB for the optimizer", rows["memory"])
+    assert re.match(r"[\d.]+ KB a model", rows["disk"])
     assert not list(tmp_path.iterdir())
 
 

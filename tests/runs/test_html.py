@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from minimind.runs import svg
 from minimind.runs.html import Dialogues, Plots, Table, write_report
-from minimind.runs.svg import Axis, Series, grid, line_plot, short, sparkline, thin
+from minimind.runs.svg import Axis, Series, grid, line_plot, sparkline, thin
 from minimind.util.files import write_text
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -119,13 +119,6 @@ def test_ticks_are_round_and_inside(a, b):
 )
 def test_ticks(low, high, log, ticks):
     assert Axis(low, high, 0, 1, log).ticks() == pytest.approx(ticks)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (1250, "1.25k"), (3e6, "3M"), (2.5e-5, "2.5e-5"), (0.3, "0.3"), (-1500, "-1.5k")]
-)
-def test_short_numbers(value, text):
-    assert short(value) == text
 
 
 def test_sparkline():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minimind.errors import UserError
-from minimind.util.files import size_text, whole_directory, whole_file, write_json
+from minimind.util.files import whole_directory, whole_file, write_json
 from minimind.util.json_files import read_json, read_json_lines
 from minimind.util.progress import progress
 from minimind.util.suggest import did_you_mean, nearest
@@ -64,10 +64,6 @@ def test_the_nearest_name() -> None:
     assert nearest("zzz", ["train", "chat"]) is None
     assert did_you_mean("trian", ["train"], "see --help") == "did you mean train?"
     assert did_you_mean("zzz", ["train"], "see --help") == "see --help"
-
-
-def test_bytes_for_people() -> None:
-    assert [size_text(n) for n in (0, 999, 1000, 1.2346e7, 5e11)] == ["0 B", "999 B", "1 KB", "12.3 MB", "500 GB"]
 
 
 @pytest.mark.parametrize("unit", ["bytes", "tokens", ""])

@@ -7,8 +7,8 @@ from pathlib import Path
 from minimind.commands.options import command_parser
 from minimind.data.sources import published
 from minimind.errors import UserError
-from minimind.util.files import size_text
 from minimind.util.progress import progress
+from minimind.util.units import size_text
 
 EPILOG = """example:
   minimind data get pretrain_t2t_mini sft_t2t_mini

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from minimind import config
 from minimind.data.batches.loader import Loader
-from minimind.hardware import pick_device
+from minimind.hardware import peak_memory_gb, pick_device
 from minimind.model.count import count_parameters
 from minimind.plan.time import COMPILE_GAIN
 from minimind.recipe import Recipe
 from minimind.stages.launch import make_setup, make_trainer
 from minimind.train.budget import seconds_per_step, total_steps
-from minimind.train.console import TrainingConsole, duration
+from minimind.train.console import TrainingConsole
 from minimind.train.strategies import pick_strategy
 from minimind.train.trainer import Trainer
+from minimind.util.units import duration, size_text
 
 
 def show(recipe: Recipe) -> None:
@@ -26,6 +27,7 @@ def show(recipe: Recipe) -> None:
     batch = recipe.batch
     print(config.dump(recipe))
     counts = count_parameters(recipe.model)
+    peak, averages = size_text(1e9 * peak_memory_gb(strategy.device)), f"up to {size_text(8 * counts['total'])}"
     active = f", {counts['active']:,} active for a token" if recipe.model.family.experts else ""
     rows = {
         "parameters": f"{counts['total']:,}{active}",
@@ -33,6 +35,9 @@ def show(recipe: Recipe) -> None:
         "steps": f"{steps:,} of {batch.sequences} sequences × {batch.seq_len} = {batch.tokens_per_step:,} tokens",
         "epochs": f"{trainer.source.epoch(steps):.2f}",
         "time": f"about {duration(steps * seconds)} here ({batch.tokens_per_step / seconds:,.0f} tokens/s)",
+        # The step was timed without its update, whose state is one or two averages of each weight.
+        "memory": f"{peak} in the timed step, and {averages} for the optimizer",
+        "disk": f"{size_text(4 * counts['total'])} a model, and {averages} more a checkpoint",
     }
     if isinstance(trainer.source, Loader):
         stats = trainer.source.stats

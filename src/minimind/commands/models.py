@@ -8,7 +8,7 @@ from pathlib import Path
 from minimind.commands.options import add_json
 from minimind.commands.output import print_columns, print_json
 from minimind.commands.subcommands import Subcommands
-from minimind.util.files import size_text
+from minimind.util.units import size_text
 
 EPILOG = """examples:
   minimind models list

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
 from minimind.runs import plots
 from minimind.runs.html import Plots, write_report
-from minimind.runs.read import default_directory, differences, find_runs, named_run
-from minimind.runs.svg import grid, short
-from minimind.util.files import size_text, write_text
+from minimind.runs.read import default_directory, differences, find_runs, named_run, readable
+from minimind.runs.svg import grid
+from minimind.util.files import write_text
+from minimind.util.units import number_text, short, size_text
 
 RUN = "a run directory, or a name from `minimind runs list`"
 
@@ -74,12 +74,12 @@ def list_(options: argparse.Namespace) -> None:
 
 
 def list_row(values: dict[str, Any]) -> tuple[str, ...]:
-    total = values["total_steps"]
+    steps, total = number(values["steps"]), values["total_steps"]
     return (
         values["name"],
         values["stage"],
         values["status"],
-        f"{values['steps']}/{total}" if total and total != values["steps"] else str(values["steps"]),
+        f"{steps}/{number(total)}" if total and total != values["steps"] else steps,
         short(values["tokens"]),
         number(values["loss"]),
         number(values["bits_per_byte"]),
@@ -91,28 +91,28 @@ def list_row(values: dict[str, Any]) -> tuple[str, ...]:
 def show(options: argparse.Namespace) -> None:
     one = named_run(options.names[0])
     values = one.summary()
+    shown = readable(values)
     command = plots.command_of(one)
     if options.json:
         print_json({**values, "command": command, "recipe": one.recipe, "environment": one.environment}, indent=2)
         return
     steps, total = values["steps"], values["total_steps"]
     planned = f" of {total:,}" if total and total != steps else ""
-    started = values["started"]
     facts = {
         "stage": f"{one.stage} ({one.status})",
-        "started": datetime.fromtimestamp(started).isoformat(" ", "seconds") if started else None,
+        "started": shown["started"],
         "trained": f"{steps:,}{planned} steps, {short(values['tokens'])} tokens",
-        "time": f"{values['seconds'] / 60:.1f} minutes" if values["seconds"] else None,
+        "time": shown["time"],
         "loss": number(values["loss"]),
         "bits per byte": number(values["bits_per_byte"], values["best_bits_per_byte"]),
         "tokens/s": number(values["tokens_per_second"]),
-        "data": ", ".join(one.recipe.get("data") or []),
+        "data": ", ".join(one.data),
         "preset": one.recipe.get("preset"),
         "started from": one.recipe.get("init_from"),
         "machine": one.environment.get("cuda") or one.environment.get("processor"),
-        "size": f"{size_text(values['size_bytes'])} in {one.path}",
+        "size": f"{shown['size']} in {one.path}",
     }
-    print_columns([(name, value) for name, value in facts.items() if value not in (None, "", "-")])
+    print_columns([(name, str(value)) for name, value in facts.items() if value not in (None, "", "-")])
     print("", *plots.sparklines(one), "", sep="\n")
     if one.status in ("stopped", "interrupted", "failed") and command:
         print(f"continue it:   {command}")
@@ -126,16 +126,20 @@ def compare(options: argparse.Namespace) -> None:
     if len(runs) < 2:
         raise UserError("name at least two runs to compare")
     settings, summaries = differences(runs), [one.summary() for one in runs]
-    results = {key: [values[key] for values in summaries] for key in summaries[0] if key not in ("name", "path")}
     if options.json:
+        results = side_by_side(summaries)
         print_json({"runs": [one.name for one in runs], "settings": settings, "results": results}, indent=2)
         return
-    results.pop("started")
-    results["size"] = [size_text(count) for count in results.pop("size_bytes")]
+    results = side_by_side([readable(one) for one in summaries])
     header = ("", *(one.name for one in runs))
-    table = [(key, *map(number, values)) for key, values in settings.items()] or [("(the same settings)",)]
-    table += [(), *((key.replace("_", " "), *map(number, values)) for key, values in results.items())]
+    table = [(key, *("-" if value is None else str(value) for value in values)) for key, values in settings.items()]
+    table = table or [("(the same settings)",)]
+    table += [(), *((name, *map(number, values)) for name, values in results.items())]
     print_columns([header, *table], right_from=1)
+
+
+def side_by_side(summaries: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {key: [one[key] for one in summaries] for key in summaries[0] if key not in ("name", "path")}
 
 
 def plot(options: argparse.Namespace) -> None:
@@ -164,11 +168,9 @@ def report(options: argparse.Namespace) -> None:
 
 
 def number(value: Any, best: float | None = None) -> str:
-    """A cell: four digits of a fraction, a dash for nothing; a best value beside it if it differs."""
+    """A cell: a figure for people, text as it is, a dash for nothing; a best value beside it if it differs."""
     if best is not None and best != value:
         return f"{number(value)} (best {number(best)})"
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 10000 else f"{value:,.0f}"
-    return str(value)
+    return number_text(value) if isinstance(value, int | float) else str(value)

@@ -27,9 +27,10 @@ from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import ModelConfig, Transformer
 from minimind.model.hf.config import to_hf
 from minimind.model.rope import scale_rope
-from minimind.runs.svg import Series, grid, line_plot, short
+from minimind.runs.svg import Series, grid, line_plot
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.encode import encode_texts
+from minimind.util.units import short
 
 log = logging.getLogger("minimind")
 

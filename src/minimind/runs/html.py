@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.util.files import write_text
+from minimind.util.units import number_text
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #f4f5f7; --card: #fff; --ink: #1b1f24; --quiet: #5a636e;
@@ -119,7 +120,7 @@ def write_report(path: str | Path, title: str, sections: Sequence[Section]) -> P
 
 def turn(message: Mapping[str, Any]) -> str:
     """One message as a bubble: thinking, then the text, then tool calls."""
-    role = message["role"]
+    role = message.get("role")
     parts = [text(message.get("content") or "")]
     if thinking := message.get("reasoning_content"):
         parts.insert(0, f'<div class="thinking">{text(thinking)}</div>')
@@ -143,9 +144,7 @@ def text(value: Any) -> str:
     """A value as escaped text: numbers to four digits after the point, nothing for None."""
     if value is None:
         return ""
-    if isinstance(value, float):
-        value = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    elif is_number(value):
-        value = f"{value:,}"
+    if is_number(value):
+        value = number_text(value)
     # A lone half of a surrogate pair, which a broken model can produce through JSON, has no UTF-8 form.
     return escape(str(value).encode("utf-8", "replace").decode("utf-8"))

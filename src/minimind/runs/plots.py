@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from minimind.runs.html import Dialogues, Plots, Section, Table, write_report
-from minimind.runs.read import Run
+from minimind.runs.read import Run, read_samples, readable
 from minimind.runs.svg import Series, line_plot, sparkline
-from minimind.util.json_files import read_json_lines
 
 # title, key in a line of metrics.jsonl (a dot leads into "eval"), logarithmic
 CURVES = (
@@ -56,12 +55,12 @@ def sparklines(run: Run) -> list[str]:
 def command_of(run: Run) -> str | None:
     """The command that made the run, which also continues it."""
     words = run.environment.get("command")
-    return shlex.join(["minimind", *words[1:]]) if words else None
+    return shlex.join(["minimind", *map(str, words[1:])]) if isinstance(words, list) and words else None
 
 
 def report(run: Run, path: Path) -> Path:
     """Write the report of one run to `path` and return it."""
-    summary = {**run.summary(), "command": command_of(run)}
+    summary = {**readable(run.summary()), "command": command_of(run)}
     sections: list[Section] = [Table("Summary", "概要", rows(summary))]
     if drawn := plots([run]):
         sections.append(Plots("Curves", "曲线", drawn))
@@ -72,14 +71,12 @@ def report(run: Run, path: Path) -> Path:
         ]
         columns = ["step", "tokens", "bits per byte", "loss"]
         sections.append(Table("On held-out documents", "留出集评测", table, columns))
-    samples = [line for line in read_json_lines(run.path / "samples.jsonl") if line.get("conversations")]
-    if samples:
-        shown = [(f"step {line.get('step', '?')}", line["conversations"]) for line in samples[-12:]]
-        sections.append(Dialogues("Samples", "样例", shown))
+    if samples := read_samples(run)[-12:]:
+        sections.append(Dialogues("Samples", "样例", [(f"step {step}", messages) for step, messages in samples]))
     sections.append(Table("Recipe", "训练配置", rows(run.recipe)))
     sections.append(Table("Environment", "运行环境", rows({**run.environment, "command": None})))
     return write_report(path, f"MiniMind · {run.name}", sections)
 
 
 def rows(values: dict[str, Any]) -> list[list[Any]]:
-    return [[key.replace("_", " "), value] for key, value in values.items() if value not in (None, "", [])]
+    return [[key, value] for key, value in values.items() if value not in (None, "", [])]

@@ -20,6 +20,7 @@ from minimind.errors import UserError
 from minimind.util.json_files import loads, read_json_lines
 from minimind.util.suggest import did_you_mean
 from minimind.util.system import is_alive as process_is_alive
+from minimind.util.units import date_text, duration, size_text
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,18 @@ class Run:
 
     @property
     def stage(self) -> str:
-        return self.state.get("stage") or self.recipe.get("stage", "?")
+        return str(self.state.get("stage") or self.recipe.get("stage", "?"))
+
+    @property
+    def data(self) -> list[str]:
+        """The files that it was trained on."""
+        files = self.recipe.get("data")
+        return [str(file) for file in files] if isinstance(files, list) else []
 
     @property
     def status(self) -> str:
         """running, stopped, finished, failed, or: interrupted (its process is gone), damaged (no state)."""
-        status = self.state.get("status", "damaged")
+        status = str(self.state.get("status", "damaged"))
         return "interrupted" if status == "running" and not is_alive(self.state) else status
 
     @property
@@ -74,19 +81,31 @@ class Run:
         }
 
 
+def readable(summary: dict[str, Any]) -> dict[str, Any]:
+    """The values of a summary in the units of a person, under names that fit them."""
+    units = {"seconds": ("time", duration), "size_bytes": ("size", size_text), "started": ("started", date_text)}
+    shown: dict[str, Any] = {}
+    for key, value in summary.items():
+        name, write = units.get(key, (key.replace("_", " "), None))
+        shown[name] = write(value) if write and value is not None else value
+    return shown
+
+
 def read_run(path: Path, name: str = "") -> Run:
     """The run in a directory, by default named after it. UserError if it is none."""
     if not (path / "state.json").is_file():
         raise UserError(f"{path} is no run directory: it has no state.json; `minimind runs list` names the runs")
     lines, recipe = read_json_lines(path / "metrics.jsonl"), flatten(read_mapping(path / "recipe.yaml"))
+    evaluated = [line for line in lines if isinstance(line.get("eval"), dict)]
+    state = read_mapping(path / "state.json")
     return Run(
         name=name or path.resolve().name,
         path=path,
-        state=read_mapping(path / "state.json"),
+        state={key: value for key, value in state.items() if key not in COUNTED or is_figure(value)},
         recipe={RENAMED.get(key, key): value for key, value in recipe.items()},
         environment=read_mapping(path / "environment.json"),
-        training=in_order([line for line in lines if "eval" not in line]),
-        evaluations=in_order([line for line in lines if isinstance(line.get("eval"), dict)]),
+        training=in_order([figures(line) for line in lines if "eval" not in line]),
+        evaluations=in_order([figures(line) | {"eval": figures(line["eval"])} for line in evaluated]),
     )
 
 
@@ -127,6 +146,30 @@ def differences(runs: list[Run]) -> dict[str, list[Any]]:
 # -------------------------------------------------------------------------------------------------- files
 
 
+COUNTED = ("step", "total_steps", "tokens", "seconds", "started", "ended")  # in a state: figures, or damaged
+LARGEST = 1e100  # what damage makes of a figure may be any number; beyond this nothing can be drawn or added
+
+
+def is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > LARGEST
+
+
+def figures(line: dict[str, Any]) -> dict[str, Any]:
+    """What a line of metrics says in numbers; NaN is one: the loss of a training that diverged."""
+    return {key: value for key, value in line.items() if is_figure(value)}
+
+
+def read_samples(run: Run) -> list[tuple[int, list[dict[str, Any]]]]:
+    """What the model said at its evaluations: step and messages, the answer last; damaged lines are passed over."""
+    samples = []
+    for line in read_json_lines(run.path / "samples.jsonl"):
+        messages = line.get("conversations")
+        if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
+            step = line.get("step")
+            samples.append((step if isinstance(step, int) else 0, messages))
+    return samples
+
+
 def in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line per step: a training that went back to a checkpoint replaces what it had written after it."""
     kept: list[dict[str, Any]] = []
@@ -163,6 +206,6 @@ def size_of(directory: Path) -> int:
 def is_alive(state: dict[str, Any]) -> bool:
     """Whether the process that wrote a state still runs; of another machine's we cannot know, and say yes."""
     pid = state.get("pid")
-    if state.get("host") != socket.gethostname() or not isinstance(pid, int):
+    if state.get("host") != socket.gethostname() or not isinstance(pid, int) or not 0 < pid < 2**31:
         return True
     return process_is_alive(pid)

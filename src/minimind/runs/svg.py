@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from minimind.util.units import short
+
 WIDTH, HEIGHT = 420, 270  # of one plot, in SVG units: readable at the width of a phone
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 40  # margins around the plotting area
 MOST_POINTS = 400  # of one line: more than one per pixel cannot be seen
@@ -167,14 +169,6 @@ def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(f * power for f in (1, 2, 5, 10) if (high - low) / (f * power) <= most)
     return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def short(value: float) -> str:
-    """A number for an axis: 1200 is 1.2k, 0.00001 is 1e-5."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{unit}"
-    return f"{value:.4g}".replace("e-0", "e-") if value else "0"
 
 
 # --------------------------------------------------------------------------------------------- the drawing

@@ -10,8 +10,9 @@ from minimind.hardware import synchronize
 from minimind.plan.time import training_seconds
 from minimind.recipe import Recipe
 from minimind.train.checkpoint import Progress
-from minimind.train.console import TrainingConsole, duration
+from minimind.train.console import TrainingConsole
 from minimind.train.step import TrainStep
+from minimind.util.units import duration
 
 
 def budgeted_steps(recipe: Recipe, source: BatchSource) -> int | None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any
 
-
-def duration(seconds: float) -> str:
-    """3725 -> '1:02:05'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+from minimind.util.units import duration, size_text
 
 
 class TrainingConsole:
@@ -32,14 +28,15 @@ class TrainingConsole:
             return
         part = line["step"] / total_steps
         text = (
-            f"step {line['step']:,}/{total_steps:,} {part:4.0%}  loss {line['loss']:.3f}  "
-            f"rate {line['lr']:.1e}  |grad| {line['grad_norm']:.2f}  "
-            f"{line['tokens_per_second']:,.0f} tok/s  mfu {line['mfu']:.0%}  "
-            f"{line['memory_gb']:.1f} GB  {duration(line['seconds_left'])} left"
+            f"step {line['step']:,}/{total_steps:,} {part:4.0%}  {duration(line['seconds_left'])} left  "
+            f"loss {line['loss']:.3f}  {line['tokens_per_second']:,.0f} tokens/s  "
+            f"{size_text(1e9 * line['memory_gb'])}  |grad| {line['grad_norm']:.2f}  rate {line['lr']:.1e}  "
+            f"mfu {line['mfu']:.0%}"
         )
         if self.live:
             self._clear()
-            print(text, end="", file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns - 1  # what wraps could not be cleared
+            print(text[:width], end="", file=sys.stderr, flush=True)
         elif int(part * 10) != self._last_tenth:
             self._last_tenth = int(part * 10)
             print(text, file=sys.stderr, flush=True)

@@ -47,7 +47,7 @@ def page() -> None:
     runs, models = find_runs(default_directory()), find_models(default_directory())
     if not models:
         raise UserError(say("No model in {place} yet. `minimind quickstart` makes one.", place=default_directory()))
-    known = {file: None for run in runs for file in run.recipe.get("data") or [] if Path(file).is_file()}
+    known = {file: None for run in runs for file in run.data if Path(file).is_file()}
     left, right = st.columns([2, 1])
     file = left.selectbox(
         say("File: choose one, or type a path"),

@@ -83,6 +83,7 @@ CHINESE = {
     "bits per byte": "每字节比特数",
     "tokens/s": "token/秒",
     "time": "用时",
+    "size": "大小",
     "What differs": "设置上的差别",
     "The settings are the same.": "设置完全相同。",
     "Samples while it learned": "学习过程中的样例",

@@ -17,7 +17,7 @@ from minimind.model.hf.config import read_config
 from minimind.plan.memory import describe
 from minimind.presets import PRESETS
 from minimind.runs.read import default_directory
-from minimind.util.files import size_text
+from minimind.util.units import size_text
 from minimind.web import markup
 from minimind.web.charts import heat_map
 from minimind.web.i18n import say
@@ -46,7 +46,7 @@ def show_shape(config: ModelConfig) -> None:
         say("active for a token"): f"{counts['active']:,}",
         say("weights, fp32"): size_text(taken["weights"]["fp32"]),
         say("weights, bf16"): size_text(taken["weights"]["bf16"]),
-        say("cache per token, bf16"): f"{taken['kv_cache_per_token']['bf16']:,} B",
+        say("cache per token, bf16"): size_text(taken["kv_cache_per_token"]["bf16"]),
         say("context"): f"{config.context_length:,}",
     }
     st.html(markup.cards(facts))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from minimind.runs import plots
-from minimind.runs.read import Run, default_directory, differences, find_runs, read_run
-from minimind.runs.svg import Series, short
-from minimind.util.json_files import read_json_lines
+from minimind.runs.read import Run, default_directory, differences, find_runs, read_run, read_samples
+from minimind.runs.svg import Series
+from minimind.util.units import date_text, duration, number_text, short, size_text
 from minimind.web import markup
 from minimind.web.charts import line_chart
 from minimind.web.i18n import say
@@ -81,7 +80,8 @@ def figures_of(run: Run) -> None:
         say("loss"): number(values["loss"]),
         say("bits per byte"): number(values["bits_per_byte"]),
         say("tokens/s"): number(values["tokens_per_second"]),
-        say("time"): str(timedelta(seconds=round(values["seconds"]))) if values["seconds"] else "–",
+        say("time"): duration(values["seconds"]) if values["seconds"] else "–",
+        say("size"): size_text(values["size_bytes"]),
     }
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -97,7 +97,7 @@ COLOURS: dict[str, Any] = {"running": "blue", "finished": "green", "failed": "re
 
 
 def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return "–" if value is None else number_text(value)
 
 
 def plain(text: str) -> str:
@@ -115,12 +115,10 @@ def compare(runs: Sequence[Run]) -> None:
 
 def show_samples(run: Run, heading: bool) -> None:
     """What the model made of one prompt at every evaluation."""
-    lines = [line for line in read_json_lines(run.path / "samples.jsonl") if line.get("conversations")]
     by_prompt: dict[str, list[tuple[int, str]]] = {}
-    for line in lines:
-        *asked, answer = line["conversations"]
+    for step, (*asked, answer) in read_samples(run):
         prompt = "\n".join(str(message.get("content", "")) for message in asked)
-        by_prompt.setdefault(prompt, []).append((line.get("step", 0), str(answer.get("content", ""))))
+        by_prompt.setdefault(prompt, []).append((step, str(answer.get("content", ""))))
     if not by_prompt:
         return
     st.subheader(say("Samples while it learned") + (f" · {plain(run.name)}" if heading else ""))
@@ -141,7 +139,7 @@ def details(run: Run) -> None:
         started = run.state.get("started")
         rows: list[list[Any]] = [
             [say("directory"), str(run.path)],
-            [say("started"), datetime.fromtimestamp(started).isoformat(" ", "seconds") if started else None],
+            [say("started"), date_text(started) if started else None],
             [say("command"), plots.command_of(run)],
             *([key, value] for key, value in run.recipe.items()),
         ]

@@ -16,9 +16,10 @@ from urllib.parse import quote, urlencode
 
 from minimind.data.sources.download import OnProgress, download, read_json
 from minimind.errors import UserError
-from minimind.util.files import size_text, write_json
+from minimind.util.files import write_json
 from minimind.util.json_files import loads
 from minimind.util.suggest import did_you_mean
+from minimind.util.units import size_text
 
 Hub = Literal["hf", "modelscope"]
 HUBS: dict[str, tuple[str, str, str]] = {  # environment variable, its default, repository
