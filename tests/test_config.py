@@ -1,9 +1,10 @@
 """Settings from defaults, YAML and flags: layers, types, and one sentence for every mistake."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from minimind import config
 from minimind.errors import UserError
+from minimind.infer.sampler import SamplingParams
 from minimind.recipe import Recipe as TrainingRecipe
+from minimind.util.typed import Range, convert, kinds, range_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def test_optional_section(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("3", 3.0), ("1_000.5", 1000.5), (".inf", math.inf), ("1" * 400, math.inf), ("'2'", 2.0)],
+    [("1e-3", 1e-3), ("3", 3.0), ("1_000.5", 1000.5), ("'2'", 2.0)],
 )
 def test_yaml_numbers(tmp_path, text, value):
     theta = load(yaml=f"model:\n  rope_theta: {text}\n", tmp=tmp_path).model.rope_theta
@@ -171,7 +174,7 @@ def test_yaml_numbers(tmp_path, text, value):
         ("a: [1,\nb: 2", "{}:2: not plain YAML: "),
         ("name: 2026-13-45", "{} is not plain YAML in UTF-8: "),
         ("betas: [[1]]", "betas: expected a list of (a number), got [[1]] ({}:1)"),
-        ("betas: &x [*x]", "{}:1: not plain YAML: found unconstructable recursive node"),
+        ("betas: &x [*x]", "{}:1: not plain YAML: aliases (*name) are not read; write the value out"),
     ],
 )
 def test_yaml_mistakes(tmp_path, text, sentence):
@@ -231,7 +234,7 @@ def test_stage_defaults_are_checked():
     assert "expected a whole number or null, got 'x' (stage defaults)" in mistake(steps="x")
 
 
-finite = st.floats(allow_nan=False)
+finite = st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(st.characters(exclude_categories=["Cs"]))
 models = st.builds(
     Model, hidden_size=st.integers(), head_dim=st.none() | st.integers(), rope_theta=finite, tie=st.booleans()
@@ -302,3 +305,72 @@ def test_help_flag_prints_and_stops(capsys):
         load("--steps", "3", "--help")
     assert stop.value.code == 0
     assert capsys.readouterr().out.strip() == config.describe(Recipe).strip()
+
+
+@pytest.mark.parametrize("owner", [TrainingRecipe, SamplingParams])
+def test_every_number_declares_its_range(owner):
+    for key, setting in config.settings(owner).items():
+        if {int, float} & kinds(setting.hint):
+            assert range_of(setting.hint) is not None, key
+
+
+def test_help_names_the_range():
+    assert "--optimizer.beta1  a number from 0 to below 1 (default 0.9)" in config.describe(TrainingRecipe)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("budget." + unit, "inf") for unit in ("epochs", "tokens", "minutes")),
+        ("seed", "-1"),
+        ("seed", str(2**64)),
+        ("evaluation.samples", "-1"),
+        ("optimizer.beta1", "1"),
+        ("optimizer.weight_decay", "1e300"),
+        ("model.num_hidden_layers", "100000"),
+        ("model.hidden_size", "1e9"),
+        ("batch.tokens_per_step", "1e15"),
+        ("batch.seq_len", "9" * 400),
+        ("checkpoint.every", "0"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_flag_file_and_constructor(flag, value, tmp_path):
+    sentence = f"{flag}: expected a (whole )?number (from|above) .*got "
+    with pytest.raises(UserError, match=sentence):
+        config.load(TrainingRecipe, [f"--{flag}", value])
+    section, _, name = flag.rpartition(".")
+    (tmp_path / "r.yaml").write_text(f"{section}:\n  {name}: {value}" if section else f"{name}: {value}")
+    with pytest.raises(UserError, match=sentence):
+        config.load(TrainingRecipe, files=[tmp_path / "r.yaml"])
+    with pytest.raises(UserError, match=rf"{flag} must be a (whole )?number (from|above)"):
+        constructed(section, name, float(value))
+
+
+def constructed(section: str, name: str, value: float) -> TrainingRecipe:
+    owner = getattr(TrainingRecipe(), section) if section else TrainingRecipe()
+    changed = dataclasses.replace(owner, **{name: value})
+    return TrainingRecipe(**{section: changed}) if section else changed
+
+
+@given(low=finite, high=finite, above=st.booleans(), below=st.booleans(), value=st.floats())
+def test_a_range_holds_its_numbers_only(low, high, above, below, value):
+    allowed = Range(low, high, above, below)
+    inside = (low < value if above else low <= value) and (value < high if below else value <= high)
+    hint = Annotated[float | None, allowed]
+    assert convert(None, hint) is None
+    if inside and math.isfinite(value):
+        assert convert(repr(value), hint) == value
+    else:
+        with pytest.raises(ValueError, match=r"^$"):
+            convert(value, hint)
+
+
+@pytest.mark.parametrize("text", ["a: &x 1\nb: *x", "a: &x [*x]", "a: " + "[" * 20_000])
+def test_yaml_that_unfolds_or_nests_without_end_is_refused(text, tmp_path):
+    assert "not plain YAML" in mistake(yaml=text.replace("a:", "note:"), tmp=tmp_path)
+
+
+def test_a_flag_without_text_is_refused():
+    for argv in (["--preset", ""], ["--preset="]):
+        with pytest.raises(UserError, match="--preset needs a value"):
+            config.load(TrainingRecipe, argv)

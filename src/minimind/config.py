@@ -16,13 +16,13 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
 from minimind.errors import UserError
 from minimind.util.suggest import nearest
-from minimind.util.typed import convert, expected, from_words, kinds, options
+from minimind.util.typed import convert, expected, from_words, hints, kinds, options
 
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
@@ -160,8 +160,8 @@ def settings(config_type: type, prefix: str = "", owner: Any = MISSING) -> dict[
 
 
 def fields(config_type: type) -> list[tuple[dataclasses.Field, Any]]:
-    hints = get_type_hints(config_type)
-    return [(field, hints[field.name]) for field in dataclasses.fields(config_type) if field.init]
+    declared = hints(config_type)
+    return [(field, declared[field.name]) for field in dataclasses.fields(config_type) if field.init]
 
 
 def section_type(hint: Any) -> Any:
@@ -242,7 +242,7 @@ def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Entry]:
     """The settings in a YAML file, each with its line."""
     layer: dict[str, Entry] = {}
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = Loader(file.read_text(encoding="utf-8"))
         for key, node, line in leaves(loader.get_single_node(), str(file), known):
             value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
             enter(layer, known, today(key, known), value, f"{file}:{line}")
@@ -251,9 +251,19 @@ def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Entry]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{file}:{line}: not plain YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not plain YAML in UTF-8: {error}") from None
     return layer
+
+
+class Loader(yaml.SafeLoader):
+    """Reads no aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read; write the value out", mark)
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def leaves(
@@ -291,7 +301,7 @@ def read_flags(argv: Sequence[str], known: Mapping[str, Setting]) -> dict[str, E
             raise UserError(f"what is '{word}'? settings are written --key value; --help lists them")
     layer: dict[str, Entry] = {}
     for key, words in flags:
-        if key in known and not words and not {bool, list, tuple} & kinds(known[key].hint):
+        if key in known and not any(words) and not {bool, list, tuple} & kinds(known[key].hint):
             raise UserError(f"--{key} needs a value: {expected(known[key].hint)}")
         enter(layer, known, key, from_words(words, known[key].hint) if key in known else words, f"--{key}")
     return layer

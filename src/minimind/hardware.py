@@ -29,7 +29,9 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} cannot be used here; try auto or cpu") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device {name!r} cannot be used here; try auto or cpu")
     return device
 
 
@@ -141,6 +143,18 @@ def free_memory(device: torch.device) -> float | None:
     """GB that a process could still take of a CPU's memory without swapping; None where nobody tells."""
     free = proc_value("/proc/meminfo", "MemAvailable") if device.type == "cpu" else None
     return kibibytes(free) / 1e9 if free else None
+
+
+def total_memory(device: torch.device) -> float | None:
+    """GB of a device's memory, or what a container may take of the machine's; None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e9
+    total = proc_value("/proc/meminfo", "MemTotal")
+    if not total:
+        return None
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" where there is none
+        return min(kibibytes(total), int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))) / 1e9
+    return kibibytes(total) / 1e9
 
 
 def keep_freed_memory() -> None:

@@ -6,25 +6,29 @@ The fields' texts are the help of `minimind train STAGE --help`; a recipe file i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from minimind.errors import UserError
 from minimind.model.config import ModelConfig
 from minimind.model.lora import LoraOptions
 from minimind.optim.options import OptimizerOptions, ScheduleOptions
-from minimind.util.typed import DerivedInt
+from minimind.util.typed import Count, CountOrZero, DerivedInt, Range, Seed, Share, Weight, check_fields
+
+Tokens = Annotated[int, Range(1, 2**24)]
+Ratio = Annotated[float, Range(0, 1, above=True)]
+Positive = Annotated[float, Range(0, 1000, above=True)]
 
 
 @dataclass(frozen=True)
 class BatchOptions:
     """How documents become steps."""
 
-    seq_len: int = 512
+    seq_len: Annotated[int, Range(8, 2**20)] = 512
     """positions in a sequence; whole documents are packed side by side into sequences, longer ones are split"""
-    tokens_per_step: DerivedInt = None
+    tokens_per_step: Annotated[DerivedInt, Range(8, 2**30)] = None
     """positions of one optimizer step, over all micro-batches and processes; a multiple of seq_len. Default: about
     32,768; for a model from scratch it follows from the budget"""
-    micro_batch_tokens: int = 8192
+    micro_batch_tokens: Tokens = 8192
     """positions computed at once; halved by itself when memory runs out, which changes no result"""
     long_documents: Literal["split", "truncate"] = "split"
     """what happens to a document longer than a sequence; sft truncates"""
@@ -39,13 +43,13 @@ class BatchOptions:
 class BudgetOptions:
     """How long to train: give exactly one."""
 
-    epochs: float | None = None
+    epochs: Annotated[float | None, Range(0, 1e6, above=True)] = None
     """passes over the training documents (1 if nothing is given)"""
-    steps: int | None = None
+    steps: Count | None = None
     """optimizer steps"""
-    tokens: float | None = None
+    tokens: Annotated[float | None, Range(0, 1e15, above=True)] = None
     """positions read, for example 3e6"""
-    minutes: float | None = None
+    minutes: Annotated[float | None, Range(0, 1e6, above=True)] = None
     """time: the first steps are timed, then the number of steps is fixed for the whole run"""
 
 
@@ -56,11 +60,11 @@ class RouterOptions:
     balance: Literal["document", "global", "bias", "none"] = "document"
     """a loss on the shares within each document, or on those of a whole step (counted in the step before); or no
     loss: a bias per expert, moved after each step, chooses (DeepSeek-V3; glm4_moe only)"""
-    weight: float = 0.01
+    weight: Weight = 0.01
     """of the balance loss"""
-    z_weight: float = 0.0
+    z_weight: Weight = 0.0
     """of the z-loss, which keeps the router's logits small; 0.001 is usual"""
-    bias_rate: float = 0.001
+    bias_rate: Share = 0.001
     """how far balance bias moves an expert's bias after each step"""
 
 
@@ -68,15 +72,15 @@ class RouterOptions:
 class EvaluationOptions:
     """How progress is measured, on documents held out by the hash of their content."""
 
-    holdout: float = 0.01
+    holdout: Annotated[float, Range(0, 0.5)] = 0.01
     """part of the documents that is never trained on; 0 = none"""
-    every: int | None = None
+    every: Count | None = None
     """steps between evaluations; default: a tenth of the run"""
-    max_tokens: int = 200_000
+    max_tokens: Count = 200_000
     """held-out positions that are read each time"""
-    samples: int = 4
+    samples: Annotated[int, Range(0, 1000)] = 4
     """held-out documents whose beginning the model continues each time, into samples.jsonl"""
-    patience: int = 0
+    patience: CountOrZero = 0
     """stop after this many evaluations without a new best; 0 = never"""
 
 
@@ -84,11 +88,11 @@ class EvaluationOptions:
 class CheckpointOptions:
     """What is saved on the way; a checkpoint is also written when a run is stopped and at its end."""
 
-    every_minutes: float = 10.0
+    every_minutes: Annotated[float, Range(0, 1e6)] = 10.0
     """minutes between checkpoints"""
-    every: int | None = None
+    every: Count | None = None
     """steps between checkpoints, besides those by time"""
-    keep: int = 2
+    keep: Count = 2
     """newest checkpoints kept"""
 
 
@@ -108,31 +112,31 @@ class ChatOptions:
 class DPOOptions:
     """How preferences are learned (dpo)."""
 
-    beta: float = 0.1
+    beta: Positive = 0.1
     """price of leaving the reference: the larger, the closer the model stays to it"""
-    label_smoothing: float = 0.0
-    """share of the pairs that is taken for mislabeled"""
+    label_smoothing: Annotated[float, Range(0, 0.5, below=True)] = 0.0
+    """share of the pairs that is taken for mislabeled; at a half, no side would be the better one"""
 
 
 @dataclass(frozen=True)
 class GRPOOptions:
     """How a model learns from answers that it samples (grpo)."""
 
-    prompts: int = 16
+    prompts: Count = 16
     """prompts of one step, over all processes"""
-    group_size: int = 8
+    group_size: Annotated[int, Range(2, 1024)] = 8
     """answers to each prompt, which are compared with each other"""
-    max_tokens: int = 48
+    max_tokens: Tokens = 48
     """longest answer, in tokens"""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """of the sampling, and of the log-probabilities that are learned from"""
-    clip_low: float = 0.2
+    clip_low: Ratio = 0.2
     """how far a token's probability ratio may fall below 1 before it teaches nothing more"""
-    clip_high: float = 0.2
+    clip_high: Ratio = 0.2
     """and how far it may rise"""
-    kl_weight: float = 0.0
+    kl_weight: Weight = 0.0
     """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model"""
-    questions: int = 200
+    questions: Count = 200
     """held-out questions that the score is measured on"""
 
 
@@ -163,7 +167,7 @@ class Recipe:
     lora: LoraOptions = field(default_factory=LoraOptions)
     dpo: DPOOptions = field(default_factory=DPOOptions)
     grpo: GRPOOptions = field(default_factory=GRPOOptions)
-    seed: int = 0
+    seed: Seed = 0
     """decides initial weights, order of the data and the held-out documents"""
     device: str = "auto"
     """auto, cpu, cuda or mps"""
@@ -175,66 +179,22 @@ class Recipe:
     """activation checkpointing: blocks are computed again in the backward pass; a third slower, much less memory"""
     deterministic: bool = False
     """on CUDA: bit-equal results at some cost in speed (a CPU is always deterministic)"""
-    max_bad_steps: int = 5
+    max_bad_steps: Count = 5
     """steps in a row with a loss or gradient that is not finite before the run rolls back to its checkpoint"""
-    log_every: int = 10
+    log_every: Count = 10
     """steps between lines in metrics.jsonl"""
 
     def __post_init__(self) -> None:
-        length, step, micro = self.batch.seq_len, self.batch.tokens_per_step, self.batch.micro_batch_tokens
-        if length < 8:
-            raise UserError(f"batch.seq_len {length} is too short; give at least 8")
+        check_fields(self)
+        length, step = self.batch.seq_len, self.batch.tokens_per_step
         if step is not None and (step % length or step < length):
             near = max(1, round(step / length)) * length
             raise UserError(f"batch.tokens_per_step {step} is not a multiple of batch.seq_len {length}; {near} is")
-        if micro < 1:
-            raise UserError(f"batch.micro_batch_tokens {micro} must be at least 1")
         given = [name for name, value in vars(self.budget).items() if value is not None]
         if len(given) > 1:
             raise UserError(f"give one budget, not {' and '.join('budget.' + name for name in given)}")
-        positive = {f"budget.{name}": getattr(self.budget, name) for name in given} | {
-            "dpo.beta": self.dpo.beta,
-            "grpo.temperature": self.grpo.temperature,
-            "grpo.clip_low": self.grpo.clip_low,
-            "grpo.clip_high": self.grpo.clip_high,
-        }
-        for name, value in positive.items():
-            if value <= 0:
-                raise UserError(f"{name} must be above 0, not {value}")
-        limits = {
-            "schedule.warmup": (self.schedule.warmup, 0, 1),
-            "schedule.decay": (self.schedule.decay, 0, 1),
-            "schedule.min_lr_ratio": (self.schedule.min_lr_ratio, 0, 1),
-            "evaluation.holdout": (self.evaluation.holdout, 0, 0.5),
-            "optimizer.learning_rate": (self.optimizer.learning_rate, 0, 10),
-            "optimizer.row_decay": (self.optimizer.row_decay, 0, 1),
-            "router.weight": (self.router.weight, 0, 10),
-            "router.z_weight": (self.router.z_weight, 0, 10),
-            "router.bias_rate": (self.router.bias_rate, 0, 1),
-            "dpo.label_smoothing": (self.dpo.label_smoothing, 0, 0.49),  # at a half, no side is the better one
-            "grpo.group_size": (self.grpo.group_size, 2, 1024),
-            "grpo.clip_low": (self.grpo.clip_low, 0, 1),
-            "grpo.clip_high": (self.grpo.clip_high, 0, 1),
-            "grpo.kl_weight": (self.grpo.kl_weight, 0, 10),
-        }
-        for name, (value, low, high) in limits.items():
-            if value is not None and not low <= value <= high:
-                raise UserError(f"{name} must lie between {low} and {high}, not {value}")
         if self.schedule.kind == "wsd" and self.schedule.warmup + self.schedule.decay > 1:
             raise UserError("schedule.warmup and schedule.decay together must not exceed 1, the whole run")
-        counts = {
-            "checkpoint.keep": self.checkpoint.keep,
-            "checkpoint.every": self.checkpoint.every,
-            "evaluation.every": self.evaluation.every,
-            "grpo.prompts": self.grpo.prompts,
-            "grpo.max_tokens": self.grpo.max_tokens,
-            "grpo.questions": self.grpo.questions,
-            "log_every": self.log_every,
-            "max_bad_steps": self.max_bad_steps,
-        }
-        for name, number in counts.items():
-            if number is not None and number < 1:
-                raise UserError(f"{name} must be at least 1, not {number}")
 
 
 # What may differ between a run and its continuation: it cannot change the steps already made.

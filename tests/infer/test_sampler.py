@@ -150,7 +150,7 @@ def test_logprobs_are_of_the_scaled_untruncated_distribution() -> None:
     [
         ("temperature", -0.1),
         ("top_k", -1),
-        ("top_p", 0.0),
+        ("top_p", -0.1),
         ("top_p", 1.1),
         ("min_p", 1.5),
         ("repetition_penalty", 0.0),

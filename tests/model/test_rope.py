@@ -160,8 +160,8 @@ def test_the_trained_length_is_recorded_without_stretching() -> None:
     ("scaling", "sentence"),
     [
         ({"rope_type": "yarn"}, "rope_scaling.factor is missing"),
-        ({"rope_type": "yarn", "factor": 0.5}, "factor must be at least 1"),
-        ({"rope_type": "yarn", "factor": 2.0, "beta_fast": -1}, "beta_fast must be more than 0"),
+        ({"rope_type": "yarn", "factor": 0.5}, "factor must be a number from 1"),
+        ({"rope_type": "yarn", "factor": 2.0, "beta_fast": -1}, "beta_fast must be a number above 0"),
         (
             {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 99},
             "trained at 99 tokens or at 32",

@@ -312,14 +312,14 @@ def test_nothing_but_such_pairs_is_refused(dpo, tmp_path, refusal):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"dpo__beta": 0}, "dpo.beta must be above 0, not 0.0"),
-        ({"dpo__beta": -0.1}, "dpo.beta must be above 0, not -0.1"),
-        ({"dpo__label_smoothing": 0.5}, "dpo.label_smoothing must lie between 0 and 0.49, not 0.5"),
-        ({"dpo__label_smoothing": -0.1}, "dpo.label_smoothing must lie between 0 and 0.49, not -0.1"),
+        ({"dpo__beta": 0}, "dpo.beta: expected a number above 0"),
+        ({"dpo__beta": -0.1}, "dpo.beta: expected a number above 0"),
+        ({"dpo__label_smoothing": 0.5}, "dpo.label_smoothing: expected a number from 0 to below 0.5"),
+        ({"dpo__label_smoothing": -0.1}, "dpo.label_smoothing: expected a number from 0 to below 0.5"),
     ],
 )
 def test_options_out_of_range_are_refused(dpo, tmp_path, refusal, changes, sentence):
-    assert refusal(dpo(tmp_path / "run", **changes)) == f"error: {sentence}"
+    assert refusal(dpo(tmp_path / "run", **changes)).startswith(f"error: {sentence}")
     assert not (tmp_path / "run").exists()
 
 

@@ -315,18 +315,18 @@ def test_sequences_too_short_for_an_answer_are_refused(grpo, tmp_path, refusal):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"grpo__prompts": 0}, "grpo.prompts must be at least 1, not 0"),
-        ({"grpo__group_size": 1}, "grpo.group_size must lie between 2 and 1024, not 1"),
-        ({"grpo__max_tokens": 0}, "grpo.max_tokens must be at least 1, not 0"),
-        ({"grpo__questions": 0}, "grpo.questions must be at least 1, not 0"),
-        ({"grpo__temperature": 0}, "grpo.temperature must be above 0, not 0.0"),
-        ({"grpo__clip_low": 0}, "grpo.clip_low must be above 0, not 0.0"),
-        ({"grpo__clip_high": 1.5}, "grpo.clip_high must lie between 0 and 1, not 1.5"),
-        ({"grpo__kl_weight": -0.1}, "grpo.kl_weight must lie between 0 and 10, not -0.1"),
+        ({"grpo__prompts": 0}, "grpo.prompts: expected a whole number from 1 "),
+        ({"grpo__group_size": 1}, "grpo.group_size: expected a whole number from 2 to 1,024"),
+        ({"grpo__max_tokens": 0}, "grpo.max_tokens: expected a whole number from 1 "),
+        ({"grpo__questions": 0}, "grpo.questions: expected a whole number from 1 "),
+        ({"grpo__temperature": 0}, "grpo.temperature: expected a number above 0, at most 1,000"),
+        ({"grpo__clip_low": 0}, "grpo.clip_low: expected a number above 0, at most 1"),
+        ({"grpo__clip_high": 1.5}, "grpo.clip_high: expected a number above 0, at most 1"),
+        ({"grpo__kl_weight": -0.1}, "grpo.kl_weight: expected a number from 0 to 10"),
     ],
 )
 def test_options_out_of_range_are_refused(grpo, tmp_path, refusal, changes, sentence):
-    assert refusal(grpo(tmp_path / "run", **changes)) == f"error: {sentence}"
+    assert refusal(grpo(tmp_path / "run", **changes)).startswith(f"error: {sentence}")
     assert not (tmp_path / "run").exists()
 
 

@@ -148,7 +148,7 @@ def test_contradictions_are_refused(pretrain, tuning, tmp_path):
         (tuning, {"model__original_max_position_embeddings": 512}, "is then 32, not 512; leave it out"),
         (tuning, {**YARN, "model__original_max_position_embeddings": 8}, "is then 32, not 8; leave it out"),
         (tuning, {**YARN, "model__rope_scaling__original_max_position_embeddings": 8}, "is then 32, not 8"),
-        (tuning, {"model__rope_scaling__factor": 0.5}, "factor must be at least 1"),
+        (tuning, {"model__rope_scaling__factor": 0.5}, "factor: expected a number from 1"),
         (tuning, {"model__hidden_size": 64}, "model.hidden_size is then 32, not 64; leave it out"),
         (tuning, {"preset": "tiny"}, "leave out --preset"),
     ):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.options import add_data, add_device, add_json, positive
+from minimind.commands.options import add_data, add_device, add_json, count
 from minimind.commands.output import print_json, print_table
 from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError, WorkFailed
@@ -49,7 +49,7 @@ def run(argv: list[str]) -> None:
     )
     on_matmul.add_argument("--preset", metavar="NAME", help="also time the products of this shape")
     on_matmul.add_argument(
-        "--tokens", type=positive, default=4096, metavar="N", help="tokens at once in those (default: 4096)"
+        "--tokens", type=count, default=4096, metavar="N", help="tokens at once in those (default: 4096)"
     )
 
     on_train = subcommands.add(
@@ -62,18 +62,16 @@ def run(argv: list[str]) -> None:
     on_train.add_argument(
         "--micro-batch-tokens",
         nargs="+",
-        type=positive,
+        type=count,
         metavar="N",
         help="positions computed at once (default: 1024 to 8192, on CUDA 4096 to 65536)",
     )
     on_train.add_argument(
-        "--tokens-per-step", type=positive, metavar="N", help=f"positions of a step (default: {TOKENS_PER_STEP})"
+        "--tokens-per-step", type=count, metavar="N", help=f"positions of a step (default: {TOKENS_PER_STEP})"
     )
+    on_train.add_argument("--rounds", type=count, default=3, metavar="N", help="medians of N rounds (default: 3)")
     on_train.add_argument(
-        "--rounds", type=positive, default=3, metavar="N", help="medians of N rounds (default: 3)"
-    )
-    on_train.add_argument(
-        "--seconds", type=positive, default=105, metavar="N", help="what takes longer is left out (default: 105)"
+        "--seconds", type=count, default=105, metavar="N", help="what takes longer is left out (default: 105)"
     )
     on_train.add_argument(
         "--compile",
@@ -90,15 +88,13 @@ def run(argv: list[str]) -> None:
     add_data(on_data, "each is measured alone (default: the built-in corpus)")
     on_data.add_argument("--tokenizer", metavar="DIR", help="default: one of 6,400 ids is trained on the data")
     on_data.add_argument(
-        "--megabytes", type=positive, default=8, metavar="N", help="read of each file, from its beginning (8)"
+        "--megabytes", type=count, default=8, metavar="N", help="read of each file, from its beginning (8)"
     )
     on_data.add_argument(
         "--preset", default="quickstart", metavar="NAME", help="shape whose training is fed (quickstart)"
     )
     for child in (on_train, on_data):
-        child.add_argument(
-            "--seq-len", type=positive, default=512, metavar="N", help="positions in a sequence (512)"
-        )
+        child.add_argument("--seq-len", type=count, default=512, metavar="N", help="positions in a sequence (512)")
         child.add_argument(
             "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="as in a training (auto)"
         )

@@ -181,16 +181,14 @@ def command(conversation: Conversation, line: str) -> bool:
 
 def with_setting(params: SamplingParams, text: str) -> SamplingParams:
     """`temperature 0.5` entered into the sampling parameters."""
-    from typing import get_type_hints
-
     from minimind.infer.sampler import SETTINGS
-    from minimind.util.typed import convert, expected, from_words
+    from minimind.util.typed import convert, expected, from_words, hints
 
     name, _, value = text.strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()
     if name not in SETTINGS:
         raise UserError(f"/set {name or 'NAME VALUE'}: name one of {', '.join(SETTINGS)}, then its value")
-    hint = get_type_hints(type(params))[name]
+    hint = hints(type(params))[name]
     try:
         return replace(params, **{name: convert(from_words([value], hint), hint)})
     except ValueError:

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.options import add_json, positive
+from minimind.commands.options import add_json, count, seed, typed
 from minimind.commands.output import print_json
 from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
+from minimind.util.typed import CountOrZero
 
 if TYPE_CHECKING:
     from minimind.data.sources.documents import BadLine, Document
@@ -49,7 +50,7 @@ def run(argv: list[str]) -> int | None:
     child.add_argument(
         "--cache", type=Path, metavar="DIR", help="where data sets are kept (default ~/.cache/minimind/shards)"
     )
-    child.add_argument("--workers", type=positive, metavar="N", help="processes (default: processors, at most 8)")
+    child.add_argument("--workers", type=count, metavar="N", help="processes (default: processors, at most 8)")
     add_json(child)
 
     child = subcommands.add(
@@ -61,11 +62,13 @@ def run(argv: list[str]) -> int | None:
     )
     _files_and_tokenizer(child, required=True)
     which = child.add_mutually_exclusive_group()
-    which.add_argument("--index", type=int, default=0, metavar="I", help="show document I, from 0 (default 0)")
-    which.add_argument("--sample", type=positive, metavar="N", help="show N documents chosen at random")
-    child.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice (default 0)")
+    which.add_argument(
+        "--index", type=typed(CountOrZero), default=0, metavar="I", help="show document I, from 0 (default 0)"
+    )
+    which.add_argument("--sample", type=count, metavar="N", help="show N documents chosen at random")
+    child.add_argument("--seed", type=seed, default=0, metavar="S", help="of the random choice (default 0)")
     child.add_argument(
-        "--seq-len", type=positive, default=512, metavar="T", help="count segments for sequences of T tokens (512)"
+        "--seq-len", type=count, default=512, metavar="T", help="count segments for sequences of T tokens (512)"
     )
     add_json(child)
 
@@ -77,14 +80,16 @@ def run(argv: list[str]) -> int | None:
         KNOWN_FILES,
     )
     _files_and_tokenizer(child, required=False)
-    child.add_argument("--context", type=positive, metavar="N", help="count samples of more than N tokens")
+    child.add_argument("--context", type=count, metavar="N", help="count samples of more than N tokens")
     add_json(child)
 
     child = subcommands.add(
         "world", world, "write the built-in bilingual corpus", "minimind data world --out world --seed 0"
     )
     child.add_argument("--out", type=Path, required=True, metavar="DIR", help="the directory to write to")
-    child.add_argument("--seed", type=int, default=0, metavar="S", help="another seed, other documents (default 0)")
+    child.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="another seed, other documents (default 0)"
+    )
     sizes = {
         "pretrain-bytes": "UTF-8 bytes of text for pretraining",
         "sft": "conversations",
@@ -93,7 +98,7 @@ def run(argv: list[str]) -> int | None:
         "per-skill": "held-out questions of each skill",
     }
     for name, text in sizes.items():
-        child.add_argument(f"--{name}", type=positive, metavar="N", help=f"how many {text}")
+        child.add_argument(f"--{name}", type=count, metavar="N", help=f"how many {text}")
 
     subcommands.mention("get", "download a published data set")
     return subcommands.call(argv)

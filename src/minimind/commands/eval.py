@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from minimind.commands.options import add_data, add_device, add_json
+from minimind.commands.options import add_data, add_device, add_json, count, seed, typed
 from minimind.commands.output import print_json, print_table
 from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
+from minimind.util.typed import Range
 
 if TYPE_CHECKING:
     from minimind.model import Transformer
     from minimind.tokenizer import Tokenizer
+
+length = typed(Annotated[int, Range(2, 2**20)])
 
 SKILLS = "identity, facts, translation, arithmetic, strings, recall across turns, tool use, stopping"
 EXAMPLES = """\
@@ -33,15 +36,15 @@ def run(argv: list[str]) -> None:
         "minimind eval ppl runs/base --data zh.jsonl en.jsonl --seq-len 512",
     )
     add_data(on_texts, "each is measured alone", required=True)
-    on_texts.add_argument("--seq-len", type=int, default=512, help="longest context in tokens (default: 512)")
-    on_texts.add_argument("--max-tokens", type=int, help="tokens read of each file (default: all)")
+    on_texts.add_argument("--seq-len", type=length, default=512, help="longest context in tokens (default: 512)")
+    on_texts.add_argument("--max-tokens", type=count, help="tokens read of each file (default: all)")
 
     on_skills = subcommands.add(
         "skills", skills, f"held-out questions of the embedded world: {SKILLS}", "minimind eval skills runs/chat"
     )
-    on_skills.add_argument("--per-skill", type=int, default=200, help="questions of each skill (default: 200)")
-    on_skills.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
-    on_skills.add_argument("--max-tokens", type=int, default=96, help="longest answer (default: 96)")
+    on_skills.add_argument("--per-skill", type=count, default=200, help="questions of each skill (default: 200)")
+    on_skills.add_argument("--seed", type=seed, default=0, help="which questions are drawn (default: 0)")
+    on_skills.add_argument("--max-tokens", type=count, default=96, help="longest answer (default: 96)")
 
     on_calls = subcommands.add(
         "toolcall",
@@ -50,9 +53,9 @@ def run(argv: list[str]) -> None:
         "minimind eval toolcall runs/chat --data tools.jsonl",
     )
     add_data(on_calls, "conversations with tools (default: held-out questions of the embedded world)")
-    on_calls.add_argument("--questions", type=int, default=200, help="at most so many turns (default: 200)")
-    on_calls.add_argument("--seed", type=int, default=0, help="which of the world's are drawn (default: 0)")
-    on_calls.add_argument("--max-tokens", type=int, default=256, help="longest answer (default: 256)")
+    on_calls.add_argument("--questions", type=count, default=200, help="at most so many turns (default: 200)")
+    on_calls.add_argument("--seed", type=seed, default=0, help="which of the world's are drawn (default: 0)")
+    on_calls.add_argument("--max-tokens", type=count, default=256, help="longest answer (default: 256)")
 
     on_lengths = subcommands.add(
         "longctx",
@@ -64,7 +67,7 @@ def run(argv: list[str]) -> None:
     on_lengths.add_argument(
         "--lengths",
         nargs="+",
-        type=int,
+        type=length,
         default=[128, 256, 512, 1024, 2048],
         metavar="N",
         help="contexts in tokens, the shortest first (default: 128 256 512 1024 2048)",
@@ -77,13 +80,15 @@ def run(argv: list[str]) -> None:
         help="ways to stretch: none, linear, dynamic, yarn (default: all)",
     )
     on_lengths.add_argument(
-        "--factor", type=float, help="how many times longer (default: config.json's, or longest / trained length)"
+        "--factor",
+        type=typed(Annotated[float, Range(1, 1e6)]),
+        help="how many times longer (default: config.json's, or longest / trained length)",
     )
     on_lengths.add_argument(
-        "--trained", type=int, metavar="N", help="length the model was trained at (default: as in config.json)"
+        "--trained", type=length, metavar="N", help="length the model was trained at (default: as in config.json)"
     )
     on_lengths.add_argument(
-        "--max-tokens", type=int, default=4096, help="tokens predicted after each context (default: 4096)"
+        "--max-tokens", type=count, default=4096, help="tokens predicted after each context (default: 4096)"
     )
     on_lengths.add_argument(
         "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
@@ -114,8 +119,6 @@ def ppl(options: argparse.Namespace) -> None:
     from minimind.data.shards.prepare import prepare
     from minimind.eval.perplexity import evaluate_nll
 
-    if options.seq_len < 2:
-        raise UserError(f"--seq-len {options.seq_len} is too short; give at least 2")
     directory, model, tokenizer = load(options)
     sequences = max(1, 8192 // options.seq_len)
     results = []
@@ -155,8 +158,6 @@ def toolcall(options: argparse.Namespace) -> None:
     from minimind.eval.toolcall import evaluate, read_cases, world_cases
     from minimind.infer.engine import Engine
 
-    if options.questions < 1:
-        raise UserError(f"--questions {options.questions} asks nothing; give at least 1")
     cases = read_cases(options.data) if options.data else world_cases(options.seed, options.questions)
     cases = cases[: options.questions]
     directory, model, tokenizer = load(options)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from minimind.util.typed import Count, Range, Seed, convert, expected
 
 
 def command_parser(command: str, description: str, epilog: str, **more: Any) -> argparse.ArgumentParser:
@@ -18,11 +21,20 @@ def command_parser(command: str, description: str, epilog: str, **more: Any) -> 
     )
 
 
-def positive(text: str) -> int:
-    """The type of an option that counts something."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def typed(hint: Any) -> Callable[[str], Any]:
+    """The `type=` of an option whose values are declared by a type hint, with its range."""
+
+    def read(text: str) -> Any:
+        try:
+            return convert(text, hint)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {expected(hint)}, got {text!r}") from None
+
+    return read
+
+
+count, seed, port = typed(Count), typed(Seed), typed(Annotated[int, Range(0, 65535)])
+seconds = typed(Annotated[float, Range(0, 86_400, above=True)])
 
 
 def add_json(*parsers: argparse.ArgumentParser) -> None:
@@ -62,4 +74,4 @@ def add_tools(parser: argparse.ArgumentParser) -> None:
         help="what the model may call: calculate, get_time, unit_converter, random_number, roll_dice, …; functions "
         "in a FILE.py; an OpenAPI document (file or address); mcp:COMMAND or mcp:http://…",
     )
-    tools.add_argument("--tool-seconds", type=float, default=10.0, help="longest call of a tool (default: 10)")
+    tools.add_argument("--tool-seconds", type=seconds, default=10.0, help="longest call of a tool (default: 10)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from minimind.commands.options import add_json, command_parser
+from minimind.commands.options import add_json, command_parser, seed
 from minimind.commands.output import print_json, print_table
 
 EPILOG = """examples:
@@ -23,7 +23,7 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("--smoke", action="store_true", help="a tiny version that only shows that all works")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: runs/quickstart)")
-    parser.add_argument("--seed", type=int, default=0, help="of corpus, weights and order (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of corpus, weights and order (default: 0)")
     add_json(parser)
     options = parser.parse_args(argv)
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minimind.commands.options import add_model, command_parser, positive
+from minimind.commands.options import add_model, command_parser, count, port, seconds
 from minimind.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)"
     )
-    parser.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default: 8000)")
+    parser.add_argument("--port", type=port, default=8000, help="port; 0: any free one (default: 8000)")
     access = parser.add_argument_group("access")
     access.add_argument(
         "--api-key",
@@ -72,17 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         "--cors", nargs="+", default=[], metavar="ORIGIN", help="web pages that may ask, as https://name; '*': all"
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--batch", type=positive, default=32, help="answers generated together (default: 32)")
+    limits.add_argument("--batch", type=count, default=32, help="answers generated together (default: 32)")
     limits.add_argument("--max-waiting", type=whole, default=64, help="answers that may wait (default: 64)")
+    limits.add_argument("--max-tokens", type=count, help="longest answer (default: what the context has room for)")
+    limits.add_argument("--max-body", type=count, default=1_000_000, help="bytes of a request (default: 1000000)")
+    limits.add_argument("--timeout", type=seconds, default=300, help="seconds for an answer (default: 300)")
     limits.add_argument(
-        "--max-tokens", type=positive, help="longest answer (default: what the context has room for)"
-    )
-    limits.add_argument(
-        "--max-body", type=positive, default=1_000_000, help="bytes of a request (default: 1000000)"
-    )
-    limits.add_argument("--timeout", type=positive, default=300, help="seconds for an answer (default: 300)")
-    limits.add_argument(
-        "--shutdown-timeout", type=positive, default=30, help="seconds for running answers (default: 30)"
+        "--shutdown-timeout", type=seconds, default=30, help="seconds for running answers (default: 30)"
     )
     limits.add_argument(
         "--forget",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.options import add_data, add_json
+from minimind.commands.options import add_data, add_json, count
 from minimind.commands.output import print_json
 from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int | None:
     )
     add_data(child, "what to learn from", required=True)
     child.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory to write")
-    child.add_argument("--vocab-size", type=int, default=6400, metavar="N", help="tokens in all (default 6400)")
+    child.add_argument("--vocab-size", type=count, default=6400, metavar="N", help="tokens in all (default 6400)")
     child.add_argument("--force", action="store_true", help="replace a tokenizer that is already in DIR")
     add_json(child)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="show the resolved recipe and what it costs")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
     parser.add_argument("-h", "--help", action="store_true", help="this text, then every setting")
-    options, flags = parser.parse_known_args(argv)
+    options, flags = parser.parse_known_args(stage_first(argv, STAGES))
     if options.help or options.stage is None:
         parser.print_help()
         if options.stage in STAGES:
@@ -79,6 +80,14 @@ def run(argv: list[str]) -> int:
     elif not options.quiet:
         print(f"done: the model is in {out / 'model'}\ntalk to it: minimind chat {out}", file=sys.stderr)
     return outcome.exit_code
+
+
+def stage_first(argv: list[str], stages: Collection[str]) -> list[str]:
+    """The words with the stage before all options: `--seed 1 pretrain` names one, too."""
+    for before, (place, word) in zip(["", *argv], enumerate(argv)):
+        if word in stages and (before in ("--dry-run", "--quiet", "-h", "--help") or not before.startswith("-")):
+            return [word, *argv[:place], *argv[place + 1 :]]
+    return argv
 
 
 def recipe_file(name: str) -> Path:

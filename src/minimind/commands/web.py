@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minimind.commands.options import add_tools, command_parser
+from minimind.commands.options import add_tools, command_parser, port
 from minimind.commands.serve import listen
 from minimind.errors import UserError, missing_extra
 
@@ -25,7 +25,7 @@ def run(argv: list[str]) -> None:
     parser = command_parser(
         "web", "Talk with models, watch trainings, look into data and models, in the browser.", EPILOG
     )
-    parser.add_argument("--port", type=int, default=8501, metavar="N", help="the port (default: 8501)")
+    parser.add_argument("--port", type=port, default=8501, metavar="N", help="the port (default: 8501)")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="the address (default: 127.0.0.1)")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs and models lie (default: runs)")
     add_tools(parser)

@@ -9,60 +9,52 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from minimind.errors import UserError
+from minimind.util.typed import Count, Range, Share, check_fields
+
+Penalty = Annotated[float, Range(-100, 100)]
 
 
 @dataclass(frozen=True)
 class SamplingParams:
     """How one completion is sampled."""
 
-    temperature: float = 0.7
+    temperature: Annotated[float, Range(0, 1000)] = 0.7
     """divides the logits; 0 always takes the likeliest token"""
-    top_k: int = 0
+    top_k: Annotated[int, Range(0, 10**9)] = 0
     """only the k likeliest tokens; 0 = all"""
-    top_p: float = 0.95
+    top_p: Share = 0.95
     """only the likeliest tokens that together reach this probability (Holtzman et al. 2019, arXiv:1904.09751)"""
-    min_p: float = 0.0
+    min_p: Share = 0.0
     """only tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082)"""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Annotated[float, Range(0.01, 100)] = 1.0
     """above 1 makes tokens of the text so far less likely (Keskar et al. 2019, arXiv:1909.05858)"""
-    presence_penalty: float = 0.0
+    presence_penalty: Penalty = 0.0
     """taken from the logit of every token that the answer has used (as in OpenAI's API)"""
-    frequency_penalty: float = 0.0
+    frequency_penalty: Penalty = 0.0
     """taken from a token's logit as often as the answer has used it (as in OpenAI's API)"""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token, number added to its logit), as in OpenAI's API: -100 forbids a token, 100 forces it"""
-    top_logprobs: int = 0
+    top_logprobs: Annotated[int, Range(0, 1000)] = 0
     """how many of the likeliest tokens are reported beside each token of the answer"""
     json_schema: str | None = None
     """JSON Schema, as JSON text, that the answer must follow; "{}" allows any JSON object; None = free text"""
-    max_tokens: int = 512
+    max_tokens: Count = 512
     """longest answer, in tokens"""
     stop_ids: tuple[int, ...] = (2, 0)
     """tokens that end the answer"""
-    seed: int | None = None
+    seed: Annotated[int | None, Range(-(2**63), 2**64 - 1)] = None
     """the same seed gives the same answer to the same prompt, whatever else is in the batch; None = a new one"""
 
     def __post_init__(self) -> None:
-        checks = {
-            "temperature": (self.temperature >= 0, "0 or more"),
-            "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (self.repetition_penalty > 0, "above 0 (1 = no penalty)"),
-            "presence_penalty": (math.isfinite(self.presence_penalty), "a finite number"),
-            "frequency_penalty": (math.isfinite(self.frequency_penalty), "a finite number"),
-            "logit_bias": (all(token >= 0 for token, _ in self.logit_bias), "pairs of a token id and a number"),
-            "top_logprobs": (self.top_logprobs >= 0, "0 (none) or more"),
-            "max_tokens": (self.max_tokens >= 1, "at least 1"),
-        }
-        for name, (is_allowed, wanted) in checks.items():
-            if not is_allowed:
-                raise UserError(f"{name} must be {wanted}, not {getattr(self, name)}")
+        check_fields(self)
+        if any(token < 0 or not math.isfinite(bias) for token, bias in self.logit_bias):
+            raise UserError("logit_bias must be pairs of a token id and a finite number")
 
 
 FOR_PROGRAMS = ("stop_ids", "logit_bias", "top_logprobs", "json_schema")

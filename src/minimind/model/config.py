@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from minimind.errors import UserError
-from minimind.util.typed import DerivedInt
+from minimind.util.typed import DerivedInt, Range, check_fields
+
+Width = Annotated[int, Range(1, 2**20)]
+Length = Annotated[int, Range(1, 2**30)]
+Turns = Annotated[float, Range(0, 1e6, above=True)]
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,19 @@ class RopeScaling:
 
     rope_type: Literal["linear", "dynamic", "yarn"] = "yarn"
     """linear divides all positions; dynamic (NTK) raises theta with the length; yarn stretches slow channels"""
-    factor: float = 1.0
+    factor: Annotated[float, Range(1, 1e6)] = 1.0
     """how many times longer"""
-    original_max_position_embeddings: int | None = None
+    original_max_position_embeddings: Length | None = None
     """length the model was trained at; default: what the model records, or else (not linear) its longest context"""
-    beta_fast: float = 32.0
+    beta_fast: Turns = 32.0
     """yarn: channels that turn more often than this over the original length are left as they are"""
-    beta_slow: float = 1.0
+    beta_slow: Turns = 1.0
     """yarn: channels that turn less often than this are stretched by the whole factor"""
-    attention_factor: float | None = None
+    attention_factor: Annotated[float | None, Range(0, 1000, above=True)] = None
     """yarn: what queries and keys are multiplied by, which sharpens attention; default: 0.1 ln(factor) + 1"""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and value <= 0:
-                raise UserError(f"model.rope_scaling.{name} must be more than 0, not {value}")
-        if not 1 <= self.factor < math.inf:
-            raise UserError(f"model.rope_scaling.factor must be at least 1 and finite, not {self.factor}")
+        check_fields(self, "model.rope_scaling.")
 
 
 @dataclass(frozen=True)
@@ -68,52 +68,49 @@ class ModelConfig:
     model_type: Literal["qwen3", "llama", "qwen3_moe", "qwen2_moe", "glm4_moe"] = "qwen3"
     """qwen3: queries and keys normalized per head; llama: not. With experts: qwen3_moe as qwen3, softmax router;
     qwen2_moe as llama, softmax router, shared experts; glm4_moe as qwen3, sigmoid router, shared experts if any"""
-    vocab_size: int = 6400
+    vocab_size: Annotated[int, Range(1, 2**24)] = 6400
     """number of token ids"""
-    hidden_size: int = 512
+    hidden_size: Width = 512
     """model width D"""
-    intermediate_size: DerivedInt = None
+    intermediate_size: Annotated[DerivedInt, Range(1, 2**20)] = None
     """feed-forward width F; default: pi * D rounded up to a multiple of 64"""
-    num_hidden_layers: int = 8
+    num_hidden_layers: Annotated[int, Range(1, 10_000)] = 8
     """number of blocks"""
-    num_attention_heads: int = 8
+    num_attention_heads: Width = 8
     """number of query heads H"""
-    num_key_value_heads: DerivedInt = None
+    num_key_value_heads: Annotated[DerivedInt, Range(1, 2**20)] = None
     """number of key/value heads K, a divisor of H; default: H"""
-    head_dim: DerivedInt = None
+    head_dim: Annotated[DerivedInt, Range(2, 2**20)] = None
     """channels of a head C; default: D / H"""
-    max_position_embeddings: int = 32768
+    max_position_embeddings: Length = 32768
     """longest context that is claimed to work, in tokens"""
-    original_max_position_embeddings: int | None = None
+    original_max_position_embeddings: Length | None = None
     """length the model was trained at, in tokens, from which it can be stretched; none: not recorded"""
-    rope_theta: float = 1e6
+    rope_theta: Annotated[float, Range(0, 1e30, above=True)] = 1e6
     """base of the rotary frequencies"""
     rope_scaling: RopeScaling | None = None
     """stretching of the rotary positions to contexts longer than the model was trained at"""
-    rms_norm_eps: float = 1e-6
+    rms_norm_eps: Annotated[float, Range(0, 1, above=True)] = 1e-6
     """added to the mean square inside RMSNorm"""
     tie_word_embeddings: bool = True
     """the output projection is the input embedding"""
-    num_experts: int = 0
+    num_experts: Annotated[int, Range(0, 2**16)] = 0
     """number of routed experts E; default: 4 in a family with experts"""
-    num_experts_per_tok: int = 0
+    num_experts_per_tok: Annotated[int, Range(0, 2**16)] = 0
     """routed experts that a token passes through; default: 2 in a family with experts"""
-    moe_intermediate_size: int = 0
+    moe_intermediate_size: Annotated[int, Range(0, 2**20)] = 0
     """width of one expert; default: intermediate_size in a family with experts"""
-    n_shared_experts: int = 0
+    n_shared_experts: Annotated[int, Range(0, 2**16)] = 0
     """experts that every token passes through, each as wide as a routed one; default: 1 in qwen2_moe"""
     norm_topk_prob: bool = True
     """a token's expert weights are divided by their sum"""
-    routed_scaling_factor: float = 1.0
+    routed_scaling_factor: Annotated[float, Range(0, 1e6, above=True)] = 1.0
     """what the routed experts' output is multiplied by (glm4_moe only)"""
 
     def __post_init__(self) -> None:
         if self.model_type not in FAMILIES:
             raise UserError(f"model_type {self.model_type!r} is not supported; known: {', '.join(FAMILIES)}")
-        for name, value in vars(self).items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number and (value < 0 or (value == 0 and name not in EXPERT_COUNTS)):
-                raise UserError(f"model.{name} must be more than 0, not {value}")
+        check_fields(self, "model.")
         if self.intermediate_size is None:
             self._fill("intermediate_size", math.ceil(math.pi * self.hidden_size / 64) * 64)
         if self.num_key_value_heads is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,14 +27,14 @@ def count_parameters(config: ModelConfig) -> dict[str, Any]:
     """Number of parameters: total, active (those that one token passes through), and by part.
 
     Of the routed experts a token passes through `num_experts_per_tok`, of all else through everything. Nothing is
-    allocated.
+    allocated, and one block is counted for all.
     """
     with torch.device("meta"):
-        model = Transformer(config, seed=None)
+        model = Transformer(replace(config, num_hidden_layers=1), seed=None)
     parts = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
         part = next(part for part, names in PARTS.items() if re.search(names, name))
-        parts[part] += parameter.numel()
+        parts[part] += parameter.numel() * (config.num_hidden_layers if "layers." in name else 1)
     total, idle = sum(parts.values()), 0
     if config.num_experts:
         idle = parts["experts"] // config.num_experts * (config.num_experts - config.num_experts_per_tok)

@@ -13,21 +13,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 
 from minimind.errors import UserError
 from minimind.model.transformer import Linear, Transformer
+from minimind.util.typed import Range, check_fields
 
 
 @dataclass(frozen=True)
 class LoraOptions:
     """A small adapter that is trained instead of all weights."""
 
-    rank: int = 0
+    rank: Annotated[int, Range(0, 2**16)] = 0
     """rank of the adapter's matrices; 0 = no adapter, all weights are trained"""
-    alpha: float | None = None
+    alpha: Annotated[float | None, Range(0, 1e6)] = None
     """what the adapter adds is multiplied by alpha / rank. Default: 2 · rank"""
     rank_stabilized: bool = False
     """multiply by alpha / sqrt(rank) instead, for large ranks (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732)"""
@@ -35,8 +36,7 @@ class LoraOptions:
     """names of the matrices that get an adapter; of a model with experts only q_proj, k_proj, v_proj, o_proj can"""
 
     def __post_init__(self) -> None:
-        if self.rank < 0 or (self.alpha is not None and self.alpha < 0):
-            raise UserError(f"lora.rank {self.rank} and lora.alpha {self.alpha} must not be negative")
+        check_fields(self, "lora.")
         if not self.targets:
             raise UserError("lora.targets is empty; name matrices, for example q_proj v_proj")
 

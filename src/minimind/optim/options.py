@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from minimind.util.typed import DerivedFloat
+from minimind.util.typed import Decay, DerivedFloat, Range, Share, Weight
 
 
 @dataclass(frozen=True)
@@ -14,27 +14,27 @@ class OptimizerOptions:
 
     name: Literal["muon", "adamw", "sgd"] = "muon"
     """muon moves the matrices inside the blocks and leaves the rest to adamw"""
-    learning_rate: DerivedFloat = None
+    learning_rate: Annotated[DerivedFloat, Range(0, 10)] = None
     """peak rate; about 0.02 for muon, 0.002 for adamw. Default: 0.02; for a model from scratch it follows from the
     step under muon, from the width under adamw"""
-    embedding_learning_rate: DerivedFloat = None
+    embedding_learning_rate: Annotated[DerivedFloat, Range(0, 10)] = None
     """peak rate of embedding, output layer and norms; default: learning_rate (0.3 of it under muon). A model from
     scratch under muon: by default it follows from the width"""
-    weight_decay: float = 0.0
+    weight_decay: Weight = 0.0
     """decoupled, on matrices only"""
-    momentum: float = 0.95
+    momentum: Decay = 0.95
     """of muon and sgd"""
     iteration: Literal["newton_schulz", "polar_express"] = "newton_schulz"
     """how muon brings singular values to 1; polar_express comes nearer in as many products"""
-    row_decay: float = 0.0
+    row_decay: Decay = 0.0
     """above 0 (0.95): muon divides each row of its update by the row's running size (NorMuon)"""
     cautious_decay: bool = False
     """muon's weight_decay acts only on weights that the update draws towards zero as well"""
-    beta1: float = 0.9
+    beta1: Decay = 0.9
     """adamw's decay of the mean gradient"""
-    beta2: float = 0.95
+    beta2: Decay = 0.95
     """adamw's decay of the mean squared gradient"""
-    grad_clip: float = 1.0
+    grad_clip: Annotated[float, Range(0, 1e6)] = 1.0
     """largest norm of the whole gradient; 0 = never clipped"""
 
 
@@ -44,9 +44,9 @@ class ScheduleOptions:
 
     kind: Literal["cosine", "wsd", "constant"] = "wsd"
     """after the warm-up: half a cosine; or stable, then a linear decay; or constant"""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """part of all steps in which the rate rises"""
-    decay: float = 0.5
+    decay: Share = 0.5
     """part of all steps over which wsd falls"""
-    min_lr_ratio: float = 0.0
+    min_lr_ratio: Share = 0.0
     """rate at the end, as a part of the peak"""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from minimind.errors import UserError
 from minimind.model.config import ModelConfig
 from minimind.model.count import count_parameters
 
@@ -21,6 +22,19 @@ def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
         "weights": {name: size * total for name, size in BYTES.items()},
         "kv_cache_per_token": {name: size * cached for name, size in BYTES.items()},
     }
+
+
+def check_fits(config: ModelConfig, trained: bool, total: float | None) -> None:
+    """Raise UserError for a shape whose weights, or state of training, exceed `total` GB (None: nobody knows)."""
+    parameters = count_parameters(config)["total"]
+    needed = parameters * (STATE_BYTES if trained else BYTES["fp32"]) / 1e9
+    if total is not None and needed > total:
+        what = f"training {parameters:,} parameters" if trained else f"a model of {parameters:,} parameters"
+        advice = ", or --lora.rank 8 where you start from a model" if trained else ""
+        raise UserError(
+            f"{what} takes at least {needed:,.0f} GB of memory, and there are {total:,.0f} here; choose a smaller "
+            f"model (--preset){advice}"
+        )
 
 
 def lacking_memory(tokens: int, peaks: Mapping[int, float], parameters: int, free: float | None) -> float | None:

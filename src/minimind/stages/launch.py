@@ -19,9 +19,10 @@ import minimind
 from minimind import config
 from minimind.data.batches.documents import Documents
 from minimind.errors import UserError
-from minimind.hardware import DTYPES, pick_device, pick_dtype
+from minimind.hardware import DTYPES, pick_device, pick_dtype, total_memory
 from minimind.model.lora import lora_layers
 from minimind.plan.derive import stored_recipe
+from minimind.plan.memory import check_fits
 from minimind.recipe import MAY_CHANGE, Recipe
 from minimind.stages import STAGES
 from minimind.stages.stage import Split, Stage
@@ -44,6 +45,7 @@ def make_setup(
     split: Split | None = None,
 ) -> Setup:
     """Gather what a training stands on; nothing is written. `split`: its data, where they are loaded already."""
+    check_fits(recipe.model, not recipe.lora.rank, total_memory(strategy.device))
     stage = stage or STAGES[recipe.stage]
     tokenizer = Tokenizer.load(recipe.tokenizer)
     data, train_documents, held_out = split or stage.data(recipe, tokenizer, stage.kind)
@@ -67,6 +69,7 @@ def make_trainer(setup: Setup, stage: Stage | None = None) -> Trainer:
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
     """Train by `recipe` in the directory `run`, or resume what an earlier call began there."""
     strategy = pick_strategy(pick_device(recipe.device))
+    check_fits(recipe.model, not recipe.lora.rank, total_memory(strategy.device))  # before any work
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

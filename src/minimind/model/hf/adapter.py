@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -16,15 +16,15 @@ from minimind.errors import UserError
 from minimind.model.lora import LoraOptions, adaptable, lora_layers
 from minimind.model.transformer import Transformer
 from minimind.util.json_files import read_json
-from minimind.util.typed import convert, expected
+from minimind.util.typed import Range, convert, expected
 
 ADAPTER_CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 NAME = re.compile(r"base_model\.model\.(.+)\.lora_[AB]\.weight")
 
 OPTIONS: dict[str, tuple[str, Any]] = {
-    "r": ("rank", int),
-    "lora_alpha": ("alpha", float),
+    "r": ("rank", Annotated[int, Range(1, 2**16)]),
+    "lora_alpha": ("alpha", Annotated[float, Range(0, 1e6)]),
     "use_rslora": ("rank_stabilized", bool),
 }
 """peft's name -> our option and its type; the targets are those that the tensors are named for"""
@@ -87,8 +87,6 @@ def read_options(directory: Path, model: Transformer, tensors: dict[str, torch.T
             options[ours] = convert(value, hint)
         except ValueError:
             raise UserError(f"{path}: {name} must be {expected(hint)}, not {value!r}") from None
-    if options["rank"] < 1:
-        raise UserError(f"{path}: r must be at least 1, not {options['rank']}")
     adapted = {match[1] for match in map(NAME.fullmatch, tensors) if match}
     if not (targets := [name for name in adaptable(model) if name in adapted]):
         raise UserError(f"{directory} is an adapter of another model: it has no tensor for any matrix of its base")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 
@@ -15,7 +15,7 @@ from minimind.errors import UserError
 from minimind.model.config import FAMILIES, ModelConfig, RopeScaling
 from minimind.model.hf.adapter import find_base, is_adapter
 from minimind.util.json_files import read_json
-from minimind.util.typed import convert, expected
+from minimind.util.typed import convert, expected, hints
 
 EXPERT_FIELDS = (
     "num_experts",
@@ -29,7 +29,7 @@ EXPERT_FIELDS = (
 ROPE_FIELDS: dict[str, set[str]] = {
     "linear": {"rope_type", "factor"},
     "dynamic": {"rope_type", "factor"},
-    "yarn": set(get_type_hints(RopeScaling)),
+    "yarn": set(hints(RopeScaling)),
 }
 # Settings that a family's class has and our model computes one value of: what is written, and demanded.
 FIXED: dict[str, dict[str, Any]] = {
@@ -154,7 +154,7 @@ def _refuse(config: dict[str, Any], kind: str, where: str) -> None:
         raise UserError(f"{where}: rope_scaling = {scaling!r} is not supported; known: {', '.join(ROPE_FIELDS)}")
     if scaling and "factor" not in scaling:
         raise UserError(f"{where}: rope_scaling.factor is missing")
-    for name in sorted(scaling.keys() - get_type_hints(RopeScaling).keys()):
+    for name in sorted(scaling.keys() - hints(RopeScaling).keys()):
         if scaling[name] is not None and (name, scaling[name]) != ("truncate", True):  # that is what we compute
             raise UserError(f"{where}: rope_scaling.{name} = {scaling[name]!r} is not supported")
 
@@ -182,7 +182,7 @@ def _our_names(config: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
 def typed_fields(owner: type, values: dict[str, Any], where: str) -> dict[str, Any]:
     """The values that are fields of `owner`, each as its field's type."""
     fields = {}
-    for name, hint in get_type_hints(owner).items():
+    for name, hint in hints(owner).items():
         if name in values:
             try:
                 fields[name] = convert(values[name], hint)
