@@ -119,6 +119,7 @@ class AnswerStream:
     open_thinking  the prompt ended in `<think>`, so the ids begin inside the thinking
     calls          whether to look for tool calls; else they are text
     open_call      the prompt ended in `<tool_call>`, so the ids begin inside a call, which ends with them
+    open_content   the prompt ended inside the answer, so the ids go on from there
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class AnswerStream:
         stop: Sequence[str] = (),
         calls: bool = False,
         open_call: bool = False,
+        open_content: bool = False,
     ) -> None:
         self.fragments = FragmentStream(tokenizer)
         self.content = StopStrings(stop)
@@ -135,8 +137,8 @@ class AnswerStream:
         self.open_call = open_call
         self.call: list[Fragment] = [CALL] if open_call else []  # a tool call that has not ended
         self.thinking = open_thinking
-        self.may_open = not open_thinking
-        self.blank = True  # nothing of the thinking, or of the content, was shown yet
+        self.may_open = not open_thinking and not open_content
+        self.blank = not open_content  # nothing of the thinking, or of the content, was shown yet
         self.newlines = ""  # line ends held back: they go where thinking ends or a call begins
 
     def push(self, news: Token | End) -> list[ModelEvent]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
 import time
@@ -11,13 +10,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
-from minimind.infer.text import AnswerStream, TextStream
+from minimind.infer.text import AnswerStream, StreamDecoder, TextStream
 from minimind.serve.errors import ApiError, to_json
 from minimind.serve.schemas import Sampling
-from minimind.serve.token_text import TokenText
+from minimind.serve.token_text import TokenText, nats
 from minimind.serve.worker import Ending, Failed, Job
-
-LOWEST = -9999.0  # JSON has no minus infinity; OpenAI's API writes this
 
 
 class Choice(ABC):
@@ -59,12 +56,19 @@ class Choice(ABC):
 
 
 class ChatChoice(Choice):
-    """A choice of /v1/chat/completions."""
+    """A choice of /v1/chat/completions. `former`: its one call comes as OpenAI's former `function_call`."""
 
     def __init__(
-        self, index: int, stream: AnswerStream, text: TokenText, logprobs: bool, parallel_calls: bool
+        self,
+        index: int,
+        stream: AnswerStream,
+        text: TokenText,
+        logprobs: bool = False,
+        parallel_calls: bool = True,
+        former: bool = False,
     ) -> None:
-        super().__init__(index, stream, text, parallel_calls)
+        super().__init__(index, stream, text, parallel_calls and not former)
+        self.call_field = "function_call" if former else "tool_calls"
         self.logprobs: list[dict[str, Any]] | None = [] if logprobs else None
         self.message: dict[str, Any] = {"role": "assistant", "content": ""}
 
@@ -79,14 +83,14 @@ class ChatChoice(Choice):
         if delta or logprobs:
             chunks.append(self.as_choice(logprobs, delta=delta))
         if isinstance(end := events[-1], End):
-            ended = "tool_calls" if "tool_calls" in self.message else "stop"
+            ended = self.call_field if self.call_field in self.message else "stop"
             self.finish_reason = ended if end.stop_reason == "stop" else "length"
             chunks.append(self.as_choice(None, delta={}))
         return chunks
 
     def whole(self) -> dict[str, Any]:
         logprobs = None if self.logprobs is None else {"content": self.logprobs, "refusal": None}
-        if "tool_calls" in self.message and not self.message["content"]:
+        if self.call_field in self.message and not self.message["content"]:
             self.message["content"] = None
         return self.as_choice(logprobs, message=self.message)
 
@@ -96,8 +100,11 @@ class ChatChoice(Choice):
         for event in events:
             match event:
                 case ToolCall(name, arguments):
-                    calls = self.message.setdefault("tool_calls", [])
                     function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+                    if self.call_field == "function_call":
+                        self.message["function_call"] = delta["function_call"] = function
+                        continue
+                    calls = self.message.setdefault("tool_calls", [])
                     call = {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
                     delta.setdefault("tool_calls", []).append({"index": len(calls), **call})
                     calls.append(call)
@@ -118,19 +125,32 @@ class ChatChoice(Choice):
 class TextChoice(Choice):
     """A choice of /v1/completions."""
 
-    def __init__(self, index: int, stream: TextStream, text: TokenText, logprobs: bool) -> None:
+    def __init__(self, index: int, stream: TextStream, text: TokenText, logprobs: bool = False) -> None:
         super().__init__(index, stream, text)
         self.content = ""
-        self.offset = 0  # characters of the tokens so far
         names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
         self.logprobs: dict[str, list[Any]] | None = {name: [] for name in names} if logprobs else None
+        self.decoder = StreamDecoder(text.tokenizer)
+        self.offset = 0  # characters of the text that the tokens so far have made whole
+
+    def echo(self, prompt: str, tokens: Sequence[Token]) -> dict[str, Any]:
+        """The prompt as the first chunk; its first token has no log-probability, as nothing is before it."""
+        self.content = prompt
+        logprobs = self._add_logprobs(tokens)
+        if logprobs is not None and self.logprobs is not None:
+            for name in ("token_logprobs", "top_logprobs"):
+                logprobs[name][0] = self.logprobs[name][0] = None
+        self.decoder, self.offset = StreamDecoder(self.text.tokenizer), len(prompt)
+        return self.as_choice(logprobs, text=prompt)
 
     def _chunks(self, events: list[ModelEvent]) -> list[dict[str, Any]]:
         new = "".join(event.text for event in events if isinstance(event, Text))
         self.content += new
-        logprobs = self._add_logprobs([token for event in events for token in event.tokens])
+        tokens = [token for event in events for token in event.tokens]
         if isinstance(end := events[-1], End):
             self.finish_reason = "stop" if end.stop_reason == "stop" else "length"
+            tokens += [end.token] if end.token else []
+        logprobs = self._add_logprobs(tokens)
         if not new and self.finish_reason is None and not (logprobs and logprobs["tokens"]):
             return []
         return [self.as_choice(logprobs, text=new)]
@@ -139,32 +159,37 @@ class TextChoice(Choice):
         """The columns of these tokens, after adding them to those of all; None where nobody asked for them."""
         if self.logprobs is None:
             return None
-        texts = [self.text.of(token) for token in tokens]
-        offsets = list(itertools.accumulate(map(len, texts), initial=self.offset))
-        self.offset = offsets.pop()
-        top = [{self.text.of(one): nats(one) for one in token.top_logprobs} for token in tokens]
-        columns: tuple[list[Any], ...] = (texts, list(map(nats, tokens)), top, offsets)
-        logprobs = dict(zip(self.logprobs, columns))
-        for name, values in logprobs.items():
-            self.logprobs[name] += values
-        return logprobs
+        columns: tuple[list[Any], ...] = ([], [], [], [])
+        for token in tokens:
+            row = (self.text.of(token), nats(token), self.text.likeliest(token), self.offset)
+            for column, value in zip(columns, row):
+                column.append(value)
+            self.offset += len(self.decoder.push(token.id))
+        for total, column in zip(self.logprobs.values(), columns):
+            total += column
+        return dict(zip(self.logprobs, columns))
 
     def whole(self) -> dict[str, Any]:
         return self.as_choice(self.logprobs, text=self.content)
 
 
-def nats(token: Token) -> float:
-    """The token's log-probability as JSON can hold it."""
-    return max(token.logprob, LOWEST)
-
-
 class Reply:
     """What an endpoint answers: the choices of a job under one head."""
 
-    def __init__(self, kind: str, name: str, job: Job, choices: Sequence[Choice], prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        job: Job,
+        choices: Sequence[Choice],
+        prompt_tokens: int,
+        echoes: AsyncIterator[dict[str, Any]] | None = None,
+    ) -> None:
+        """`echoes`: chunks that come before those of the job, of its choices."""
         self.kind = kind  # OpenAI's name for the object
         self.job = job
         self.choices = choices
+        self.echoes = echoes
         self.prompt_tokens = prompt_tokens
         prefix = "chatcmpl" if kind == "chat.completion" else "cmpl"
         self.head = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
@@ -197,6 +222,9 @@ class Reply:
 
     async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
         try:
+            if self.echoes is not None:
+                async for chunk in self.echoes:
+                    yield chunk
             async for news in self.job.news():
                 choice = self.choices[news.choice]
                 for chunk in choice.receive(news.items):

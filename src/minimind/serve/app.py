@@ -7,11 +7,13 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -21,12 +23,13 @@ from starlette.types import Receive, Scope, Send
 
 from minimind.api import Model
 from minimind.errors import UserError
+from minimind.infer.score import score
 from minimind.infer.text import AnswerStream, TextStream
 from minimind.serve.answers import ChatChoice, Reply, TextChoice
 from minimind.serve.errors import ApiError, Json, explain
 from minimind.serve.guards import LimitBody, RequireKey
 from minimind.serve.metrics import Metrics, Observe
-from minimind.serve.prompts import Asked, ask_chat, ask_completion, is_forced, tool_texts
+from minimind.serve.prompts import Asked, ask_chat, ask_completion
 from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
 from minimind.serve.token_text import TokenText
 from minimind.serve.worker import Busy, Job, Worker
@@ -113,6 +116,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         "max_model_len": engine.context,
     }
     worker: Worker
+    scoring = asyncio.Lock()  # of one prompt at a time, so that they hold one cache together
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -130,6 +134,10 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
             )
         try:
             return await worker.submit(asked, settings.timeout)
+        except UserError as error:
+            if (field := request.schema_field) is None:
+                raise
+            raise ApiError(400, f"{field}: {error}", param=field) from None
         except Busy as busy:
             raise ApiError(
                 429, f"{busy}; try again later", headers={"Retry-After": str(busy.retry_after)}
@@ -150,25 +158,46 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         check_model(request.model)
         asked = await run_in_threadpool(ask_chat, request, model, longest, settings.forget)
         job = await submit(request, asked)
-        calls, forced = bool(tool_texts(request)), is_forced(request)
         choices = []
         for index in range(len(asked)):
-            stream = AnswerStream(tokenizer, request.thinks, request.stops, calls, forced)
-            choices.append(ChatChoice(index, stream, text, request.logprobs, request.parallel_tool_calls))
+            forced = request.calling == "required"
+            stream = AnswerStream(
+                tokenizer, request.thinks, request.stops, bool(request.offered), forced, request.continues
+            )
+            former, several = bool(request.functions), request.parallel_tool_calls
+            choices.append(ChatChoice(index, stream, text, request.logprobs, several, former))
         return await respond(http, request, Reply("chat.completion", settings.name, job, choices, len(asked[0][0])))
 
     @app.post("/v1/completions", responses=REFUSALS)
     async def completions(request: CompletionRequest, http: Request) -> Response:
         """Continue texts."""
         check_model(request.model)
-        asked = await run_in_threadpool(ask_completion, request, model, longest)
+        prompts, asked = await run_in_threadpool(ask_completion, request, model, longest)
         job = await submit(request, asked)
+        with_logprobs = request.logprobs is not None
         choices = [
-            TextChoice(index, TextStream(tokenizer, request.stops), text, request.logprobs is not None)
-            for index in range(len(asked))
+            TextChoice(index, TextStream(tokenizer, request.stops), text, with_logprobs)
+            for index in range(len(prompts) * request.n)
         ]
-        prompt_tokens = sum(len(prompt) for prompt, _ in asked[:: request.n])
-        return await respond(http, request, Reply("text_completion", settings.name, job, choices, prompt_tokens))
+        for choice in choices if request.limit == 0 else ():
+            choice.finish_reason = "length"
+
+        async def echoes() -> AsyncIterator[dict[str, Any]]:
+            for number, ids in enumerate(prompts):
+                prompt, tokens = request.prompts[number], []
+                said = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
+                if with_logprobs:
+                    async with asyncio.timeout_at(job.deadline), scoring:
+                        chunks = score(engine, ids, request.logprobs or 0)
+                        while (chunk := await worker.call(partial(next, chunks, None))) is not None:
+                            tokens += chunk
+                for choice in choices[number * request.n : (number + 1) * request.n]:
+                    yield choice.echo(said, tokens)
+
+        prompt_tokens = sum(map(len, prompts))
+        before = echoes() if request.echo else None
+        reply = Reply("text_completion", settings.name, job, choices, prompt_tokens, before)
+        return await respond(http, request, reply)
 
     def check_model(name: str | None) -> None:
         if name is not None and name != settings.name:
@@ -214,6 +243,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Every error in OpenAI's shape."""
+    endpoints = [route.path for route in app.routes if isinstance(route, APIRoute) and "{" not in route.path]
 
     @app.exception_handler(ApiError)
     async def known(request: Request, error: ApiError) -> Response:
@@ -226,7 +256,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return explain(error.errors()).response()
+        return explain(error.errors(), error.body).response()
 
     @app.exception_handler(RecursionError)
     async def too_deep(request: Request, error: RecursionError) -> Response:
@@ -235,7 +265,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         sentences = {
-            404: f"there is no {request.url.path} here; the API begins at /v1",
+            404: f"there is no {request.url.path} here; there are {', '.join(endpoints)}",
             405: f"{request.url.path} does not know the method {request.method}",
             413: str(error.detail),
         }

@@ -43,18 +43,29 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
 
 
-def explain(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+def explain(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
     """What pydantic found wrong with a body, as one sentence about one place."""
     # Of a union every option reports why it does not fit; the one that got furthest was meant.
-    error = max(errors, key=lambda error: len(error["loc"]))
-    kind, place = error["type"], ""
-    if kind == "json_invalid":
+    error = max(errors, key=lambda error: len(place_of(error, body)))
+    if error["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}")
-    for part in error["loc"][1:]:
-        if isinstance(part, int):
-            place += f"[{part}]"
-        elif part.isidentifier() and part not in ("str", "int", "float", "bool"):  # else an option of a union
-            place += f".{part}" if place else part
-    wrong = "there is no such field" if kind == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place_of(error, body)).lstrip(
+        "."
+    )
+    unknown = error["type"] == "extra_forbidden"
+    why = "there is no such field" if unknown else error["msg"].removeprefix("Value error, ")
     where = place or "the body, which is to be a JSON object sent as application/json"
-    return ApiError(400, f"{where}: {wrong}", param=place or None)
+    return ApiError(400, f"{where}: {why}", param=place or None)
+
+
+def place_of(error: Mapping[str, Any], body: Any) -> list[str | int]:
+    """Keys and indices of the body that lead to the error: pydantic names options of unions among them."""
+    place: list[str | int] = []
+    *parts, last = error["loc"][1:] or [None]
+    for part in parts:
+        if isinstance(body, dict | list) and (part in body if isinstance(body, dict) else isinstance(part, int)):
+            place.append(part)
+            body = body[part]
+    # A missing field is in no body; nor is one that a check of the whole body names.
+    named = isinstance(body, dict) and (last in body or error["type"] in ("missing", "field"))
+    return [*place, last] if named or (isinstance(body, list) and isinstance(last, int)) else place

@@ -12,9 +12,11 @@ from minimind.api import Model
 from minimind.infer.conversation import TooLong, chat_prompt
 from minimind.infer.sampler import SamplingParams
 from minimind.serve.errors import ApiError
-from minimind.serve.schemas import ChatMessage, ChatRequest, CompletionRequest, NamedTool, Sampling, SchemaFormat
+from minimind.serve.parts import ChatMessage
+from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+SAMPLING = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
+ROLES = {"developer": "system", "function": "tool"}
 Asked = list[tuple[list[int], SamplingParams]]
 
 
@@ -23,8 +25,7 @@ def ask_chat(request: ChatRequest, model: Model, longest: int, trim: bool) -> As
 
     Raises ApiError, and UserError or ChatError for messages that the tokenizer cannot use.
     """
-    wanted = request.max_completion_tokens or request.max_tokens
-    params = sampling_params(request, model, min(wanted or longest, longest))
+    params = sampling_params(request, model, longest)
     tools = tool_texts(request) or None
     try:
         prompt = chat_prompt(
@@ -37,35 +38,67 @@ def ask_chat(request: ChatRequest, model: Model, longest: int, trim: bool) -> As
             trim,
         )
     except TooLong as error:
-        raise ApiError(400, str(error), "context_length_exceeded", "messages") from None
-    params = replace(params, top_logprobs=request.top_logprobs, json_schema=answer_schema(request))
-    if is_forced(request):
+        raise too_long(str(error), model, "messages") from None
+    params = replace(params, top_logprobs=request.top_logprobs)
+    if request.calling == "required":
+        params = replace(params, json_schema=call_schema(request))
         prompt += open_call(model)
     return [(prompt, p) for p in with_seeds(params, request.n)]
 
 
-def ask_completion(request: CompletionRequest, model: Model, longest: int) -> Asked:
-    """`request.n` times each prompt. Raises ApiError."""
-    params = sampling_params(request, model, min(request.max_tokens or longest, longest))
-    params = replace(params, top_logprobs=request.logprobs or 0)
-    several = request.prompt
-    prompts: Sequence[Any] = [several] if isinstance(several, str) or isinstance(several[0], int) else several
-    asked: Asked = []
-    for prompt in prompts:
-        ids = [model.tokenizer.bos_id, *model.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
+def ask_completion(request: CompletionRequest, model: Model, longest: int) -> tuple[list[list[int]], Asked]:
+    """The prompts, and `request.n` times each of them with its params; not at all where no token is wanted.
+
+    Raises ApiError.
+    """
+    prompts = completion_prompts(request, model)
+    if request.limit == 0:
+        return prompts, []
+    params = replace(sampling_params(request, model, longest), top_logprobs=request.logprobs or 0)
+    return prompts, [(ids, p) for ids in prompts for p in with_seeds(params, request.n)]
+
+
+def completion_prompts(request: CompletionRequest, model: Model) -> list[list[int]]:
+    """The ids of each prompt. Raises ApiError."""
+    begins = not request.echo if request.add_special_tokens is None else request.add_special_tokens
+    begin = [model.tokenizer.bos_id] if begins else []
+    every = [[*begin, *model.tokenizer.encode(one)] if isinstance(one, str) else one for one in request.prompts]
+    room = model.engine.context - (request.limit != 0)  # an answer needs a place
+    for ids in every:
         check_ids(ids, model, "prompt")
-        if len(ids) >= model.engine.context:
-            sentence = f"the prompt has {len(ids)} tokens, the model's context only {model.engine.context}"
-            raise ApiError(400, sentence + ", with the answer; shorten it", "context_length_exceeded", "prompt")
-        asked += [(ids, p) for p in with_seeds(params, request.n)]
-    return asked
+        if not ids:
+            raise ApiError(400, "prompt: is empty; there is no token to go on from", param="prompt")
+        if len(ids) > room:
+            raise too_long(
+                f"the prompt has {len(ids)} tokens, and the answer needs room; shorten it", model, "prompt"
+            )
+    return every
 
 
-def sampling_params(request: Sampling, model: Model, max_tokens: int) -> SamplingParams:
-    fields = {name: getattr(request, name) for name in SAMPLING if getattr(request, name) is not None}
+def too_long(sentence: str, model: Model, param: str) -> ApiError:
+    """With the words by which clients know that they have to send less."""
+    usual = f"this model's maximum context length is {model.engine.context} tokens"
+    return ApiError(400, f"{usual}: {sentence}", "context_length_exceeded", param)
+
+
+def sampling_params(request: Sampling, model: Model, longest: int) -> SamplingParams:
+    given = {name: getattr(request, name) for name in SAMPLING} | {
+        "top_k": request.top_k and max(request.top_k, 0),
+        "repetition_penalty": request.repetition_penalty or request.repeat_penalty,
+    }
+    if request.top_p == 0:
+        given |= {"temperature": 0.0, "top_p": None}
     check_ids(request.logit_bias, model, "logit_bias")
-    bias = tuple(request.logit_bias.items())
-    return model.sampling_params(**fields, max_tokens=max_tokens, logit_bias=bias, seed=request.seed)
+    check_ids(request.stop_token_ids, model, "stop_token_ids")
+    params = model.sampling_params(
+        **{name: value for name, value in given.items() if value is not None},
+        max_tokens=min(request.limit or longest, longest),
+        logit_bias=tuple(request.logit_bias.items()),
+        json_schema=request.schema_text,
+        seed=request.seed,
+    )
+    ends = () if request.ignore_eos else params.stop_ids
+    return replace(params, stop_ids=(*ends, *request.stop_token_ids))
 
 
 def check_ids(ids: Any, model: Model, param: str) -> None:
@@ -84,63 +117,39 @@ def messages_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
     Where an answer was lost, clients send two user messages in a row; models learn from alternating turns only.
     """
-    plain = []
-    for role, group in groupby(
-        messages, key=lambda message: "system" if message.role == "developer" else message.role
-    ):
-        texts = []
-        for message in group:
-            parts = message.content
-            text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-            texts.append(text)
-            if role in ("assistant", "tool"):
-                extras: dict[str, Any] = {"reasoning_content": message.reasoning_content}
-                if message.tool_calls:
-                    extras["tool_calls"] = [call.model_dump() for call in message.tool_calls]
-                plain.append({"role": role, "content": text, **extras})
+    plain: list[dict[str, Any]] = []
+    for role, group in groupby(messages, key=lambda message: ROLES.get(message.role, message.role)):
         if role in ("system", "user"):
-            plain.append({"role": role, "content": "\n\n".join(texts)})
+            plain.append({"role": role, "content": "\n\n".join(message.text for message in group)})
+            continue
+        for message in group:
+            extras: dict[str, Any] = {"reasoning_content": message.reasoning_content or message.reasoning}
+            if message.calls:
+                extras["tool_calls"] = [call.model_dump() for call in message.calls]
+            plain.append({"role": role, "content": message.text, **extras})
     return plain
 
 
 def tool_texts(request: ChatRequest) -> list[dict[str, Any]]:
     """The tools as training data describes them; none if the model is not to call any."""
-    if request.tool_choice == "none":
-        return []
-    return [tool.model_dump(exclude_unset=True, exclude={"function": {"strict"}}) for tool in request.tools]
+    return [{"type": "function", "function": tool.model_dump(exclude_unset=True)} for tool in request.offered]
 
 
-def is_forced(request: ChatRequest) -> bool:
-    """Whether the answer has to be a tool call."""
-    return request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool)
-
-
-def answer_schema(request: ChatRequest) -> str | None:
-    """JSON Schema, as text, that the answer must follow; None for free text.
-
-    A forced call is the JSON between the markers of a tool call: one of the tools' names with its arguments.
-    """
-    if is_forced(request):
-        calls = []
-        for tool in request.tools:
-            function = tool.function
-            if isinstance(request.tool_choice, NamedTool) and function.name != request.tool_choice.function.name:
-                continue
-            calls.append(
-                {
-                    "type": "object",
-                    "properties": {
-                        "name": {"const": function.name},
-                        "arguments": function.parameters or {"type": "object"},
-                    },
-                    "required": ["name", "arguments"],
-                    "additionalProperties": False,
-                }
-            )
-        return json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
-    if isinstance(request.response_format, SchemaFormat):
-        return json.dumps(request.response_format.json_schema.schema_)
-    return "{}" if request.response_format.type == "json_object" else None
+def call_schema(request: ChatRequest) -> str:
+    """JSON Schema of the JSON between the markers of a tool call: one of the tools' names with its arguments."""
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool.name},
+                "arguments": tool.parameters or {"type": "object"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in request.offered
+    ]
+    return json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
 
 
 def open_call(model: Model) -> list[int]:

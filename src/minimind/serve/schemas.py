@@ -1,114 +1,51 @@
-"""What a client may send. A field that is null counts as absent; a field that is not known is refused."""
+"""The bodies of requests, their fields checked one by one and against each other."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from minimind.serve import fields
+from minimind.serve.parts import (
+    Body,
+    ChatMessage,
+    Effort,
+    Format,
+    Function,
+    JsonSchema,
+    Named,
+    Reasoning,
+    StructuredOutputs,
+    TemplateFlags,
+    Thinking,
+    ToolChoice,
+    ToolParam,
+    wrong,
+)
+
+
+def no_limit(value: int) -> int:
+    if value < 1 and value != -1:
+        raise ValueError("should be at least 1, or -1 for no limit")
+    return value
+
 
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, AfterValidator(no_limit)]
 Stop = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+Penalty = Annotated[float, Field(gt=0)]
 
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
-
-
-class TextPart(Body):
-    type: Literal["text"]
-    text: str
-
-
-class CalledFunction(Body):
-    name: str
-    arguments: str | dict[str, Any] = "{}"
-
-
-class CalledTool(Body):
-    id: str | None = None
-    index: int | None = None
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class ChatMessage(Body):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] = ""
-    reasoning_content: str | None = None
-    tool_calls: list[CalledTool] | None = None
-    tool_call_id: str | None = None
-    name: str | None = None
-    annotations: Any = None
-    """accepted because OpenAI's client sends back what it was given; without effect"""
-
-
-class Function(Body):
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-    """without effect: forced calls always follow `parameters`"""
-
-
-class ToolParam(Body):
-    type: Literal["function"]
-    function: Function
-
-
-class FunctionChoice(Body):
-    name: str
-
-
-class NamedTool(Body):
-    type: Literal["function"]
-    function: FunctionChoice
-
-
-class PlainFormat(Body):
-    type: Literal["text", "json_object"]
-
-
-class Schema(Body):
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
-
-    name: str | None = None
-    description: str | None = None
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
-    strict: bool | None = None
-    """without effect: the schema is always followed"""
-
-
-class SchemaFormat(Body):
-    type: Literal["json_schema"]
-    json_schema: Schema
+FORMATS = ("response_format", "json_schema", "guided_json", "structured_outputs")
 
 
 class StreamOptions(Body):
+    accepted = fields.STREAM_OPTIONS
+
     include_usage: bool = False
-
-
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-
-
-class Thinking(Body):
-    type: Literal["enabled", "disabled"]
-
-
-class TemplateFlags(Body):
-    """How vLLM and SGLang are asked for thinking."""
-
-    open_thinking: bool = False
-    enable_thinking: bool = False
-    thinking: bool = False
-    reasoning_effort: Effort | None = None
 
 
 class Sampling(Body):
@@ -119,73 +56,186 @@ class Sampling(Body):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     n: Annotated[int, Field(ge=1, le=16)] = 1
-    max_tokens: Count | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] = []
+    max_tokens: Limit | None = None
+    n_predict: Limit | None = None
+    """llama.cpp's name for it"""
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] = Field([])
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = Field([])
+    ignore_eos: bool = False
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     """choice i of an answer is sampled with seed + i"""
     temperature: Annotated[float, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """0 is the likeliest token"""
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    """0 and -1 are all tokens"""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    repetition_penalty: Penalty | None = None
+    repeat_penalty: Penalty | None = None
+    """llama.cpp's name for it"""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[TokenId, Bias] = {}
-    user: Any = None
-    """this and the following: accepted, without effect"""
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    prompt_cache_key: Any = None
-    safety_identifier: Any = None
+    logit_bias: dict[TokenId, Bias] = Field({})
+    response_format: Format | None = None
+    json_schema: JsonSchema | None = None
+    """this and the following: llama.cpp's and vLLM's names for it"""
+    guided_json: JsonSchema | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
+    @property
+    def limits(self) -> list[int | None]:
+        return [self.max_tokens, self.n_predict]
+
+    @property
+    def limit(self) -> int | None:
+        """The longest answer that is wanted; None: what there is room for."""
+        return min((limit for limit in self.limits if limit is not None and limit >= 0), default=None)
+
+    @property
+    def schema_field(self) -> str | None:
+        """Which field asks for a format of the answer."""
+        return next((name for name in FORMATS if name in self.model_fields_set), None)
+
+    @property
+    def schema_text(self) -> str | None:
+        """The JSON Schema of the answer as text, "{}" for any object; None for free text."""
+        structured = self.structured_outputs or StructuredOutputs()
+        for schema in (self.json_schema, self.guided_json, structured.json_):
+            if schema is not None:
+                return json.dumps(schema)
+        if structured.json_object:
+            return "{}"
+        return self.response_format.schema_text if self.response_format else None
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Sampling:
+        penalty = self.repetition_penalty
+        if self.repeat_penalty not in (None, penalty) and penalty is not None:
+            raise wrong("repeat_penalty", "is another than repetition_penalty; leave one of them out")
+        given = [name for name in FORMATS if name in self.model_fields_set]
+        if len(given) > 1:
+            raise wrong(given[1], f"asks for a format beside {given[0]}; leave one of them out")
+        return self
+
 
 class ChatRequest(Sampling):
+    accepted = fields.CHAT
+
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048)]
-    max_completion_tokens: Count | None = None
+    max_completion_tokens: Limit | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
-    tools: Annotated[list[ToolParam], Field(max_length=128)] = []
-    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    tools: Annotated[list[ToolParam], Field(max_length=128)] = Field([])
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice = "auto"
     parallel_tool_calls: bool = True
-    response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] = PlainFormat(type="text")
+    functions: Annotated[list[Function], Field(max_length=128)] = Field([])
+    """this and `function_call`: OpenAI's former names for tools"""
+    function_call: Literal["none", "auto"] | Named = "auto"
+    add_generation_prompt: bool = True
+    """this and the following: vLLM's words; a last message of the assistant is always continued"""
+    continue_final_message: bool | None = None
     open_thinking: bool = False
     """this and the following: whether the model thinks first; clients ask for it in many ways"""
     enable_thinking: bool = False
+    think: bool | Effort | None = None
     thinking: Thinking = Thinking(type="disabled")
+    reasoning: Reasoning = Reasoning()
     reasoning_effort: Effort | None = None
     chat_template_kwargs: TemplateFlags = TemplateFlags()
 
     @property
-    def thinks(self) -> bool:
+    def limits(self) -> list[int | None]:
+        return [*super().limits, self.max_completion_tokens]
+
+    @property
+    def continues(self) -> bool:
+        """Whether the answer goes on from a last message of the assistant."""
+        return self.messages[-1].role == "assistant"
+
+    @property
+    def must_think(self) -> bool:
         flags = self.chat_template_kwargs
-        efforts = {self.reasoning_effort, flags.reasoning_effort} - {None, "none", "minimal"}
-        asked = (self.open_thinking, self.enable_thinking, self.thinking.type == "enabled", bool(efforts))
-        return any((*asked, flags.open_thinking, flags.enable_thinking, flags.thinking))
+        asked = (self.open_thinking, self.enable_thinking, self.thinking.type == "enabled", self.think is True)
+        return any((*asked, self.reasoning.enabled, flags.open_thinking, flags.enable_thinking, flags.thinking))
+
+    @property
+    def thinks(self) -> bool:
+        """An effort is a hint: nobody thinks in the middle of an answer, nor before a forced call or JSON."""
+        efforts = {self.reasoning_effort, self.reasoning.effort, self.chat_template_kwargs.reasoning_effort}
+        if isinstance(self.think, str):
+            efforts.add(self.think)
+        hinted = bool(efforts - {None, "none", "minimal"})
+        return self.must_think or (hinted and not self.constrained and not self.continues)
+
+    @property
+    def calling(self) -> str:
+        """Whether the model may call tools: none, auto or required."""
+        choice = self.function_call if self.functions else self.tool_choice
+        if isinstance(choice, str):
+            return choice
+        allowed = choice.allowed_tools if isinstance(choice, ToolChoice) else None
+        return allowed.mode if allowed else "required"
+
+    @property
+    def chosen(self) -> list[str] | None:
+        """The names among which the model must stay; None: all."""
+        choice = self.function_call if self.functions else self.tool_choice
+        if isinstance(choice, Named):
+            return [choice.name]
+        if isinstance(choice, ToolChoice):
+            named = [choice] if choice.function else choice.allowed_tools.tools if choice.allowed_tools else []
+            return [one.function.name for one in named if one.function]
+        return None
+
+    @property
+    def offered(self) -> list[Function]:
+        """The tools that the model may call."""
+        tools = [*(tool.function for tool in self.tools), *self.functions]
+        chosen = self.chosen
+        return [tool for tool in tools if self.calling != "none" and (chosen is None or tool.name in chosen)]
+
+    @property
+    def schema_field(self) -> str | None:
+        return "tools" if self.calling == "required" else super().schema_field
+
+    @property
+    def constrained(self) -> bool:
+        return self.calling == "required" or self.schema_text is not None
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatRequest:
-        forced = self.tool_choice not in ("none", "auto")
-        constrained = forced or self.response_format.type != "text"
-        offered = [tool.function.name for tool in self.tools]
+        choice = "function_call" if self.functions else "tool_choice"
+        names = {tool.name for tool in (*(tool.function for tool in self.tools), *self.functions)}
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
-        if forced and not self.tools:
-            raise ValueError("tool_choice asks for a call, but there are no tools")
-        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in offered:
-            raise ValueError(f"tool_choice names {self.tool_choice.function.name}, which is not among the tools")
-        if self.response_format.type != "text" and self.tools and self.tool_choice != "none":
-            raise ValueError("response_format and tools exclude each other; leave one out or set tool_choice: none")
-        if constrained and self.thinks:
-            raise ValueError("thinking cannot come before a forced tool call or JSON; ask for one of them")
+            raise wrong("top_logprobs", "needs logprobs: true")
+        if self.tools and self.functions:
+            raise wrong("functions", "is the former name of tools; leave one of them out")
+        if unknown := [name for name in self.chosen or () if name not in names]:
+            raise wrong(choice, f"names {unknown[0]}, which is not among the tools")
+        if self.calling == "required" and not names:
+            raise wrong(choice, "asks for a call, but there are no tools")
+        if self.calling == "required" and self.schema_text is not None:
+            raise wrong(choice, "forces a call, and response_format JSON as the answer; leave one of them out")
+        if not self.continues and (self.continue_final_message or not self.add_generation_prompt):
+            field = "continue_final_message" if self.continue_final_message else "add_generation_prompt"
+            raise wrong(field, "asks to continue the last message, which is not the assistant's")
+        if self.continues and self.continue_final_message is False:
+            raise wrong("continue_final_message", "a last message of the assistant is always continued here")
+        if self.continues and self.constrained:
+            raise wrong("messages", "a last message of the assistant cannot be continued by a forced call or JSON")
+        if self.must_think and (self.constrained or self.continues):
+            after = "a forced tool call or JSON" if self.constrained else "the rest of a message"
+            raise wrong("thinking", f"cannot come before {after}; ask for one of them")
         return self
 
 
 class CompletionRequest(Sampling):
+    accepted = fields.COMPLETIONS
+
     prompt: (
         str
         | Annotated[list[str], Field(min_length=1, max_length=128)]
@@ -193,6 +243,28 @@ class CompletionRequest(Sampling):
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=128)]
     )
     """a text, texts, ids, or lists of ids"""
-    max_tokens: Count | None = 16
+    max_tokens: Annotated[int, AfterValidator(lambda value: value and no_limit(value))] | None = None
+    """default 16; 0: with `echo`, the prompt alone"""
+    best_of: Count | None = None
+    echo: bool = False
+    """whether the answer begins with the prompt, and with its log-probabilities if those are asked for"""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     """how many of the likeliest tokens are reported beside each token"""
+    add_special_tokens: bool | None = None
+    """whether a text begins with the tokenizer's token for beginnings; default: unless it is echoed"""
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        one = self.prompt
+        return [one] if isinstance(one, str) or isinstance(one[0], int) else one  # type: ignore[list-item, return-value]
+
+    @property
+    def limit(self) -> int | None:
+        """The default is OpenAI's."""
+        return 16 if self.limits == [None, None] else super().limit
+
+    @model_validator(mode="after")
+    def _best_is_all(self) -> CompletionRequest:
+        if self.best_of not in (None, 1, self.n):
+            raise wrong("best_of", "no answers are made to be thrown away here; leave it out or give the same as n")
+        return self

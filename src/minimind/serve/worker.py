@@ -15,11 +15,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from minimind.infer.engine import Engine, Request
 from minimind.infer.events import End, Token
 from minimind.infer.sampler import SamplingParams
 from minimind.serve.metrics import Metrics
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +142,21 @@ class Worker:
         self.metrics.prompt_tokens.inc(sum(len(prompt) for prompt, _ in asked))
         return job
 
+    async def call(self, work: Callable[[], T]) -> T:
+        """What `work` gives, done by the engine's thread between two steps. Raises Failed."""
+        done: asyncio.Future[T] = self.loop.create_future()
+
+        def command() -> None:
+            try:
+                result, error = work(), None
+            except Exception as raised:
+                logger.exception("the engine failed")
+                result, error = None, Failed(type(raised).__name__)
+            self.loop.call_soon_threadsafe(_settle, done, error, result)
+
+        self.commands.put(command)
+        return await done
+
     def give_up(self) -> None:
         """End all jobs where they are."""
         self._fail(self.jobs, Ending())
@@ -219,10 +237,10 @@ class Worker:
             job.arrived.put_nowait(error)
 
 
-def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+def _settle(future: asyncio.Future[Any], error: Exception | None, result: Any = None) -> None:
     if future.cancelled():
         return
     if error is None:
-        future.set_result(None)
+        future.set_result(result)
     else:
         future.set_exception(error)

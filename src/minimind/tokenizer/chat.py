@@ -35,6 +35,18 @@ class Rendered:
     turns: list[TextSpan]
     """What the assistant wrote, in order: thinking, content, tool calls and the closing control string."""
 
+    def without_last_end(self) -> "Rendered":
+        """Up to the control string that closes the assistant's last turn."""
+        if not self.turns:
+            raise ChatError(
+                "the chat template leaves out what the assistant wrote, so nothing can go on from there"
+            )
+        start, end = self.turns[-1]
+        if self.controls and self.controls[-1][1] == end:
+            end = self.controls[-1][0]
+        controls = [span for span in self.controls if span[1] <= end]
+        return Rendered(self.text[:end], controls, [*self.turns[:-1], (start, end)])
+
 
 class ChatTemplate:
     """A compiled Jinja chat template together with the control strings of its tokenizer."""

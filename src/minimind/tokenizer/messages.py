@@ -1,6 +1,6 @@
 """Chat messages in the published schema: what is allowed, and one shape for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from minimind.errors import UserError
@@ -30,11 +30,8 @@ def validate(messages: Any, prompt: bool = False) -> None:
     `prompt=True` is for a conversation that the model is to continue: it ends with the user or a tool, and
     nothing is asked of the assistant's turns.
     """
-    if not isinstance(messages, list) or not messages:
-        raise ChatError("a conversation is a list of messages and cannot be empty")
     previous = None
-    for number, message in enumerate(messages, 1):
-        role = _check_message(message, number)
+    for number, (message, role) in enumerate(_with_roles(messages), 1):
         if role not in FOLLOWERS[previous]:
             if previous is None:
                 raise ChatError(f"the conversation begins with the {role}, not with the system or the user")
@@ -46,6 +43,20 @@ def validate(messages: Any, prompt: bool = False) -> None:
         raise ChatError(f"a prompt ends with the user or a tool, not with the {previous}")
     if not prompt and all(message["role"] != "assistant" for message in messages):
         raise ChatError("there is nothing from the assistant to learn from")
+
+
+def validate_prompt(messages: Any) -> None:
+    """Raise ChatError unless a model can go on from `messages`, inside the last one where that is the assistant's.
+
+    Clients put their roles in any order; only a tool's result needs a call before it, and a call its results.
+    """
+    previous = None
+    for number, (_, role) in enumerate(_with_roles(messages), 1):
+        if role == "tool" and previous not in ("assistant", "tool"):
+            raise ChatError(f"message {number}: a tool's result needs a message of the assistant before it")
+        previous = role
+    if previous == "assistant" and messages[-1].get("tool_calls"):
+        raise ChatError(f"message {len(messages)}: the conversation ends with tool calls; add their results")
 
 
 def normalize(messages: Sequence[dict], tools: Any = None) -> tuple[list[dict], list[dict] | None]:
@@ -86,6 +97,13 @@ def split_reasoning(message: dict) -> dict:
         "reasoning_content": head.removeprefix("<think>").strip("\n"),
         "content": answer.lstrip("\n"),
     }
+
+
+def _with_roles(messages: Any) -> Iterator[tuple[dict, str]]:
+    if not isinstance(messages, list) or not messages:
+        raise ChatError("a conversation is a list of messages and cannot be empty")
+    for number, message in enumerate(messages, 1):
+        yield message, _check_message(message, number)
 
 
 def _check_message(message: Any, number: int) -> str:

@@ -14,7 +14,7 @@ import tokenizers
 
 from minimind.errors import UserError
 from minimind.tokenizer.chat import ChatTemplate, TextSpan, normalize, trained_spans
-from minimind.tokenizer.messages import validate
+from minimind.tokenizer.messages import validate, validate_prompt
 from minimind.tokenizer.reserved import BOS, EOS, PAD
 from minimind.util.files import write_json, write_text
 from minimind.util.json_files import read_json
@@ -144,12 +144,17 @@ class Tokenizer:
         closing `<|im_end|>`. An empty thinking block is not: the generation prompt supplies it.
 
         The ids equal those of transformers' `apply_chat_template`, except that control strings inside
-        messages stay ordinary text. Raises ChatError for a conversation that cannot be used.
+        messages stay ordinary text. With `add_generation_prompt`, a last message of the assistant is left open to
+        go on from, as with transformers' `continue_final_message`. Raises ChatError for a conversation that cannot
+        be used.
         """
-        validate(messages, prompt=add_generation_prompt)
+        (validate_prompt if add_generation_prompt else validate)(messages)
         messages, tools = normalize(messages, tools)
-        flags = {"add_generation_prompt": add_generation_prompt, "open_thinking": open_thinking}
+        continues = add_generation_prompt and messages[-1]["role"] == "assistant"
+        flags = {"add_generation_prompt": add_generation_prompt and not continues, "open_thinking": open_thinking}
         rendered = self._chat().render(messages, tools, **flags)
+        if continues:
+            rendered = rendered.without_last_end()
         spans = trained_spans(rendered, train_on, train_thinking, train_tool_calls)
         text = rendered.text
         ids: list[int] = []
