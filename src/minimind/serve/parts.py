@@ -7,47 +7,37 @@ ask for nothing are in fields.py: of them nothing is left here.
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from minimind.serve import fields
+from minimind.util.json_files import loads
 
-DEEPEST = 100  # levels of a JSON Schema: the library that follows it reads no more than 128
 
-
-def json_object(value: dict[str, Any]) -> dict[str, Any]:
-    """The object, unless it holds what JSON has no number for, or is nested deeper than anybody means."""
-    level: list[Any] = [value]
-    for _ in range(DEEPEST):
-        if any(isinstance(one, int | float) and not abs(one) <= sys.float_info.max for one in level):
-            raise ValueError("it holds a number that JSON has not (NaN or Infinity)")
-        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        if not (level := [one for several in inner for one in several]):
-            return value
-    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+def json_object(value: dict[str, Any] | str) -> dict[str, Any]:
+    """An object of JSON, or its text: Python's own reader lets NaN, Infinity and any depth pass."""
+    try:
+        found = loads(value if isinstance(value, str) else json.dumps(value))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    return found
 
 
 def arguments_object(value: str | dict[str, Any]) -> str | dict[str, Any]:
-    """The arguments of a call as a client sends them back; blank is none."""
-    if isinstance(value, dict):
-        return json_object(value)
-    if not value.strip():
+    """The arguments of a call as a client sends them back, of a text its own spelling; blank is none."""
+    if isinstance(value, str) and not value.strip():
         return {}
-    try:
-        arguments = json.loads(value)
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise ValueError("the arguments of a tool call are a JSON object; send what the model wrote, or {}")
-    json_object(arguments)
+    json_object(value)
     return value
 
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 JsonObject = Annotated[dict[str, Any], AfterValidator(json_object)]
+JsonText = Annotated[dict[str, Any] | str, AfterValidator(json_object)]
 
 
 class Body(BaseModel):
@@ -192,26 +182,12 @@ class Format(Body):
         return json.dumps(self.json_schema.schema_ if self.json_schema else self.schema_ or {})
 
 
-def json_text(value: dict[str, Any] | str) -> dict[str, Any]:
-    """A JSON Schema that came as an object or as its text."""
-    try:
-        schema = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is not JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise ValueError("a JSON Schema is an object")
-    return json_object(schema)
-
-
-JsonSchema = Annotated[dict[str, Any] | str, AfterValidator(json_text)]
-
-
 class StructuredOutputs(Body):
     """vLLM's way to ask for JSON."""
 
     accepted = fields.STRUCTURED_OUTPUTS
 
-    json_: Annotated[JsonSchema | None, Field(alias="json")] = None
+    json_: Annotated[JsonText | None, Field(alias="json")] = None
     json_object: bool = False
 
 

@@ -15,7 +15,7 @@ from minimind.serve.errors import ApiError
 from minimind.serve.parts import ChatMessage
 from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
 
-SAMPLING = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty")
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed")
 ROLES = {"developer": "system", "function": "tool"}
 Asked = list[tuple[list[int], SamplingParams]]
 
@@ -69,9 +69,7 @@ def completion_prompts(request: CompletionRequest, model: Model) -> list[list[in
         if not ids:
             raise ApiError(400, "prompt: is empty; there is no token to go on from", param="prompt")
         if len(ids) > room:
-            raise too_long(
-                f"the prompt has {len(ids)} tokens, and the answer needs room; shorten it", model, "prompt"
-            )
+            raise too_long(f"the prompt has {len(ids)}; shorten it, so that an answer has room", model, "prompt")
     return every
 
 
@@ -82,12 +80,8 @@ def too_long(sentence: str, model: Model, param: str) -> ApiError:
 
 
 def sampling_params(request: Sampling, model: Model, longest: int) -> SamplingParams:
-    given = {name: getattr(request, name) for name in SAMPLING} | {
-        "top_k": request.top_k and max(request.top_k, 0),
-        "repetition_penalty": request.repetition_penalty or request.repeat_penalty,
-    }
-    if request.top_p == 0:
-        given |= {"temperature": 0.0, "top_p": None}
+    given = {name: getattr(request, name) for name in SAMPLING}
+    given["repetition_penalty"] = request.repetition_penalty or request.repeat_penalty
     check_ids(request.logit_bias, model, "logit_bias")
     check_ids(request.stop_token_ids, model, "stop_token_ids")
     params = model.sampling_params(
@@ -95,7 +89,6 @@ def sampling_params(request: Sampling, model: Model, longest: int) -> SamplingPa
         max_tokens=min(request.limit or longest, longest),
         logit_bias=tuple(request.logit_bias.items()),
         json_schema=request.schema_text,
-        seed=request.seed,
     )
     ends = () if request.ignore_eos else params.stop_ids
     return replace(params, stop_ids=(*ends, *request.stop_token_ids))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from minimind.infer.sampler import SamplingParams
 from minimind.serve import fields
 from minimind.serve.parts import (
     Body,
@@ -14,7 +15,7 @@ from minimind.serve.parts import (
     Effort,
     Format,
     Function,
-    JsonSchema,
+    JsonText,
     Named,
     Reasoning,
     StructuredOutputs,
@@ -24,6 +25,14 @@ from minimind.serve.parts import (
     ToolParam,
     wrong,
 )
+from minimind.util.typed import hints, range_of
+
+
+def declared(name: str) -> Any:
+    """The range of a sampling parameter, where SamplingParams declares it."""
+    allowed = range_of(hints(SamplingParams)[name])
+    assert allowed is not None
+    return Field(ge=allowed.low, le=allowed.high)
 
 
 def no_limit(value: int) -> int:
@@ -37,7 +46,6 @@ Limit = Annotated[int, AfterValidator(no_limit)]
 Stop = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-Penalty = Annotated[float, Field(gt=0)]
 
 FORMATS = ("response_format", "json_schema", "guided_json", "structured_outputs")
 
@@ -64,22 +72,23 @@ class Sampling(Body):
     ignore_eos: bool = False
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     """choice i of an answer is sampled with seed + i"""
-    temperature: Annotated[float, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """0 is the likeliest token"""
-    top_k: Annotated[int, Field(ge=-1)] | None = None
+    temperature: Annotated[float, declared("temperature")] | None = None
+    top_p: Annotated[float, declared("top_p")] | None = None
+    top_k: Annotated[int, BeforeValidator(lambda value: 0 if value == -1 else value), declared("top_k")] | None = (
+        None
+    )
     """0 and -1 are all tokens"""
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Penalty | None = None
-    repeat_penalty: Penalty | None = None
+    min_p: Annotated[float, declared("min_p")] | None = None
+    repetition_penalty: Annotated[float, declared("repetition_penalty")] | None = None
+    repeat_penalty: Annotated[float, declared("repetition_penalty")] | None = None
     """llama.cpp's name for it"""
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, declared("presence_penalty")] | None = None
+    frequency_penalty: Annotated[float, declared("frequency_penalty")] | None = None
     logit_bias: dict[TokenId, Bias] = Field({})
     response_format: Format | None = None
-    json_schema: JsonSchema | None = None
+    json_schema: JsonText | None = None
     """this and the following: llama.cpp's and vLLM's names for it"""
-    guided_json: JsonSchema | None = None
+    guided_json: JsonText | None = None
     structured_outputs: StructuredOutputs | None = None
 
     @property
