@@ -6,6 +6,7 @@ answers at once.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -49,6 +50,7 @@ exit codes: 0 done, 1 the work failed, 2 the input is wrong"""
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 the work failed, 2 the user's input is wrong."""
     argv = sys.argv[1:] if argv is None else argv
+    show_what_the_console_can()
     try:
         with one_sentence_usage_errors():
             code = dispatch(argv)
@@ -81,6 +83,13 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         print("error: this is a fault in MiniMind; please report it with the lines above", file=sys.stderr)
         return 1
+
+
+def show_what_the_console_can() -> None:
+    """Let a character that the console's encoding lacks be shown, and bytes that are no text be read, as `?`."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test's or an embedding program's own may be something else
+            stream.reconfigure(errors="replace")
 
 
 def dispatch(argv: list[str]) -> int:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 
 from minimind.errors import UserError
+from minimind.util.plain_yaml import PlainLoader
 from minimind.util.suggest import nearest
 from minimind.util.typed import convert, expected, from_words, hints, kinds, options
 
@@ -242,7 +243,7 @@ def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Entry]:
     """The settings in a YAML file, each with its line."""
     layer: dict[str, Entry] = {}
     try:
-        loader = Loader(file.read_text(encoding="utf-8"))
+        loader = PlainLoader(file.read_text(encoding="utf-8"))
         for key, node, line in leaves(loader.get_single_node(), str(file), known):
             value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
             enter(layer, known, today(key, known), value, f"{file}:{line}")
@@ -254,16 +255,6 @@ def read_yaml(file: Path, known: Mapping[str, Setting]) -> dict[str, Entry]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is not plain YAML in UTF-8: {error}") from None
     return layer
-
-
-class Loader(yaml.SafeLoader):
-    """Reads no aliases: a few lines of them can stand for billions of values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read; write the value out", mark)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def leaves(

@@ -35,6 +35,18 @@ def raising(error):
     return run
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "cp1252", "utf-8:strict"])
+def test_no_console_is_too_small(encoding, tmp_path):
+    """What an encoding lacks is replaced: in help, in answers, in errors that name a file."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for argv, code in [(["--help"], 0), (["train", "sft", "--help"], 0), (["models", "list"], 0), (["🍜"], 2)]:
+        done = subprocess.run(
+            [sys.executable, "-m", "minimind", *argv], capture_output=True, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == code, done.stderr
+        assert b"Traceback" not in done.stderr
+
+
 def typed(*argv, **kwargs):
     return subprocess.run([sys.executable, "-m", "minimind", *argv], capture_output=True, text=True, **kwargs)
 

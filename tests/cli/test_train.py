@@ -51,6 +51,35 @@ def test_help_lists_every_setting_with_its_text(capsys):
     assert main(["train"]) == 2
 
 
+def test_options_may_stand_before_the_stage(pretrain, tmp_path, capsys):
+    argv = pretrain(tmp_path / "run")
+    for first in (["--seed", "1"], ["--data", argv[argv.index("--data") + 1]], ["--dry-run"]):
+        words = ["train", *first, "pretrain", *without(argv, *(flag for flag in first if flag == "--data"))[2:]]
+        assert main([*words, "--dry-run"] if first != ["--dry-run"] else words) == 0
+    assert "seed: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"device": "meta"}, "device 'meta' cannot be used here"),
+        ({"preset": ""}, "--preset needs a value"),
+        ({"seed": -1}, "seed: expected a whole number from 0"),
+        (
+            {"model__num_hidden_layers": 100_000},
+            "model.num_hidden_layers: expected a whole number from 1 to",
+        ),
+        (
+            {"model__hidden_size": 2**16, "model__num_hidden_layers": 1000, "model__head_dim": 64},
+            "GB of memory, and there are",
+        ),
+    ],
+)
+def test_what_no_machine_holds_is_refused_before_any_work(pretrain, tmp_path, refused, changes, sentence):
+    assert sentence in refused(pretrain(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
 def test_dry_run_shows_the_recipe_and_its_cost_and_makes_nothing(pretrain, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*pretrain(tmp_path / "run"), "--dry-run"]) == 0
@@ -115,15 +144,15 @@ def test_quiet_says_nothing(pretrain, tmp_path, capfd):
             "32 is not a multiple of model.num_attention_heads 5",
         ),
         (["--model.vocab_size", "100"], "ids, more than model.vocab_size 100; raise that or train a smaller"),
-        (["--checkpoint.keep", "0"], "checkpoint.keep must be at least 1, not 0"),
-        (["--evaluation.holdout", "0.9"], "evaluation.holdout must lie between 0 and 0.5, not 0.9"),
+        (["--checkpoint.keep", "0"], "checkpoint.keep: expected a whole number from 1 to"),
+        (["--evaluation.holdout", "0.9"], "evaluation.holdout: expected a number from 0 to 0.5, got '0.9'"),
         (["--schedule.warmup", "0.6"], "schedule.warmup and schedule.decay together must not exceed 1"),
         (["--device", "tpu"], "device 'tpu' cannot be used here; try auto or cpu"),
         (["--recipe", "nothing"], "no recipe 'nothing'"),
         (["--preset", "nothing"], "no preset is called 'nothing'; there are tiny"),
         (["--tokenizer", "/no/such"], "/no/such/tokenizer.json does not exist"),
         (["--data", "/no/such.jsonl"], "/no/such.jsonl does not exist"),
-        (["--batch.seq_len", "4"], "batch.seq_len 4 is too short; give at least 8"),
+        (["--batch.seq_len", "4"], "batch.seq_len: expected a whole number from 8 to 1,048,576, got '4'"),
     ],
 )
 def test_mistakes(pretrain, refused, tmp_path, flags, sentence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +19,7 @@ pytest.importorskip("mcp", reason="mcp is not installed")
 
 from minimind.errors import UserError
 from minimind.tools import Limits, Toolbox, open_tools
+from minimind.tools.mcp_server import _list
 from minimind.util.system import is_alive
 
 SERVER = Path(__file__).parent / "mcp_server.py"
@@ -105,6 +108,15 @@ def test_a_server_that_is_none(target: str, sentence: str) -> None:
     with pytest.raises(UserError) as error, open_tools([f"mcp:{target}"]):
         pass
     assert sentence in str(error.value)
+
+
+def test_a_list_of_tools_that_does_not_end_is_left() -> None:
+    class Endless:
+        async def list_tools(self, cursor: str | None) -> SimpleNamespace:
+            return SimpleNamespace(tools=[], next_cursor="more")
+
+    with pytest.raises(ValueError, match="does not end after 100 pages"):
+        asyncio.run(_list(Endless()))  # type: ignore[arg-type]
 
 
 def test_the_server_ends_with_the_block_and_an_error_in_it_is_not_the_servers(tmp_path: Path) -> None:

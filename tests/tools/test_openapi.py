@@ -255,6 +255,30 @@ def test_a_file(tmp_path: Path, address: str, suffix: str) -> None:
         assert json.loads(tools.call("get_pet", {"id": "1"}))["path"] == "/v1/pets/1"
 
 
+def doubling(levels: int) -> str:
+    """A document of some lines, in which every schema holds the next one twice."""
+    schemas = {
+        f"S{n}": {"properties": {name: {"$ref": f"#/components/schemas/S{n + 1}"} for name in "ab"}}
+        for n in range(levels)
+    }
+    first = {"name": "x", "in": "query", "schema": {"$ref": "#/components/schemas/S0"}}
+    paths = {"/x": {"get": {"parameters": [first]}}}
+    components = {"schemas": {**schemas, f"S{levels}": {"type": "string"}}}
+    return json.dumps(
+        {"openapi": "3.0.0", "servers": [{"url": "http://host"}], "paths": paths, "components": components}
+    )
+
+
+def test_schemas_are_unfolded_up_to_a_bound(tmp_path: Path) -> None:
+    file = tmp_path / "api.json"
+    file.write_text(doubling(10))
+    with open_tools([str(file)]) as toolbox:
+        assert json.dumps(toolbox.schemas).count('"string"') == 2**10
+    file.write_text(doubling(60))
+    with pytest.raises(UserError, match="its schemas unfold to more than 100,000 parts"), open_tools([str(file)]):
+        pass
+
+
 def small(server: str, operation: dict[str, Any]) -> str:
     return json.dumps({"openapi": "3.0.0", "servers": [{"url": server}], "paths": {"/passwd": {"get": operation}}})
 
@@ -263,6 +287,7 @@ def small(server: str, operation: dict[str, Any]) -> str:
     ("document", "sentence"),
     [
         ("{", "cannot read FILE: Expecting property name"),
+        ("a: &a [x]\nb: [*a, *a]", "cannot read FILE: aliases (*name) are not read"),
         ("[]", "FILE is no OpenAPI document of version 3"),
         ('{"swagger": "2.0"}', "FILE is no OpenAPI document of version 3"),
         ('{"openapi": "3.0.0"}', "FILE describes no operation"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp.types import CallToolResult
 
+MAX_PAGES = 100  # of a list of tools
 CONNECT_SECONDS = 30.0  # a command may have to be downloaded first
 
 
@@ -68,12 +69,15 @@ def _server(target: str, said: TextIO) -> Any:
 
 
 async def _list(client: Client) -> list[Any]:
-    page = await client.list_tools()
-    found = list(page.tools)
-    while page.next_cursor:
-        page = await client.list_tools(cursor=page.next_cursor)
+    found: list[Any] = []
+    cursor = None
+    for _ in range(MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
         found += page.tools
-    return found
+        cursor = page.next_cursor
+        if not cursor:
+            return found
+    raise ValueError(f"its list of tools does not end after {MAX_PAGES} pages")
 
 
 def _call(portal: BlockingPortal, client: Client, name: str, seconds: float, arguments: dict[str, Any]) -> str:

@@ -24,9 +24,11 @@ from minimind.errors import UserError
 from minimind.tools.arguments import resolve
 from minimind.tools.tool import Limits, Tool, ToolError
 from minimind.util.json_files import loads
+from minimind.util.plain_yaml import PlainLoader
 
 METHODS = ("get", "put", "post", "delete", "patch")
 MAX_DOCUMENT = 20 << 20  # bytes
+MAX_PARTS = 100_000  # of all schemas together, references followed: a few lines of them can stand for billions
 UNNEEDED = ("example", "examples", "xml", "externalDocs")  # keywords that a model can do without
 
 
@@ -59,7 +61,7 @@ def openapi_tools(source: str, limits: Limits) -> list[Tool]:
         raise UserError(f"{source} is no OpenAPI document of version 3")
     try:
         tools = [_tool(*found, limits) for found in _operations(document, source)]
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
         raise UserError(f"{source} is no proper OpenAPI document: {error}") from None
     if not tools:
         raise UserError(f"{source} describes no operation")
@@ -73,7 +75,7 @@ def read_document(source: str, limits: Limits) -> Any:
             text = within(limits.seconds, partial(_receive, request, MAX_DOCUMENT, limits.seconds))[1]
         else:
             text = Path(source).read_text(encoding="utf-8")
-        return loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        return loads(text) if text.lstrip().startswith("{") else yaml.load(text, PlainLoader)
     except OSError as error:
         raise UserError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None
     except (ValueError, RecursionError, yaml.YAMLError, ToolError) as error:
@@ -85,6 +87,7 @@ def read_document(source: str, limits: Limits) -> Any:
 
 def _operations(document: dict[str, Any], source: str) -> Iterator[tuple[str, str, dict[str, Any], Operation]]:
     """Name, description, parameters and request of every operation."""
+    schemas = Schemas(document)
     for path, item in document.get("paths", {}).items():
         for method in METHODS:
             if method not in item:
@@ -95,7 +98,7 @@ def _operations(document: dict[str, Any], source: str) -> Iterator[tuple[str, st
             name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:64]
             described = operation.get("summary") or operation.get("description") or f"{method.upper()} {path}"
             declared = [*item.get("parameters", ()), *operation.get("parameters", ())]
-            parameters, places, whole_body = _parameters(declared, operation.get("requestBody"), document)
+            parameters, places, whole_body = _parameters(declared, operation.get("requestBody"), schemas)
             url = _server(servers[0], source) + path
             yield name, described, parameters, Operation(method.upper(), url, places, whole_body)
 
@@ -111,18 +114,18 @@ def _server(server: dict[str, Any], source: str) -> str:
 
 
 def _parameters(
-    declared: list[Any], body: Any, document: dict[str, Any]
+    declared: list[Any], body: Any, schemas: Schemas
 ) -> tuple[dict[str, Any], dict[str, str], str | None]:
     """The schema of an operation's arguments, the place of each, and the argument that is the whole body if any."""
     properties: dict[str, Any] = {}
     places: dict[str, str] = {}
     required: list[str] = []
     for one in declared:
-        one = _follow(one, document)
+        one = schemas.follow(one)
         if one["in"] == "cookie":
             continue
         schema = one.get("schema", {})
-        properties[one["name"]] = _plain(schema, document)
+        properties[one["name"]] = schemas.plain(schema)
         places[one["name"]] = one["in"]
         if one.get("description"):
             properties[one["name"]].setdefault("description", one["description"])
@@ -130,8 +133,8 @@ def _parameters(
             required.append(one["name"])
     whole_body = None
     if body:
-        body = _follow(body, document)
-        schema = _plain(body["content"]["application/json"].get("schema", {}), document)
+        body = schemas.follow(body)
+        schema = schemas.plain(body["content"]["application/json"].get("schema", {}))
         parts = schema.get("properties", {})
         if parts and not set(parts) & set(properties):  # an object's parts are arguments of their own
             properties |= parts
@@ -144,25 +147,38 @@ def _parameters(
     return {"type": "object", "properties": properties, "required": required}, places, whole_body
 
 
-def _follow(value: Any, document: dict[str, Any]) -> Any:
-    return resolve(value["$ref"], document) if "$ref" in value else value
+class Schemas:
+    """A document's schemas, with what they refer to in place of the references."""
 
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.parts = 0
+        """that were unfolded so far"""
 
-def _plain(schema: Any, document: dict[str, Any], inside: tuple[str, ...] = ()) -> Any:
-    """A schema without references and examples; within itself, it is open to anything."""
-    if isinstance(schema, list):
-        return [_plain(one, document, inside) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        if reference in inside:
-            return {}
-        return _plain(resolve(reference, document), document, (*inside, reference))
-    plain = {key: _plain(one, document, inside) for key, one in schema.items() if key not in UNNEEDED}
-    if isinstance(schema.get("properties"), dict):  # whose keys are names and no keywords
-        plain["properties"] = {name: _plain(one, document, inside) for name, one in schema["properties"].items()}
-    return plain
+    def follow(self, value: Any) -> Any:
+        return resolve(value["$ref"], self.document) if "$ref" in value else value
+
+    def plain(self, schema: Any, inside: tuple[str, ...] = ()) -> Any:
+        """A schema without references and examples; within itself, it is open to anything."""
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            raise ValueError(f"its schemas unfold to more than {MAX_PARTS:,} parts")
+        if isinstance(schema, list):
+            return [self.plain(one, inside) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            if reference in inside:
+                return {}
+            return self.plain(resolve(reference, self.document), (*inside, reference))
+        plain = {}
+        for key, one in schema.items():
+            if key == "properties" and isinstance(one, dict):  # its keys are names and no keywords
+                plain[key] = {name: self.plain(part, inside) for name, part in one.items()}
+            elif key not in UNNEEDED:
+                plain[key] = self.plain(one, inside)
+        return plain
 
 
 # From a call to a request
