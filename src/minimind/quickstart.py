@@ -26,7 +26,7 @@ from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import train as train_tokenizer
 from minimind.train.console import TrainingConsole
 from minimind.train.trainer import Outcome
-from minimind.util.files import replace_directory, write_json
+from minimind.util.files import whole_directory, write_json
 from minimind.util.json_files import read_json
 from minimind.world import write_world
 from minimind.world.questions import questions
@@ -71,15 +71,13 @@ def quickstart(out: Path, size: Size, seed: int, recipe_file: Callable[[str], Pa
     console = TrainingConsole(quiet=False)
     if not world.exists():
         console.say("[1/6] writing the corpus")
-        partial = world.with_name("world.partial")
-        write_world(partial, seed, size.pretrain_bytes, size.conversations, per_skill=size.questions_per_skill)
-        replace_directory(partial, world)
+        with whole_directory(world) as partial:
+            write_world(partial, seed, size.pretrain_bytes, size.conversations, per_skill=size.questions_per_skill)
     if not tokenizer_dir.exists():
         console.say(f"[2/6] training a tokenizer of {size.vocab_size} ids")
         texts = read_texts([world / "pretrain.jsonl", world / "sft.jsonl"])
-        partial = tokenizer_dir.with_name("tokenizer.partial")
-        train_tokenizer(texts, size.vocab_size).save(partial)
-        replace_directory(partial, tokenizer_dir)
+        with whole_directory(tokenizer_dir) as partial:
+            train_tokenizer(texts, size.vocab_size).save(partial)
     plan = [
         ("base", "pretrain", "pretrain.jsonl", size.pretrain_flags, {"tokenizer": str(tokenizer_dir)}),
         ("chat", "sft", "sft.jsonl", size.sft_flags, {"init_from": str(out / "base")}),

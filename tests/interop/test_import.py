@@ -84,6 +84,7 @@ def test_published_weights_give_the_published_logits(
     folder = run_import(FIXTURES / name / "weights.pth", tmp_path / "model")
     assert str(folder) in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
         "config.json",
         "generation_config.json",
         "model.safetensors",

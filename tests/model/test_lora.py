@@ -190,6 +190,7 @@ def test_an_adapter_is_saved_alone_and_loaded_to_the_last_bit(base: Path, adapte
         "adapter_config.json",
         "adapter_model.safetensors",
         "generation_config.json",
+        "SHA256SUMS",
     }
     assert_same(bits(load_model(adapter, merge=False)), bits(wanted))
     merge_lora(wanted)

@@ -92,7 +92,7 @@ def test_the_reference_is_the_start_model(dpo, base_model, tmp_path):
     trainer = make_trainer(dpo(tmp_path / "run"))
     data, model = trainer.setup.data, load_model(base_model)
     assert trainer.setup.data.group == 2
-    found = np.load(tmp_path / "run/reference.npy")
+    found = np.load(tmp_path / "run/reference.npz")["reference"]
     assert found.dtype == np.float32
     assert len(found) == len(data) == 240
     for document in range(0, len(data), 7):
@@ -111,11 +111,11 @@ def test_the_reference_is_computed_once(dpo, base_model, tmp_path, stop_after):
     argv = dpo(run)
     argv[argv.index("--from") + 1] = str(base)
     stop_after(argv, 5)
-    written = (run / "reference.npy").stat().st_mtime_ns
+    written = (run / "reference.npz").stat().st_mtime_ns
     shutil.copy(whole / "model/model.safetensors", base / "model.safetensors")
     assert main(argv) == 0
     assert_same_run(run, whole)
-    assert (run / "reference.npy").stat().st_mtime_ns == written
+    assert (run / "reference.npz").stat().st_mtime_ns == written
 
 
 def test_a_lost_reference_is_computed_again(dpo, tmp_path, stop_after):
@@ -123,10 +123,10 @@ def test_a_lost_reference_is_computed_again(dpo, tmp_path, stop_after):
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert main(dpo(whole)) == 0
     stop_after(dpo(run), 5)
-    (run / "reference.npy").unlink()
+    (run / "reference.npz").unlink()
     assert main(dpo(run)) == 0
     assert_same_run(run, whole)
-    assert (run / "reference.npy").read_bytes() == (whole / "reference.npy").read_bytes()
+    assert (run / "reference.npz").read_bytes() == (whole / "reference.npz").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------------- invariants
@@ -193,7 +193,7 @@ def test_two_processes_are_as_one(dpo, tmp_path):
     assert_like_one_process(two, one)
     assert losses(two, "accuracy") == losses(one, "accuracy")
     assert losses(two, "margin") == pytest.approx(losses(one, "margin"), rel=1e-4, abs=1e-6)
-    references = [np.load(run / "reference.npy") for run in (two, one)]
+    references = [np.load(run / "reference.npz")["reference"] for run in (two, one)]
     assert references[0] == pytest.approx(references[1], rel=1e-5)
 
 

@@ -219,17 +219,17 @@ def whole_run(tmp_path_factory):
         ("minimind.model.hf.weights", "save_file", no_space_for_safetensors),
         ("torch", "save", no_space_for_torch),
         ("minimind.train.checkpoint", "write_json", no_space),
-        ("minimind.train.checkpoint", "flush", no_space),
+        ("minimind.util.files", "flush", no_space),
     ],
 )
 def test_a_disk_that_fills_up_at_a_checkpoint(pretrain, tmp_path, whole_run, capsys, target, name, fault):
     run, original = tmp_path / "run", state.Checkpoints.save
 
-    def save(self, model, tokenizer, training, progress):
+    def save(self, model, tokenizer, training, progress, marks):
         with pytest.MonkeyPatch.context() as patch:
             if progress.step == 8:
                 patch.setattr(f"{target}.{name}", fault)
-            return original(self, model, tokenizer, training, progress)
+            return original(self, model, tokenizer, training, progress, marks)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state.Checkpoints, "save", save)

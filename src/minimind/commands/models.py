@@ -8,15 +8,23 @@ from pathlib import Path
 from minimind.commands.options import add_json
 from minimind.commands.output import print_columns, print_json
 from minimind.commands.subcommands import Subcommands
+from minimind.errors import UserError
+from minimind.util.checksums import SUMS, find_damage
 from minimind.util.units import size_text
 
 EPILOG = """examples:
   minimind models list
   minimind models show minimind2-moe
-  minimind models show runs/quickstart/chat --json"""
+  minimind models show runs/quickstart/chat --json
+  minimind models verify runs/quickstart/chat"""
 
 
-def run(argv: list[str]) -> None:
+VERIFY_NOTE = f"""Models and checkpoints that MiniMind writes hold {SUMS}, which `sha256sum -c {SUMS}` reads, too.
+
+exit codes: 0 all is as it was written, 1 something is not, 2 there is nothing to compare with"""
+
+
+def run(argv: list[str]) -> int | None:
     subcommands = Subcommands("models", "Named model shapes, and the shapes of models.", EPILOG)
     child = subcommands.add("list", list_presets, "name all shapes with their parameters", "minimind models list")
     add_json(child)
@@ -24,7 +32,13 @@ def run(argv: list[str]) -> None:
     child = subcommands.add("show", show, "one shape's parameters by part, memory and settings", example)
     child.add_argument("name", metavar="NAME", help="a preset, a model directory or a run directory")
     add_json(child)
-    subcommands.call(argv)
+    help_text = "compare a model's files, or all of a run's, with the checksums that were written with them"
+    child = subcommands.add("verify", verify, help_text, "minimind models verify runs/quickstart/chat", VERIFY_NOTE)
+    child.add_argument(
+        "directory", metavar="DIR", type=Path, help="a model directory, or one that holds some: a run"
+    )
+    add_json(child)
+    return subcommands.call(argv)
 
 
 def list_presets(options: argparse.Namespace) -> None:
@@ -69,3 +83,16 @@ def show(options: argparse.Namespace) -> None:
     print("settings:")
     for key, value in described["config"].items():
         print(f"  {key:<25} {value}")
+
+
+def verify(options: argparse.Namespace) -> int:
+    directories = sorted(path.parent for path in options.directory.rglob(SUMS))
+    if not directories:
+        advice = "models of other programs and of earlier versions have none" if options.directory.is_dir() else ""
+        raise UserError(f"there is no {SUMS} in {options.directory}: {advice or 'it is no directory'}")
+    found = {str(directory): find_damage(directory) for directory in directories}
+    if options.json:
+        print_json(found, indent=2)
+    else:
+        print_columns([[directory, problem or "as it was written"] for directory, problem in found.items()])
+    return int(any(found.values()))

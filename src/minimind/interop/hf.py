@@ -14,13 +14,14 @@ from minimind.interop.exports import Exported, check_replaceable
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory, weight_files, write_model
 from minimind.tokenizer import Tokenizer
+from minimind.util.checksums import write_sums
 from minimind.util.files import whole_directory, write_json
 from minimind.util.json_files import read_json
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 FILES = (
     r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|README\.md"
-    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|SHA256SUMS"
 )
 """what an export may consist of"""
 
@@ -59,6 +60,7 @@ def export_hf(
         about = About(out.resolve().name, dtype, len(files), size, license, list(languages))
         text = marked(card(where, model.config, tokenizer, about))
         (partial / "README.md").write_text(text, encoding="utf-8")
+        write_sums(partial)
     notes = [] if tokenizer else [f"{where} has no tokenizer, so only the weights can be used"]
     return Exported(model.config.family.architecture, size, notes, len(files))
 

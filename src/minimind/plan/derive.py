@@ -12,8 +12,10 @@ import math
 from pathlib import Path
 
 from minimind import config
+from minimind.errors import UserError
 from minimind.model.count import active_parameters
 from minimind.recipe import Recipe
+from minimind.util.checksums import is_intact
 
 # What to reckon with where the budget is not given in tokens (Hoffmann et al. 2022, arXiv:2203.15556).
 TOKENS_PER_PARAMETER = 20
@@ -76,8 +78,17 @@ def embedding_learning_rate(recipe: Recipe, rate: float) -> float:
 
 
 def stored_recipe(run: Path) -> Recipe:
-    """The recipe that a run directory holds. A rate of the embedding that it does not name was 0.3 of the other."""
-    recipe = config.load(Recipe, files=[run / "recipe.yaml"])
+    """The recipe that a run directory holds. A rate of the embedding that it does not name was 0.3 of the other.
+
+    UserError where it is not what was written: values of it would decide steps.
+    """
+    path = run / "recipe.yaml"
+    if not is_intact(path.read_text(encoding="utf-8", errors="replace")):
+        raise UserError(
+            f"{path} is damaged or was edited: it does not fit its last line, a checksum; restore it, or look "
+            "at it and delete that line"
+        )
+    recipe = config.load(Recipe, files=[path])
     optimizer = recipe.optimizer
     if optimizer.embedding_learning_rate is not None:
         return recipe

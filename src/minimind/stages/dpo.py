@@ -48,9 +48,12 @@ def answer_logprobs(model: Transformer, batch: Batch) -> torch.Tensor:
 
 def reference_logprobs(setup: Setup) -> np.ndarray:
     """(N,) float32: the log-probability of every answer before training. The processes share the work."""
-    path, strategy = setup.run / "reference.npy", setup.strategy
+    path, strategy = setup.run / "reference.npz", setup.strategy
     if strategy.any(path.exists())[0]:
-        return np.load(path)
+        try:
+            return np.load(path)["reference"]
+        except Exception:  # a zip file has a checksum, and where it is damaged errors of many kinds
+            setup.console.say(f"{path} is damaged: it is computed again")
     batch, everything = setup.recipe.batch, np.arange(len(setup.data.lengths))
     at_once = max(1, batch.micro_batch_tokens // batch.seq_len)
     values = torch.zeros(len(everything), device=setup.device)
@@ -62,7 +65,7 @@ def reference_logprobs(setup: Setup) -> np.ndarray:
     reference = strategy.total(values).cpu().numpy()
     if strategy.is_main and setup.run.is_dir():
         with whole_file(path) as partial, partial.open("wb") as file:
-            np.save(file, reference)
+            np.savez(file, reference=reference)
     return reference
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -32,6 +33,7 @@ from minimind.train.lock import locked
 from minimind.train.setup import Setup
 from minimind.train.strategies import Strategy, pick_strategy
 from minimind.train.trainer import Outcome, Trainer
+from minimind.util.checksums import seal
 from minimind.util.files import write_json, write_text
 from minimind.util.json_files import read_json
 
@@ -132,7 +134,7 @@ def _entered(run: Path, recipe: Recipe, data: Documents) -> Iterator[None]:
         if path.exists():
             _check_recipe(run, recipe)
             _check_data(run, data)
-        write_text(path, config.dump(recipe))  # first: by this file a directory is a run
+        write_text(path, seal(config.dump(recipe)))  # first: by this file a directory is a run
         write_json(run / "environment.json", environment())
         counts = {"documents": len(data.lengths), "tokens": int(data.lengths.sum())}
         write_json(run / "data.json", {"fingerprint": data.fingerprint, **counts, **data.origin})
@@ -151,8 +153,14 @@ def _check_recipe(run: Path, recipe: Recipe) -> None:
 def _check_data(run: Path, data: Documents) -> None:
     """Refuse to continue a run on something else than it was trained on."""
     path = run / "data.json"
-    if path.exists() and read_json(path)["fingerprint"] != data.fingerprint:
-        raise UserError(f"the data of {run} has changed since it began; restore it or use another --out")
+    recorded = read_json(path).get("fingerprint") if path.exists() else data.fingerprint
+    if not isinstance(recorded, str) or not re.fullmatch("[0-9a-f]{64}", recorded):
+        raise UserError(f"{path} is damaged: it has no fingerprint of the data; restore it or use another --out")
+    if recorded != data.fingerprint:
+        raise UserError(
+            f"the data of {run} has changed since it began; restore it or use another --out (where it has not, "
+            f"{path} is damaged: delete that)"
+        )
 
 
 def environment() -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Checkpoints: all of a training, whole or not at all.
 
-`checkpoints/step-0000100/` is a model directory (fp32 masters, config, tokenizer) with two more files:
-`training.pt` (optimizers, loss scale, random generators) and `progress.json` (step, counters, and the size of
-every other file, written last). A directory appears under its name only when everything in it is on the disk;
-until then its name ends in `.partial`. One that was found damaged is set aside as `.damaged`.
+`checkpoints/step-0000100/` is a model directory (fp32 masters, config, tokenizer) with three more files:
+`training.pt` (optimizers, loss scale, random generators), `progress.json` (step, counters, sizes of the other
+files, checksums of the run's files of lines) and, written last, `SHA256SUMS`. A directory appears under its name
+only when everything in it is on the disk; until then, and while it is removed, its name ends in `.partial`. One
+that was found damaged is set aside as `.damaged`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 import torch
 
 from minimind.errors import UserError
-from minimind.model.hf.weights import load_tensors, save_model
+from minimind.model.hf.weights import load_tensors, write_model
 from minimind.model.transformer import Transformer
 from minimind.tokenizer import Tokenizer
 from minimind.train.strategies import Strategy
-from minimind.util.files import flush, replace_directory, write_json
+from minimind.util.checksums import find_damage, write_sums
+from minimind.util.files import refuse_link, remove_directory, remove_leftovers, whole_directory, write_json
 from minimind.util.system import is_disk_full
 
 
@@ -96,6 +98,9 @@ class Checkpoints:
 
     def find(self, strategy: Strategy, say: Callable[[str], None]) -> Path | None:
         """The checkpoint to resume from, if there is one; damaged ones are set aside. For all processes at once."""
+        run = self.directory.parent
+        for path in [run / "model", run / "best", *self.directory.glob("step-*")]:
+            refuse_link(path)  # now, not when it is its turn to be replaced
         checkpoint, damaged = self.newest_whole()
         strategy.barrier()  # all processes have chosen
         if checkpoint is None and damaged:
@@ -104,9 +109,11 @@ class Checkpoints:
                 f"restore one from a copy, or delete {self.directory} to begin again"
             )
         if strategy.is_main:
-            remove_leftovers(self.directory.parent)
+            remove_leftovers(run)
             for sentence in self.tidy(damaged):
                 say(f"{sentence}, resuming from an earlier one")
+            if problem := find_damage(run / "best"):
+                say(f"{run / 'best'} is damaged: {problem}; it stays until a better model replaces it")
         return checkpoint
 
     def tidy(self, damaged: dict[Path, str]) -> list[str]:
@@ -121,22 +128,28 @@ class Checkpoints:
             said.append(f"{problem}; it is now {aside.name}")
         return said
 
-    def save(self, model: Transformer, tokenizer: Tokenizer, training: dict[str, Any], progress: Progress) -> Path:
-        """Write a checkpoint and drop the oldest beyond `keep`; UserError when the disk is full."""
+    def save(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        training: dict[str, Any],
+        progress: Progress,
+        lines: dict[str, dict[str, Any]] | None = None,
+    ) -> Path:
+        """Write a checkpoint and drop the oldest beyond `keep`; UserError when the disk is full.
+
+        lines  size and checksum of the run's files of lines as they are now, by name
+        """
         directory = self.directory / f"step-{progress.step:07d}"
-        partial = directory.with_name(directory.name + ".partial")
         try:
-            save_model(model, partial, tokenizer)
-            with (partial / "training.pt").open("wb") as file:
-                torch.save({**training, "random": random_state()}, file)
-            sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
-            write_json(partial / "progress.json", {**asdict(progress), "files": sizes})
-            for path in partial.iterdir():
-                flush(path)
-            replace_directory(partial, directory)
-            flush(self.directory)
+            with whole_directory(directory) as partial:
+                write_model(model, partial, tokenizer)
+                with (partial / "training.pt").open("wb") as file:
+                    torch.save({**training, "random": random_state()}, file)
+                sizes = {path.name: path.stat().st_size for path in partial.iterdir()}
+                write_json(partial / "progress.json", {**asdict(progress), "files": sizes, "lines": lines or {}})
+                write_sums(partial)
         except Exception as error:
-            remove_leftovers(self.directory)
             if is_disk_full(error):
                 raise UserError(
                     f"the disk of {self.directory} is full: no checkpoint of step {progress.step} was written, "
@@ -144,37 +157,27 @@ class Checkpoints:
                 ) from None
             raise
         for old in self.all()[: -self.keep]:
-            shutil.rmtree(old)
+            remove_directory(old)
         return directory
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Delete what was being written or replaced (all `.partial`) in a directory when its process died."""
-    for path in directory.glob("*.partial"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, in one sentence; None if it is whole."""
     try:
-        sizes = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        sizes = _read_progress(checkpoint)[1]["files"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return f"{checkpoint} is damaged: its progress.json cannot be read"
     for name, size in sizes.items():
         path = checkpoint / name
         found = path.stat().st_size if path.exists() else 0
         if found != size:
             return f"{checkpoint} is damaged: {name} has {found} bytes instead of {size}"
-    return None
+    problem = find_damage(checkpoint)
+    return f"{checkpoint} is damaged: {problem}" if problem else None
 
 
 def load_checkpoint(directory: Path, model: Transformer) -> tuple[dict[str, Any], Progress]:
-    """Put a checkpoint's weights into `model`; returns the rest of the training's state and its progress."""
-    if problem := damage(directory):
-        raise UserError(f"{problem}; delete it to continue from an earlier one")
+    """Put the weights of a whole checkpoint into `model`; returns the rest of its state, and progress."""
     load_tensors(model, directory)
     try:
         training = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
@@ -186,6 +189,16 @@ def load_checkpoint(directory: Path, model: Transformer) -> tuple[dict[str, Any]
 
 def read_progress(checkpoint: Path) -> Progress:
     """Where the training stood at a checkpoint."""
+    return _read_progress(checkpoint)[0]
+
+
+def read_marks(checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """Size and checksum that the run's files of lines had at a checkpoint, by name, where they were recorded."""
+    return _read_progress(checkpoint)[1].get("lines", {})
+
+
+def _read_progress(checkpoint: Path) -> tuple[Progress, dict[str, Any]]:
+    """`progress.json`, and what of it is about files."""
     saved = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
-    saved.pop("files")
-    return Progress(**saved)
+    about_files = {name: saved.pop(name) for name in ("files", "lines") if name in saved}
+    return Progress(**saved), about_files

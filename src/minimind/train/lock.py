@@ -14,7 +14,7 @@ from minimind.util.system import lock
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Hold `run` for this process; UserError if another one does. A lock ends with the process that holds it."""
-    with (run / "lock").open("a+", encoding="utf-8") as file:
+    with (run / "lock").open("a+", encoding="utf-8", errors="replace") as file:
         if not lock(file):
             file.seek(0)
             raise UserError(

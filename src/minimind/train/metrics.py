@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from minimind.data.batches.batch import Batch
 from minimind.hardware import peak_memory_gb, synchronize
 from minimind.train.checkpoint import Progress
 from minimind.train.step import StepResult, TrainStep
-from minimind.util.files import write_text
+from minimind.util.files import whole_file
 
 
 class StepLog:
@@ -115,31 +118,63 @@ class StepValues:
 
 
 class JsonLines:
-    """One JSON object a line. A run that resumes at step n first drops what was written after n.
+    """One JSON object a line. A run that resumes at a checkpoint first drops what was written after it.
 
     What is not a number or not finite is null: JSON knows neither.
     """
 
-    def __init__(self, path: Path | None, step: int) -> None:
-        """`step` is -1 for a new run. Without a path (in all processes but one) nothing is written."""
+    def __init__(
+        self, path: Path | None, step: int, mark: dict[str, Any] | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        """Without a path (in all processes but one) nothing is written.
+
+        step  of the checkpoint; -1 for a new run
+        mark  what `mark` was then, where it was recorded
+        say   is told what is damaged
+        """
         self._file = None
+        self._size, self._sha256 = 0, hashlib.sha256()
         if path is None:
             return
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").split("\n"):
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-                except ValueError:
-                    break  # a line cut short by a kill
-        write_text(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
+        data = path.read_bytes() if path.exists() else b""
+        if data and not data.endswith(b"\n"):  # a kill or a power cut
+            say(f"{path} ends inside a line, which was dropped")
+        kept, damaged, last_step = [], 0, math.inf if mark else step
+        for line in data[: mark["bytes"] if mark else None].split(b"\n")[:-1]:
+            try:
+                if json.loads(line)["step"] <= last_step:
+                    kept.append(line + b"\n")
+            except (ValueError, LookupError, TypeError):
+                damaged += 1
+        if damaged:
+            say(f"{path}: {damaged} damaged lines were dropped")
+        self._count(b"".join(kept))
+        if mark and not damaged and mark != self.mark:
+            say(f"{path} is not what was written up to step {step}: what it says of those steps may be wrong")
+        with whole_file(path) as partial:
+            partial.write_bytes(b"".join(kept))
+        self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def write(self, **values: Any) -> None:
         if self._file:
-            self._file.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+            line = json.dumps(_plain(values), ensure_ascii=False) + "\n"
+            self._file.write(line)
             self._file.flush()
+            self._count(line.encode())
+
+    def _count(self, written: bytes) -> None:
+        self._size += len(written)
+        self._sha256.update(written)
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        """Size and checksum of all that is in the file now."""
+        return {"bytes": self._size, "sha256": self._sha256.hexdigest()}
+
+    def sync(self) -> None:
+        """Bring the lines to the disk: a checkpoint is to find them there."""
+        if self._file:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         if self._file:

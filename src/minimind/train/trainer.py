@@ -17,7 +17,7 @@ from minimind.optim.schedule import lr_multiplier
 from minimind.plan.flops import flops_per_token
 from minimind.plan.time import compiling_pays
 from minimind.train.budget import expected_seconds, total_steps
-from minimind.train.checkpoint import Checkpoints, Progress, load_checkpoint, read_progress
+from minimind.train.checkpoint import Checkpoints, Progress, load_checkpoint, read_marks, read_progress
 from minimind.train.evaluation import Evaluation, Evaluator, Scores, out_of_patience
 from minimind.train.interrupt import Interrupt
 from minimind.train.metrics import JsonLines, StepLog
@@ -25,6 +25,8 @@ from minimind.train.objective import Objective
 from minimind.train.recovery import checkpoint_to_return_to, count_bad_steps, skip_data
 from minimind.train.setup import Setup
 from minimind.train.step import TrainStep, make_step
+
+LINES = "metrics.jsonl", "samples.jsonl"
 
 
 @dataclass
@@ -141,8 +143,16 @@ class Trainer:
             self.load(checkpoint)
         progress = self.progress
         progress.total_steps = total_steps(self.recipe, self.source, self.step, progress, setup.console)
-        lines = [setup.run / name if self.strategy.is_main else None for name in ("metrics.jsonl", "samples.jsonl")]
-        self.metrics, samples = (JsonLines(path, progress.step if checkpoint else -1) for path in lines)
+        marks = read_marks(checkpoint) if checkpoint else {}
+        self.metrics, samples = (
+            JsonLines(
+                setup.run / name if self.strategy.is_main else None,
+                progress.step if checkpoint else -1,
+                marks.get(name),
+                self.say,
+            )
+            for name in LINES
+        )
         self.step_log = StepLog(self.metrics, self.flops, self.matmul_rate)
         self.evaluator = Evaluator(setup, self.evaluation, self.metrics, samples)
         self.last_save = time.monotonic()
@@ -184,15 +194,19 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
         if self.saved_step != self.progress.step:
-            parts = self.model, self.setup.tokenizer, self.step.state_dict(), self.progress
+            files = dict(zip(LINES, (self.metrics, self.evaluator.sample_lines)))
+            for file in files.values():
+                file.sync()
+            marks = {name: file.mark for name, file in files.items()}
+            parts = self.model, self.setup.tokenizer, self.step.state_dict(), self.progress, marks
             self.strategy.save(lambda: self.checkpoints.save(*parts))
             self.saved_step = self.progress.step
         self.last_save = time.monotonic()
 
     def end(self) -> None:
         """Save; the model, too, where the run is finished."""
+        self.save()
         self.metrics.close()
         self.evaluator.sample_lines.close()
-        self.save()
         if self.finished:
             self.strategy.save(lambda: save_model(self.model, self.setup.run / "model", self.setup.tokenizer))

@@ -42,7 +42,7 @@ def check_input(path: Path, missing: str = "check the path") -> None:
 def write_text(path: Path, text: str) -> Path:
     """Write a file that appears under its name only when it is complete."""
     with whole_file(path, f"{os.getpid()}.partial") as partial:  # several processes may write the same
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
@@ -59,8 +59,10 @@ def whole_file(path: Path, mark: str = "partial") -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{mark}")
+    refuse_link(partial)
     try:
         yield partial
+        flush(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -70,11 +72,16 @@ def whole_file(path: Path, mark: str = "partial") -> Iterator[Path]:
 def whole_directory(directory: Path) -> Iterator[Path]:
     """A new directory to write in: it takes the place of `directory` when the block ends well, else it vanishes."""
     partial = directory.with_name(directory.name + ".partial")
+    for path in (directory, partial):
+        refuse_link(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        for path in [*partial.rglob("*"), partial]:
+            flush(path)
         replace_directory(partial, directory)
+        flush(directory.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -82,12 +89,40 @@ def whole_directory(directory: Path) -> Iterator[Path]:
 
 def replace_directory(partial: Path, directory: Path) -> None:
     """Put a finished directory in the place of an older one; at no instant is there a half-written one."""
-    old = directory.with_name(directory.name + ".old.partial")  # a user may well have an `.old` of their own
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
+    old = _make_way(directory) if directory.exists() else None
     partial.rename(directory)
+    if old:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_directory(directory: Path) -> None:
+    """Delete a directory; a kill on the way leaves no half of it under its name."""
+    refuse_link(directory)
+    shutil.rmtree(_make_way(directory))
+
+
+def _make_way(directory: Path) -> Path:
+    """Rename a directory to a name that marks it as left over."""
+    old = directory.with_name(directory.name + ".old.partial")  # a user may well have an `.old` of their own
+    refuse_link(old)
     shutil.rmtree(old, ignore_errors=True)
+    return directory.rename(old)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete what was being written or removed (all `.partial`) in a directory when its process died."""
+    for path in directory.glob("*.partial"):
+        refuse_link(path)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def refuse_link(path: Path) -> None:
+    """UserError for a symbolic link where we write or delete: what it leads to is not ours."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link, which is not followed here; remove it, or choose another path")
 
 
 def flush(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from minimind.model.hf.config import read_config, to_hf
 from minimind.model.hf.names import from_disk, to_disk
 from minimind.model.lora import Coverage, LoraOptions, add_lora, has_lora, merge_lora
 from minimind.model.transformer import Transformer
+from minimind.util.checksums import SUMS, is_changed, write_sums
 from minimind.util.files import whole_directory, write_json
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 GENERATION: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
 INDEX = "model.safetensors.index.json"
+log = logging.getLogger("minimind")
 
 
 def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
@@ -34,6 +37,7 @@ def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer |
     """
     with whole_directory(Path(directory)) as partial:
         write_model(model, partial, tokenizer)
+        write_sums(partial)
 
 
 def write_model(
@@ -258,6 +262,9 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of one file, in the types they are stored in."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); copy it again or use another checkpoint") from None
+    if is_changed(path):
+        log.warning("%s is damaged, or was replaced: it does not fit the %s beside it", path, SUMS)
+    return tensors
