@@ -6,7 +6,7 @@ import math
 import pytest
 
 from minimind.eval.skills import DIALOGUES, Score, SkillReport, evaluate, grade, sample_dialogues
-from minimind.infer.engine import Completion
+from minimind.infer.request import Completion
 from minimind.world.questions import questions
 from minimind.world.sample import Question, user
 from minimind.world.skills import SKILLS

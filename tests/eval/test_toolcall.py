@@ -14,7 +14,7 @@ from minimind.cli import main
 from minimind.errors import UserError
 from minimind.eval.skills import Score
 from minimind.eval.toolcall import Case, cases_of, evaluate, grade, read_cases, world_cases
-from minimind.infer.engine import Completion
+from minimind.infer.request import Completion
 from minimind.model import save_model
 from minimind.tokenizer import Tokenizer, parse_assistant
 

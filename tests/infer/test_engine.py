@@ -16,8 +16,9 @@ from tests.random_models import SHAPE, random_ids, random_model
 from minimind.errors import UserError
 from minimind.eval.longctx import at_other_positions
 from minimind.infer import engine as engine_module
-from minimind.infer.engine import Completion, Engine, Request
+from minimind.infer.engine import Engine
 from minimind.infer.events import End, Token
+from minimind.infer.request import Completion, Request
 from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer
 from minimind.model.rope import scale_rope

@@ -1,6 +1,9 @@
 """The sampler against transformers' logits processors."""
 
 import math
+import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +18,18 @@ from transformers.generation.logits_process import (
 )
 
 from minimind.errors import UserError
-from minimind.infer.sampler import SamplingParams, adjust, sample, sample_inverse_cdf, truncate
+from minimind.infer.sampler import Adjustment, SamplingParams, relative, sample, sample_inverse_cdf, truncate
 
 VOCAB = 50
+
+
+def adjust(
+    logits: torch.Tensor, params: SamplingParams, text: list[int], answer: Sequence[int] = ()
+) -> torch.Tensor:
+    adjustment = Adjustment(params, text, len(logits))
+    for token in answer:
+        adjustment.receive(token)
+    return adjustment(logits)
 
 
 def random_logits(rows: int, seed: int = 0) -> torch.Tensor:
@@ -42,7 +54,7 @@ def transformers_probabilities(logits: torch.Tensor, text: list[int], params: Sa
 
 def our_probabilities(logits: torch.Tensor, texts: list[list[int]], params: list[SamplingParams]) -> torch.Tensor:
     """(N, V): what `sample` draws from."""
-    adjusted = torch.stack([adjust(row, p, text, {}) for row, p, text in zip(logits, params, texts)])
+    adjusted = torch.stack([relative(adjust(row, p, text)) for row, p, text in zip(logits, params, texts)])
     temperatures = torch.tensor([[p.temperature] for p in params])
     return truncate(adjusted / temperatures, params).softmax(-1)
 
@@ -113,7 +125,7 @@ def test_temperature_zero_takes_the_likeliest() -> None:
 def test_penalty_applies_to_greedy_rows() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.9]])
     params = SamplingParams(temperature=0, repetition_penalty=2.0)
-    adjusted = adjust(logits[0], params, [1, 1], {})
+    adjusted = adjust(logits[0], params, [1, 1])
     ids, logprobs = sample(logits, [params], [0.5], adjusted[None])
     assert ids.tolist() == [2]
     assert torch.equal(logprobs, logits.log_softmax(-1))
@@ -121,9 +133,11 @@ def test_penalty_applies_to_greedy_rows() -> None:
 
 def test_penalties_and_biases_are_openais() -> None:
     """logit - frequency · times used in the answer - presence if used at all, + bias."""
-    params = SamplingParams(presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((0, -100.0), (3, 2.0)))
+    params = SamplingParams(
+        presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((0, -100.0), (3, 2.5), (3, -0.5))
+    )
     logits = torch.tensor([1.0, 3.0, -2.0, 0.0, 5.0])
-    found = adjust(logits, params, [1, 2, 4], {1: 3, 2: 1})
+    found = adjust(logits, params, [4], [1, 2, 1, 1])
     assert found.tolist() == [-99.0, 1.75, -2.75, 2.0, 5.0]
     assert logits.tolist() == [1.0, 3.0, -2.0, 0.0, 5.0]
 
@@ -164,3 +178,45 @@ def test_logprobs_are_of_the_scaled_untruncated_distribution() -> None:
 def test_impossible_values_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(UserError, match=name):
         SamplingParams(**{name: value})
+
+
+def test_every_seed_is_a_stream_of_its_own() -> None:
+    """Random(-1) is Random(1)."""
+    streams = [SamplingParams(seed=seed).rng().random() for seed in range(-20, 21)]
+    assert len(set(streams)) == len(streams)
+    assert streams[20:] == [random.Random(seed).random() for seed in range(21)]
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 9e-6])
+@pytest.mark.parametrize("others", [{}, {"logit_bias": ((3, 1e308), (3, 1e308))}, {"repetition_penalty": 0.01}])
+def test_a_tiny_temperature_takes_the_likeliest(temperature: float, others: dict[str, Any]) -> None:
+    logits = random_logits(1)
+    params = SamplingParams(temperature=temperature, **others)
+    adjusted = adjust(logits[0], params, [1, 2, 5])
+    ids, logprobs = sample(logits, [params], [0.99], relative(adjusted)[None])
+    assert ids.tolist() == [adjusted.argmax()]
+    assert torch.equal(logprobs, logits.log_softmax(-1))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    repetition=st.floats(0.01, 100),
+    penalties=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
+    biases=st.lists(st.tuples(st.integers(0, 60), st.floats(allow_nan=False, allow_infinity=False)), max_size=9),
+    temperature=st.sampled_from([1e-5, 1.0, 1000.0]),
+)
+def test_adjusted_logits_are_numbers(
+    repetition: float, penalties: tuple[float, float], biases: list[tuple[int, float]], temperature: float
+) -> None:
+    params = SamplingParams(
+        temperature=temperature,
+        repetition_penalty=repetition,
+        presence_penalty=penalties[0],
+        frequency_penalty=penalties[1],
+        logit_bias=tuple(biases),
+    )
+    adjusted = adjust(torch.cat([random_logits(1)[0, 1:], torch.zeros(1)]), params, [1, 2, 3, 49], [2, 2, 5])
+    assert adjusted.isfinite().all()
+    ids, logprobs = sample(random_logits(1), [params], [0.5], relative(adjusted)[None])
+    assert logprobs.isfinite().all()
+    assert truncate(relative(adjusted)[None] / temperature, [params])[0, ids[0]] > -math.inf

@@ -9,7 +9,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
-from minimind.infer.engine import Completion, Engine
+from minimind.infer.engine import Engine
+from minimind.infer.request import Completion
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer import Tokenizer, parse_assistant
 from minimind.world.sample import Message, Question, assistant, user

@@ -13,163 +13,26 @@ outgrows its slot moves to one twice as long.
 
 from __future__ import annotations
 
-import math
-import random
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, islice
 
 import torch
 
 from minimind.errors import UserError
 from minimind.infer.constraint import Constraint, Vocabulary
-from minimind.infer.events import End, StopReason, Token
+from minimind.infer.events import End, Token
 from minimind.infer.network import AttentionSpan, Network, WeightFormat, decode_tokens, prompt_chunk
 from minimind.infer.prefix_cache import PrefixCache, common_prefix
-from minimind.infer.repetition import loops
-from minimind.infer.sampler import SamplingParams, adjust, sample
+from minimind.infer.request import Completion, Request
+from minimind.infer.sampler import Adjustment, SamplingParams, sample
+from minimind.infer.slots import Prefill, SlotGroup
 from minimind.model import Transformer
-from minimind.model.kv_cache import KVCache
 from minimind.tokenizer import Tokenizer
 
 SHORTEST_SLOT = 256  # positions
 WORTH_WAITING = 32  # tokens that another request is about to prefill, too, are not computed twice
-
-
-@dataclass
-class Completion:
-    """One answer of the model.
-
-    ids           without the token that ended the answer
-    logprobs      of each of `ids`, in nats, temperature-scaled and untruncated
-    top_logprobs  for each of `ids` the likeliest tokens and theirs, as many as asked for
-    stop_id       the token that ended the answer, and its log-probability; None where none did
-    """
-
-    ids: list[int]
-    stop_reason: StopReason
-    logprobs: list[float]
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
-    stop_id: int | None = None
-    stop_logprob: float = math.nan
-
-
-@dataclass(eq=False)
-class Request:
-    """One prompt on its way to a completion."""
-
-    prompt: list[int]
-    params: SamplingParams
-    max_tokens: int  # params.max_tokens, or what the context leaves room for
-    max_repeats: int
-    rng: random.Random  # one number a token: independent of device, batch and every other generator
-    constraint: Constraint | None
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
-    stop_reason: StopReason | None = None
-    stop_logprob: float = math.nan
-    stop_id: int | None = None
-    reused: int = 0
-    """tokens of the prompt that the prefix cache held"""
-    counts: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt) + len(self.ids)
-
-    @property
-    def adjusts(self) -> bool:
-        """Whether its tokens are sampled from something else than the model's own logits."""
-        p = self.params
-        penalized = p.repetition_penalty != 1 or p.presence_penalty != 0 or p.frequency_penalty != 0
-        return penalized or bool(p.logit_bias) or self.constraint is not None
-
-    def adjusted(self, logits_V: torch.Tensor) -> torch.Tensor:
-        logits_V = adjust(logits_V, self.params, chain(self.prompt, self.ids), self.counts)
-        if self.constraint is not None:
-            self.constraint.forbid(logits_V)
-        return logits_V
-
-    def receive(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        if token in self.params.stop_ids:
-            self.stop_reason, self.stop_id, self.stop_logprob = "stop", token, logprob
-            return
-        self.ids.append(token)
-        self.logprobs.append(logprob)
-        self.counts[token] += 1
-        if self.params.top_logprobs:
-            self.top_logprobs.append(top)
-        if self.constraint is not None:
-            self.constraint.receive(token)
-            if self.constraint.finished:
-                self.stop_reason = "stop" if self.constraint.followed else "length"
-        if self.stop_reason is None and len(self.ids) == self.max_tokens:
-            self.stop_reason = "length"
-        if self.stop_reason is None and self.max_repeats and loops(self.ids, self.max_repeats):
-            self.stop_reason = "loop"
-
-    def since(self, count: int) -> list[Token | End]:
-        """What came after the first `count` tokens: tokens, and the end once it is there."""
-        news: list[Token | End] = []
-        for i in range(count, len(self.ids)):
-            top = self.top_logprobs[i] if self.top_logprobs else ()
-            alternatives = tuple(Token(token, logprob=logprob) for token, logprob in top)
-            news.append(Token(self.ids[i], logprob=self.logprobs[i], top_logprobs=alternatives))
-        if self.stop_reason is not None:
-            stop = None if self.stop_id is None else Token(self.stop_id, logprob=self.stop_logprob)
-            news.append(End(self.stop_reason, stop))
-        return news
-
-    def completion(self) -> Completion:
-        reason = self.stop_reason or "length"
-        return Completion(self.ids, reason, self.logprobs, self.top_logprobs, self.stop_id, self.stop_logprob)
-
-
-@dataclass(eq=False)
-class Prefill:
-    """A request whose prompt is not whole in its cache yet: `done` positions are."""
-
-    request: Request
-    cache: KVCache
-    done: int
-
-
-class SlotGroup:
-    """Slots of `length` positions: requests[i] has row i of the cache. Without any request there is no cache."""
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self.cache: KVCache | None = None
-        self.requests: list[Request] = []
-
-    def add(self, request: Request, memory: torch.Tensor, network: Network) -> None:
-        """memory  (L, positions, 2, K, C): the keys and values of the request so far"""
-        row = len(self.requests)
-        if self.cache is None:
-            self.cache = network.cache(1, self.length)
-        elif row == self.cache.rows:
-            self.cache = self.cache.grown(2 * row)
-        self.cache.memory[:, row, : memory.shape[1]] = memory
-        self.requests.append(request)
-
-    def memory(self, row: int) -> torch.Tensor:
-        """(L, positions, 2, K, C): what row `row` holds; the next step adds the last token's."""
-        assert self.cache is not None
-        return self.cache.memory[:, row, : self.requests[row].length - 1]
-
-    def remove(self, row: int) -> None:
-        """The last row moves into its place."""
-        if row < len(self.requests) - 1:
-            last = self.memory(len(self.requests) - 1)
-            assert self.cache is not None
-            self.cache.memory[:, row, : last.shape[1]] = last
-            self.requests[row] = self.requests[-1]
-        self.requests.pop()
-        if not self.requests:
-            self.cache = None
 
 
 class Engine:
@@ -204,6 +67,8 @@ class Engine:
         self.prefill_tokens = prefill_tokens or (256 if on_cpu else 2048)
         self.context = model.config.context_length
         self.lock = threading.Lock()
+        self.vocabulary: Vocabulary | None = None  # made where an answer has to follow something
+        self.vocabulary_lock = threading.Lock()
         self.waiting: deque[Request] = deque()
         self.prefilling: list[Prefill] = []  # the first come first
         self.slot_groups: list[SlotGroup] = []  # the shortest first
@@ -220,7 +85,6 @@ class Engine:
         """Take over the model's present weights; call it after they changed, with no active request."""
         assert not self.active, "active requests hold keys of the old weights"
         self.network: Network | None = None  # laid out at the next step
-        self.vocabulary: Vocabulary | None = None
         self.prefix_cache = PrefixCache(self.prefix_cache.capacity)
 
     def generate(
@@ -229,13 +93,12 @@ class Engine:
         """One completion a prompt, in the order of the prompts.
 
         A request's answer depends on its prompt and its params alone: equal prompts with one seed give equal
-        answers. Raises UserError for a prompt that leaves no room in the context.
+        answers. Raises UserError for a prompt or params that cannot be used, and what ended a request unasked.
         """
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         assert len(each) == len(prompts), "one SamplingParams for all prompts, or one a prompt"
-        with self.lock:
-            requests = [self._request(prompt, p) for prompt, p in zip(prompts, each)]
-            self.waiting.extend(requests)
+        requests = [self.request(prompt, p) for prompt, p in zip(prompts, each)]
+        self.add(requests)
         try:
             while any(request.stop_reason is None for request in requests):
                 self.step()
@@ -252,6 +115,8 @@ class Engine:
                 with self.lock:
                     news = request.since(count)  # steps made for other requests bring tokens, too
                 count += len(news)
+                if request.error is not None:
+                    raise request.error
                 yield from news
                 if news and isinstance(news[-1], End):
                     return
@@ -262,10 +127,43 @@ class Engine:
 
     def submit(self, prompt: Sequence[int], params: SamplingParams) -> Request:
         """Queue a request; the following steps fill its `ids` until its `stop_reason` is set."""
-        with self.lock:
-            request = self._request(prompt, params)
-            self.waiting.append(request)
+        request = self.request(prompt, params)
+        self.add([request])
         return request
+
+    def request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
+        """Make a request, which `add` queues. Steps go on meanwhile: compiling a schema may take long.
+
+        Raises UserError for a prompt or params that cannot be used.
+        """
+        room, vocab_size = self.context - len(prompt), self.source.config.vocab_size
+        if not prompt:
+            raise UserError("the prompt is empty; give the model at least one token to go on from")
+        if min(prompt) < 0 or max(prompt) >= vocab_size:
+            raise UserError(f"the prompt holds tokens that the model has not; ids go from 0 to {vocab_size - 1}")
+        if room < 1:
+            raise UserError(
+                f"the prompt has {len(prompt)} tokens, but the model's context is {self.context} tokens and the "
+                "answer needs room in it; shorten the prompt"
+            )
+        max_tokens, device = min(params.max_tokens, room), self.source.output_weight.device
+        adjustment = Adjustment(params, prompt, vocab_size, device)
+        return Request(list(prompt), params, max_tokens, self.max_repeats, adjustment, self._constraint(params))
+
+    def _constraint(self, params: SamplingParams) -> Constraint | None:
+        if params.json_schema is None and params.offered_tools is None:
+            return None
+        if self.tokenizer is None:
+            raise UserError("answers in JSON need an engine that knows the tokenizer: Engine(model, tokenizer=…)")
+        with self.vocabulary_lock:
+            if self.vocabulary is None:
+                self.vocabulary = Vocabulary(self.tokenizer, self.source.config.vocab_size)
+        return self.vocabulary.constraint(params)
+
+    def add(self, requests: Sequence[Request]) -> None:
+        """Queue requests that `request` made."""
+        with self.lock:
+            self.waiting.extend(requests)
 
     @torch.inference_mode()
     def cancel(self, requests: Sequence[Request]) -> None:
@@ -322,27 +220,6 @@ class Engine:
         self._start_decoding(network)
         self._move_to_longer_slots(network)
 
-    def _request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
-        room = self.context - len(prompt)
-        if not prompt:
-            raise UserError("the prompt is empty; give the model at least one token to go on from")
-        if room < 1:
-            raise UserError(
-                f"the prompt has {len(prompt)} tokens, but the model's context is {self.context} tokens and the "
-                "answer needs room in it; shorten the prompt"
-            )
-        constraint = None
-        if params.json_schema is not None:
-            if self.tokenizer is None:
-                raise UserError(
-                    "answers in JSON need an engine that knows the tokenizer: Engine(model, tokenizer=…)"
-                )
-            if self.vocabulary is None:
-                self.vocabulary = Vocabulary(self.tokenizer, self.source.config.vocab_size)
-            constraint = Constraint(params.json_schema, self.vocabulary)
-        max_tokens, rng = min(params.max_tokens, room), random.Random(params.seed)
-        return Request(list(prompt), params, max_tokens, self.max_repeats, rng, constraint)
-
     def _prefill_chunks(self) -> Iterator[tuple[Prefill, int]]:
         """The prompts that this step prefills, and up to where; waiting requests are admitted for it."""
         left = self.prefill_tokens
@@ -388,6 +265,8 @@ class Engine:
         ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], uniforms, adjusted_NV)
         chosen_N = logprobs_NV.gather(-1, ids_N[:, None])[:, 0]
         for row, (request, token, logprob) in enumerate(zip(requests, ids_N.tolist(), chosen_N.tolist())):
+            if request.error is not None:
+                continue
             top: list[tuple[int, float]] = []
             if count := min(request.params.top_logprobs, logprobs_NV.shape[-1]):
                 values, ids = logprobs_NV[row].topk(count)
@@ -401,7 +280,7 @@ class Engine:
             request, memory = prefill.request, prefill.cache.memory[:, 0]
             if request.stop_reason is None:
                 self._slot_group(request).add(request, memory, network)
-            if not network.by_length:
+            if not network.by_length and request.error is None:
                 self.prefix_cache.insert(request.prompt, memory)
 
     def _slot_group(self, request: Request) -> SlotGroup:
@@ -423,7 +302,9 @@ class Engine:
         for group in self.slot_groups:
             for row in reversed(range(len(group.requests))):
                 if leaves(request := group.requests[row]):
-                    if self.network is not None and not self.network.by_length:
+                    if request.error is not None:
+                        group.clear(row)
+                    elif self.network is not None and not self.network.by_length:
                         memory = group.memory(row)
                         self.prefix_cache.insert([*request.prompt, *request.ids][: memory.shape[1]], memory.clone())
                     group.remove(row)

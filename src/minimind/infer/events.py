@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from minimind.tools.loop import ToolResult
 
-StopReason = Literal["stop", "length", "loop"]
-"""it ended by itself; max_tokens or the context was full; it repeated itself (see Engine's max_repeats)"""
+StopReason = Literal["stop", "length", "loop", "error"]
+"""it ended by itself; max_tokens or the context was full; it repeated itself (see Engine's max_repeats); an error
+ended it (see Request)"""
 
 
 @dataclass(frozen=True)

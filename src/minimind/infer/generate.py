@@ -9,14 +9,12 @@ C channels of a head, V vocabulary.
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from minimind.infer.events import Token
-from minimind.infer.sampler import SamplingParams, adjust, sample_inverse_cdf, truncate
+from minimind.infer.sampler import Adjustment, SamplingParams, relative, sample_inverse_cdf, truncate
 from minimind.model import Transformer
 from minimind.model.attention import reference_attention
 from minimind.model.kv_cache import KVCache
@@ -28,29 +26,30 @@ from minimind.model.transformer import Attention, Block
 @torch.inference_mode()
 def generate(model: Transformer, prompt: Sequence[int], params: SamplingParams) -> Iterator[Token]:
     """Sample tokens until a stop token (which is yielded, too), max_tokens or the end of the context."""
-    rng = random.Random(params.seed)
+    rng = params.rng()
+    adjust = Adjustment(params, prompt, model.config.vocab_size, model.output_weight.device)
     longest = min(len(prompt) + params.max_tokens, model.config.context_length)
     cache = KVCache.empty(model.config, 1, longest, model.compute_dtype, model.output_weight.device)
     ids = list(prompt)
     hidden_TD = forward(model, ids, 0, cache)  # prefill
     while len(ids) < longest:
         logits_V = model.logits(hidden_TD[-1]).float()
-        adjusted_V = adjust(logits_V, params, ids, Counter(ids[len(prompt) :]))
-        token = sample_token(adjusted_V, params, rng.random())
-        logprobs_V = (logits_V / (params.temperature or 1.0)).log_softmax(-1)
+        token = sample_token(adjust(logits_V), params, rng.random())
+        logprobs_V = (logits_V / (params.divisor or 1.0)).log_softmax(-1)
         yield Token(token, logprob=float(logprobs_V[token]))
         if token in params.stop_ids:
             return
         ids.append(token)
+        adjust.receive(token)
         if len(ids) < longest:
             hidden_TD = forward(model, [token], len(ids) - 1, cache)  # decode
 
 
 def sample_token(logits_V: torch.Tensor, params: SamplingParams, uniform: float) -> int:
     """The likeliest token at temperature 0; else one of the likely ones, by a random number in [0, 1)."""
-    if params.temperature == 0:
+    if not params.divisor:
         return int(logits_V.argmax())
-    likely_1V = truncate(logits_V[None] / params.temperature, [params])  # top-k, top-p, min-p
+    likely_1V = truncate(relative(logits_V[None]) / params.divisor, [params])  # top-k, top-p, min-p
     return int(
         sample_inverse_cdf(likely_1V, torch.full((1, 1), uniform, dtype=torch.float64, device=logits_V.device))
     )

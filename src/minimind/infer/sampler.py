@@ -7,7 +7,8 @@ Letters in names: N rows, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated
 
@@ -19,13 +20,16 @@ from minimind.util.typed import Count, Range, Share, check_fields
 
 Penalty = Annotated[float, Range(-100, 100)]
 
+COLDEST = 1e-5
+"""a lower temperature takes the likeliest token: in fp32 it would make rounding errors decide"""
+
 
 @dataclass(frozen=True)
 class SamplingParams:
     """How one completion is sampled."""
 
     temperature: Annotated[float, Range(0, 1000)] = 0.7
-    """divides the logits; 0 always takes the likeliest token"""
+    """divides the logits; 0, like everything below COLDEST, always takes the likeliest token"""
     top_k: Annotated[int, Range(0, 10**9)] = 0
     """only the k likeliest tokens; 0 = all"""
     top_p: Share = 0.95
@@ -44,20 +48,36 @@ class SamplingParams:
     """how many of the likeliest tokens are reported beside each token of the answer"""
     json_schema: str | None = None
     """JSON Schema, as JSON text, that the answer must follow; "{}" allows any JSON object; None = free text"""
+    offered_tools: str | None = None
+    """tools, as a JSON list in OpenAI's form: a call must name one of them, and its arguments follow the tool's
+    schema; the answer may then be such calls even where it has a json_schema. None = a call may hold anything"""
+    open_call: bool = False
+    """the prompt ends inside a call of one of `offered_tools`, and the answer is the rest of it"""
     max_tokens: Count = 512
     """longest answer, in tokens"""
     stop_ids: tuple[int, ...] = (2, 0)
     """tokens that end the answer"""
     seed: Annotated[int | None, Range(-(2**63), 2**64 - 1)] = None
-    """the same seed gives the same answer to the same prompt, whatever else is in the batch; None = a new one"""
+    """the same seed gives the same answer to the same prompt, whatever else is in the batch; None = a new one. A
+    negative one is a seed like any other"""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if any(token < 0 or not math.isfinite(bias) for token, bias in self.logit_bias):
             raise UserError("logit_bias must be pairs of a token id and a finite number")
 
+    @property
+    def divisor(self) -> float:
+        """What divides the logits; 0: the likeliest token is taken."""
+        return 0.0 if self.temperature < COLDEST else self.temperature
 
-FOR_PROGRAMS = ("stop_ids", "logit_bias", "top_logprobs", "json_schema")
+    def rng(self) -> random.Random:
+        """One number a token: independent of device, batch and every other generator."""
+        # Random takes the absolute value of an integer, so -1 would be 1.
+        return random.Random(self.seed if self.seed is None or self.seed >= 0 else str(self.seed))
+
+
+FOR_PROGRAMS = ("stop_ids", "logit_bias", "top_logprobs", "json_schema", "offered_tools", "open_call")
 SETTINGS = tuple(field.name for field in fields(SamplingParams) if field.name not in FOR_PROGRAMS)
 """the parameters that a person sets"""
 
@@ -71,7 +91,8 @@ def sample(
     """One token a row, and the log-probabilities to report, in nats: (N,) and (N, V).
 
     uniforms     one random number in [0, 1) a row. A row's token depends on its logits, parameters and number only.
-    adjusted_NV  what to sample from instead of the logits: with penalties, biases and what a constraint forbids
+    adjusted_NV  what to sample from instead of the logits: with penalties, biases and what a constraint forbids.
+                 Of logits that are no numbers any token comes, with a log-probability that is none.
 
     The log-probabilities are of the temperature-scaled distribution before adjustment and truncation (temperature 1
     for greedy rows), because that is what a policy-gradient loss computes again from the model alone.
@@ -79,42 +100,78 @@ def sample(
     logits_NV = logits_NV.float()
     adjusted_NV = logits_NV if adjusted_NV is None else adjusted_NV.float()
     scaled_NV = logits_NV
-    sampling = [row for row, p in enumerate(params) if p.temperature > 0]
+    divisors = [p.divisor for p in params]
+    sampling = [row for row, divisor in enumerate(divisors) if divisor]
     if len(sampling) < len(params):
         ids_N = adjusted_NV.argmax(-1)
     else:
         ids_N = torch.empty(len(params), dtype=torch.int64, device=logits_NV.device)
     if sampling:
-        temperature_N1 = _column([p.temperature or 1.0 for p in params], logits_NV)
-        scaled_NV = logits_NV / temperature_N1
+        divisor_N1 = _column([divisor or 1.0 for divisor in divisors], logits_NV)
+        scaled_NV = logits_NV / divisor_N1
         rows = torch.tensor(sampling, device=logits_NV.device)
-        truncated_NV = truncate((adjusted_NV / temperature_N1)[rows], [params[row] for row in sampling])
+        truncated_NV = truncate((relative(adjusted_NV) / divisor_N1)[rows], [params[row] for row in sampling])
         uniforms_N1 = _column([uniforms[row] for row in sampling], logits_NV, torch.float64)
         ids_N = ids_N.index_copy(0, rows, sample_inverse_cdf(truncated_NV, uniforms_N1))
     return ids_N, scaled_NV.log_softmax(-1)
 
 
-def adjust(
-    logits_V: torch.Tensor, params: SamplingParams, seen: Iterable[int], counts: Mapping[int, int]
-) -> torch.Tensor:
-    """One row's logits with its penalties and biases, as a copy.
+def relative(logits: torch.Tensor) -> torch.Tensor:
+    """The logits less the row's largest, in fp32: so none grows beyond it, whatever divides them."""
+    return (logits - logits.amax(-1, keepdim=True)).float()
 
-    seen    ids of the whole text so far, for the repetition penalty: it divides a positive logit and multiplies a
-            negative one
-    counts  how often the answer has used an id, for the presence and frequency penalties
+
+class Adjustment:
+    """The penalties and biases of one request, as tensors: a step costs the same however long text and biases are.
+
+    text  the prompt; the repetition penalty is for its tokens, too, the others only for those of the answer
+
+    Computed in fp64, so whatever the parameters, every logit stays a finite number.
     """
-    logits_V = logits_V.float().clone()
-    if params.repetition_penalty != 1:
-        ids = list(set(seen))
-        chosen, penalty = logits_V[ids], params.repetition_penalty
-        logits_V[ids] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)
-    if (params.presence_penalty or params.frequency_penalty) and counts:
-        times = torch.tensor(list(counts.values()), dtype=torch.float32, device=logits_V.device)
-        logits_V[list(counts)] -= params.presence_penalty + params.frequency_penalty * times
-    for token, bias in params.logit_bias:
-        if token < len(logits_V):
-            logits_V[token] += bias
-    return logits_V
+
+    def __init__(
+        self, params: SamplingParams, text: Sequence[int], vocab_size: int, device: torch.device | str = "cpu"
+    ) -> None:
+        zeros_V = torch.zeros(vocab_size, dtype=torch.float64, device=device)
+        self.params = params
+        self.seen_V = self.counts_V = self.bias_V = None
+        if params.repetition_penalty != 1:
+            self.seen_V = zeros_V.bool().index_fill_(0, torch.tensor(text, dtype=torch.int64, device=device), True)
+        if params.presence_penalty or params.frequency_penalty:
+            self.counts_V = zeros_V.clone()
+        if biases := [(token, bias) for token, bias in params.logit_bias if token < vocab_size]:
+            ids, values = map(list, zip(*biases))
+            summed_V = zeros_V.index_add(0, torch.tensor(ids, device=device), zeros_V.new_tensor(values))
+            self.bias_V = summed_V.clamp_(-1e300, 1e300)  # so that no sum is beyond fp64
+
+    @property
+    def changes(self) -> bool:
+        return not (self.seen_V is None and self.counts_V is None and self.bias_V is None)
+
+    def receive(self, token: int) -> None:
+        """The answer has grown by a token."""
+        if self.seen_V is not None:
+            self.seen_V[token] = True
+        if self.counts_V is not None:
+            self.counts_V[token] += 1
+
+    def __call__(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """A row of logits, adjusted, in fp64.
+
+        The repetition penalty divides a positive logit and multiplies a negative one; the frequency penalty is
+        subtracted as often as the answer has used a token, the presence penalty once.
+        """
+        p, logits_V = self.params, logits_V.double()
+        if self.seen_V is not None:
+            penalty = p.repetition_penalty
+            penalized_V = torch.where(logits_V < 0, logits_V * penalty, logits_V / penalty)
+            logits_V = torch.where(self.seen_V, penalized_V, logits_V)
+        if self.counts_V is not None:
+            penalty_V = p.frequency_penalty * self.counts_V + p.presence_penalty
+            logits_V = torch.where(self.counts_V > 0, logits_V - penalty_V, logits_V)
+        if self.bias_V is not None:
+            logits_V = logits_V + self.bias_V
+        return logits_V
 
 
 def truncate(logits_NV: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tensor:
@@ -156,7 +213,8 @@ def sample_inverse_cdf(logits_NV: torch.Tensor, uniforms_N1: torch.Tensor) -> to
     In fp64, where rounding cannot move a sample onto a token of probability zero.
     """
     cumulative_NV = logits_NV.softmax(-1).double().cumsum(-1)
-    return torch.searchsorted(cumulative_NV, uniforms_N1 * cumulative_NV[:, -1:], right=True)[:, 0]
+    ids_N = torch.searchsorted(cumulative_NV, uniforms_N1 * cumulative_NV[:, -1:], right=True)[:, 0]
+    return ids_N.clamp_(max=logits_NV.shape[-1] - 1)  # behind the last, where the sum is no number
 
 
 def _column(values: Sequence[float], like: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from minimind.infer.engine import StopReason
+from minimind.infer.events import StopReason
 from minimind.rl.types import Prompt
 
 WEIGHTS: Mapping[str, float] = {"correct": 1.0, "ended": 0.1}

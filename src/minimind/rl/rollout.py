@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from minimind.data.batches.documents import MemoryDocuments
-from minimind.infer.engine import Completion, Engine
+from minimind.infer.engine import Engine
+from minimind.infer.request import Completion
 from minimind.infer.sampler import SamplingParams
 from minimind.rl.rewards import WEIGHTS, reward, reward_parts
 from minimind.rl.types import Prompt, Rollout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from minimind.infer.engine import StopReason
+from minimind.infer.events import StopReason
 from minimind.tokenizer.messages import Message
 
 

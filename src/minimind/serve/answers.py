@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from minimind.errors import UserError
 from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
 from minimind.infer.text import AnswerStream, StreamDecoder, TextStream
 from minimind.serve.errors import ApiError, to_json
@@ -235,6 +236,8 @@ class Reply:
             raise ApiError(504, "the answer took longer than the server allows; ask for fewer tokens") from None
         except Ending:
             raise ApiError(503, "the server is shutting down; ask again later") from None
+        except UserError as error:
+            raise ApiError(400, str(error)) from None
         except Failed as error:
             raise ApiError(500, f"the engine failed ({error}); its output says more") from None
 

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from minimind.api import Model
 from minimind.errors import UserError
+from minimind.infer.constraint import SchemaError
 from minimind.infer.score import score
 from minimind.infer.text import AnswerStream, TextStream
 from minimind.serve.answers import ChatChoice, Reply, TextChoice
@@ -134,9 +135,8 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
             )
         try:
             return await worker.submit(asked, settings.timeout)
-        except UserError as error:
-            if (field := request.schema_field) is None:
-                raise
+        except SchemaError as error:
+            field = request.schema_field or "tools"
             raise ApiError(400, f"{field}: {error}", param=field) from None
         except Busy as busy:
             raise ApiError(

@@ -39,9 +39,10 @@ def ask_chat(request: ChatRequest, model: Model, longest: int, trim: bool) -> As
         )
     except TooLong as error:
         raise too_long(str(error), model, "messages") from None
-    params = replace(params, top_logprobs=request.top_logprobs)
-    if request.calling == "required":
-        params = replace(params, json_schema=call_schema(request))
+    offered = json.dumps(tools) if tools else None
+    forced = request.calling == "required"
+    params = replace(params, top_logprobs=request.top_logprobs, offered_tools=offered, open_call=forced)
+    if forced:
         prompt += open_call(model)
     return [(prompt, p) for p in with_seeds(params, request.n)]
 
@@ -126,23 +127,6 @@ def messages_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 def tool_texts(request: ChatRequest) -> list[dict[str, Any]]:
     """The tools as training data describes them; none if the model is not to call any."""
     return [{"type": "function", "function": tool.model_dump(exclude_unset=True)} for tool in request.offered]
-
-
-def call_schema(request: ChatRequest) -> str:
-    """JSON Schema of the JSON between the markers of a tool call: one of the tools' names with its arguments."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool.name},
-                "arguments": tool.parameters or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in request.offered
-    ]
-    return json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
 
 
 def open_call(model: Model) -> list[int]:

@@ -17,8 +17,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from minimind.infer.engine import Engine, Request
+from minimind.errors import UserError
+from minimind.infer.engine import Engine
 from minimind.infer.events import End, Token
+from minimind.infer.request import Request
 from minimind.infer.sampler import SamplingParams
 from minimind.serve.metrics import Metrics
 
@@ -67,14 +69,14 @@ class Job:
         self.deadline = deadline
         self.start = time.perf_counter()
         self.heard = False  # whether a first token came
-        self.arrived: asyncio.Queue[News | Failed] = asyncio.Queue()
+        self.arrived: asyncio.Queue[News | Exception] = asyncio.Queue()
 
     async def news(self) -> AsyncIterator[News]:
-        """Until all choices have ended. Raises TimeoutError or Failed."""
+        """Until all choices have ended. Raises TimeoutError, Failed, or a UserError that only one of them met."""
         while self.wanted:
             async with asyncio.timeout_at(self.deadline):
                 news = await self.arrived.get()
-            if isinstance(news, Failed):
+            if isinstance(news, Exception):
                 raise news
             if news.choice in self.wanted:
                 if news.ended:
@@ -124,6 +126,8 @@ class Worker:
     async def submit(self, asked: Sequence[tuple[list[int], SamplingParams]], timeout: float) -> Job:
         """Start a job with one choice for each prompt and its params, which must end within `timeout` seconds.
 
+        Requests are made in another thread: what is long about one, such as its schema, is no pause for the others.
+
         Raises Busy, or UserError for a prompt or params that the engine cannot use.
         """
         if self.taken + len(asked) > self.capacity:
@@ -132,10 +136,9 @@ class Worker:
         job = Job(self, len(asked), self.loop.time() + timeout)
         self.jobs.add(job)
         self.taken += len(asked)
-        accepted: asyncio.Future[None] = self.loop.create_future()
-        self.commands.put(lambda: self._submit(job, asked, accepted))
         try:
-            await accepted
+            job.requests = await asyncio.to_thread(lambda: [self.engine.request(*one) for one in asked])
+            self.commands.put(lambda: self._submit(job))
         except BaseException:
             job.close()
             raise
@@ -173,10 +176,9 @@ class Worker:
             try:
                 command()
             except Exception as error:  # a fault, or the memory is full: all answers are lost, the server is not
-                logger.exception("the engine failed")
                 jobs = {running.job for running in self.running.values()}
                 self.cancel(list(self.running))
-                self.loop.call_soon_threadsafe(self._fail, jobs, Failed(type(error).__name__))
+                self._tell(error, jobs)
 
     def _next(self) -> Callable[[], None] | None:
         """What others asked for, else a step; waits where there is neither."""
@@ -185,18 +187,9 @@ class Worker:
         except queue.Empty:
             return self._step
 
-    def _submit(
-        self, job: Job, asked: Sequence[tuple[list[int], SamplingParams]], accepted: asyncio.Future[None]
-    ) -> None:
-        try:
-            for choice, (prompt, params) in enumerate(asked):
-                request = self.engine.submit(prompt, params)
-                job.requests.append(request)
-                self.running[request] = Running(job, choice)
-            outcome: Exception | None = None
-        except Exception as error:
-            outcome = error
-        self.loop.call_soon_threadsafe(_settle, accepted, outcome)
+    def _submit(self, job: Job) -> None:
+        self.engine.add(job.requests)
+        self.running |= {request: Running(job, choice) for choice, request in enumerate(job.requests)}
 
     def cancel(self, requests: Sequence[Request]) -> None:
         self.engine.cancel(requests)
@@ -207,7 +200,10 @@ class Worker:
         self.engine.step()
         news: list[tuple[Job, News]] = []
         for request, running in list(self.running.items()):
-            if not (items := request.since(running.delivered)):
+            if request.error is not None:
+                del self.running[request]
+                self._tell(request.error, {running.job})
+            if request.error is not None or not (items := request.since(running.delivered)):
                 continue
             if running.delivered == 0:
                 self.metrics.reused_tokens.inc(request.reused)
@@ -216,6 +212,12 @@ class Worker:
             if request.stop_reason is not None:
                 del self.running[request]
         self.loop.call_soon_threadsafe(self._hand_out, news)
+
+    def _tell(self, error: Exception, jobs: set[Job]) -> None:
+        if not isinstance(error, UserError):
+            logger.error("the engine failed", exc_info=error)
+            error = Failed(type(error).__name__)
+        self.loop.call_soon_threadsafe(self._fail, jobs, error)
 
     # And this in the event loop again.
 
@@ -232,7 +234,7 @@ class Worker:
                 self.seconds += 0.1 * (seconds - self.seconds)
             job.arrived.put_nowait(news)
 
-    def _fail(self, jobs: set[Job], error: Failed) -> None:
+    def _fail(self, jobs: set[Job], error: Exception) -> None:
         for job in jobs:
             job.arrived.put_nowait(error)
 
