@@ -153,7 +153,9 @@ class Recipe:
     tokenizer: str = ""
     """directory of the tokenizer (a stage that starts from a model has that model's)"""
     data: list[str] = field(default_factory=list)
-    """files to train on: jsonl, jsonl.gz, jsonl.zst, parquet or txt"""
+    """files to train on: jsonl, json, txt (each also .gz or .zst) or parquet"""
+    encoding: str = ""
+    """of text files that are not UTF-8: gb18030, big5, utf-16, cp1252, …"""
     init_from: str = ""
     """model directory or run to start from (--from)"""
     batch: BatchOptions = field(default_factory=BatchOptions)
@@ -199,6 +201,8 @@ class Recipe:
 
 # What may differ between a run and its continuation: it cannot change the steps already made.
 MAY_CHANGE = (
+    "data",  # files may be renamed: their content must not change, which data.json tells
+    "encoding",
     "budget.",
     "model.original_max_position_embeddings",  # a record; where it decides angles, rope_scaling holds it as well
     "evaluation.every",

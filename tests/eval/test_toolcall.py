@@ -83,7 +83,7 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"plain.jsonl has no conversation with tools"):
         read_cases([write_jsonl(tmp_path / "plain.jsonl", [plain])])
     broken = [*TALK[:2], {**TALK[2], "tool_calls": '[{"name": "f", "arguments": "{"}]'}]
-    with pytest.raises(UserError, match=r"broken.jsonl:2: the arguments of a call of f are no JSON object"):
+    with pytest.raises(UserError, match=r"broken.jsonl:2: message 3: the arguments of a tool call are not JSON"):
         read_cases([write_jsonl(tmp_path / "broken.jsonl", [{"conversations": TALK}, {"conversations": broken}])])
     (tmp_path / "bad.jsonl").write_text("{\n")
     with pytest.raises(UserError, match=r"bad.jsonl:1: not JSON"):

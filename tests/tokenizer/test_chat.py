@@ -207,6 +207,20 @@ def test_thinking_and_tool_calls_can_be_left_out(tokenizer: Tokenizer):
         tokenizer.encode_chat(AGENT, train_on="user")
 
 
+def test_an_answer_that_is_not_to_be_learned_stays_in_the_context(tokenizer: Tokenizer):
+    messages = [user("2+2?"), assistant("5", train=False), user("No."), assistant("4", reasoning_content="2+2")]
+    ids, mask = tokenizer.encode_chat(messages)
+    plain = [{key: value for key, value in message.items() if key != "train"} for message in messages]
+    assert ids == tokenizer.encode_chat(plain)[0]
+    assert trained_runs(tokenizer, ids, mask) == ["<think>\n2+2\n</think>\n\n4<|im_end|>"]
+    assert without_generation_blocks(tokenizer).encode_chat(messages) == (ids, mask)
+    messages[-1]["train"] = False
+    assert not any(tokenizer.encode_chat(messages, train_on="last")[1])
+    unmarked = tokenizer.chat_template.replace("message.role == 'assistant'", "message.content == '4'")
+    with pytest.raises(ChatError, match="does not mark every answer"):
+        Tokenizer(tokenizer.backend, tokenizer.config, unmarked).encode_chat(messages)
+
+
 def test_a_token_that_begins_in_the_header_is_not_trained_on():
     """After the generation prompt the model cannot write it."""
     joining = train(["a\n\n \n", "a\n\n \nb"] * 50, 295)

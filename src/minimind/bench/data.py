@@ -60,11 +60,11 @@ class FileSample:
     """that reading and parsing it took"""
 
 
-def take(file: Path, size: int, scratch: Path) -> FileSample:
+def take(file: Path, size: int, scratch: Path, encoding: str | None = None) -> FileSample:
     """Read the first `size` bytes of a file, decompressed, and put its documents into `scratch`."""
-    kind, plain = resolve_kind([file], "auto"), is_plain_text(file)
+    kind, plain = resolve_kind([file], "auto", encoding), is_plain_text(file)
     documents, read, begun = [], 0, time.perf_counter()
-    for line, record in read_records(file):
+    for line, record in read_records(file, encoding=encoding):
         item = parse(record, str(file), line, plain, kind)
         read += len(record or b"")
         if record and isinstance(item, Document):

@@ -246,7 +246,7 @@ def data(options: argparse.Namespace) -> None:
         samples = []
         for number, file in enumerate(files):
             update.say(f"reading {file.name}")
-            samples.append(take(file, size, scratch / str(number)))
+            samples.append(take(file, size, scratch / str(number), options.encoding))
             update(1)
         update.say("training a tokenizer")
         if options.tokenizer:

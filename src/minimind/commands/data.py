@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.options import add_json, count, seed, typed
+from minimind.commands.options import add_encoding, add_json, count, seed, typed
 from minimind.commands.output import print_json
 from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
 from minimind.util.typed import CountOrZero
 
 if TYPE_CHECKING:
+    from minimind.data.sources.check import Findings
     from minimind.data.sources.documents import BadLine, Document
     from minimind.tokenizer import Tokenizer
 
-KNOWN_FILES = "files: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt (documents separated by blank lines)"
+KNOWN_FILES = """\
+files: .jsonl, .json (also an array), .txt (documents separated by <|endoftext|> or else by blank lines), each also
+.gz or .zst, and .parquet"""
 
 EXAMPLES = """\
 examples:
@@ -109,6 +113,7 @@ def _files_and_tokenizer(parser: argparse.ArgumentParser, required: bool) -> Non
     parser.add_argument(
         "--tokenizer", required=required, metavar="DIR", help="a tokenizer's or a model's directory"
     )
+    add_encoding(parser)
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -116,7 +121,7 @@ def prepare(options: argparse.Namespace) -> None:
     from minimind.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(options.tokenizer)
-    data = prepare(options.files, tokenizer, options.kind, options.cache, options.workers)
+    data = prepare(options.files, tokenizer, options.kind, options.cache, options.workers, options.encoding)
     if options.json:
         keys = ("kind", "fingerprint", "vocab_size", "counts", "shards", "report")
         print_json({"directory": str(data.directory), **{key: data.meta[key] for key in keys}})
@@ -135,9 +140,9 @@ def show(options: argparse.Namespace) -> None:
 
     tokenizer = Tokenizer.load(options.tokenizer)
     if options.sample:
-        items = sample(options.files, options.sample, options.seed)
+        items = sample(options.files, options.sample, options.seed, options.encoding)
     else:
-        items = [pick(options.files, options.index)]
+        items = [pick(options.files, options.index, options.encoding)]
     for item in items:
         if not isinstance(item, Document):
             print(f"bad line: {item}", file=sys.stderr)
@@ -204,18 +209,40 @@ def check(options: argparse.Namespace) -> int:
         else:
             print(bad)
 
-    findings = check(options.files, on_bad, tokenizer, options.context)
+    findings = check(options.files, on_bad, tokenizer, options.context, options.encoding)
     if options.json:
         print_json({**vars(findings), "bad": bad_lines})
         return 1 if findings.bad_lines else 0
     schemas = ", ".join(f"{count:,} {name}" for name, count in findings.schemas.items())
     print(f"{findings.documents:,} documents ({schemas or 'none'}), {findings.bad_lines:,} bad lines")
     print(f"{findings.duplicates:,} duplicates, {findings.empty_answers:,} empty answers")
+    for sentence in _losses(findings):
+        print(sentence)
     if tokenizer:
         print(f"{findings.tokens:,} tokens, the longest document {findings.longest:,}")
     if options.context:
         print(f"{findings.longer_than_context:,} documents are longer than {options.context:,} tokens")
     return 1 if findings.bad_lines else 0
+
+
+def _losses(findings: Findings) -> Iterator[str]:
+    """What does not reach the model as it stands in the files."""
+    if findings.unread_keys:
+        keys = ", ".join(f"{count:,} × {name}" for name, count in sorted(findings.unread_keys.items()))
+        yield f"keys that are not read: {keys}"
+    if findings.not_trained_on:
+        yield f"{findings.not_trained_on:,} answers are not trained on, as the data say (weight 0, train false, …)"
+    if findings.thinking_as_text:
+        yield (
+            f"{findings.thinking_as_text:,} answers hold <think> or </think> as text: only a whole block at the"
+            " head of an answer is thinking"
+        )
+    if findings.stripped:
+        yield f"{findings.stripped:,} line ends and spaces around thinking and before answers are left out"
+    for name, times in findings.control_strings.items():
+        yield f"{times:,} × {name} in the texts is ordinary text, no border of documents"
+    if findings.changed_by_tokenizer:
+        yield f"{findings.changed_by_tokenizer:,} documents are changed by the tokenizer, which cannot spell them"
 
 
 def world(options: argparse.Namespace) -> None:

@@ -123,7 +123,7 @@ def ppl(options: argparse.Namespace) -> None:
     sequences = max(1, 8192 // options.seq_len)
     results = []
     for file in options.data:
-        data = prepare([file], tokenizer, "auto")
+        data = prepare([file], tokenizer, encoding=options.encoding)
         batches = sequential_batches(data, np.arange(len(data)), options.seq_len, sequences)
         most = (options.max_tokens or data.num_tokens) // (sequences * options.seq_len) + 1
         nll = evaluate_nll(
@@ -158,7 +158,9 @@ def toolcall(options: argparse.Namespace) -> None:
     from minimind.eval.toolcall import evaluate, read_cases, world_cases
     from minimind.infer.engine import Engine
 
-    cases = read_cases(options.data) if options.data else world_cases(options.seed, options.questions)
+    cases = (
+        read_cases(options.data, options.encoding) if options.data else world_cases(options.seed, options.questions)
+    )
     cases = cases[: options.questions]
     directory, model, tokenizer = load(options)
     report = evaluate(Engine(model, max_batch=128), tokenizer, cases, options.max_tokens)
@@ -190,7 +192,7 @@ def longctx(options: argparse.Namespace) -> None:
         raise UserError(f"cannot draw {options.out}: end its name in .svg")
     directory, model, tokenizer = load(options)
     configs = rope_configs(model.config, options.rope, lengths[-1], options.factor, options.trained)
-    windows = cut_windows(read_long_texts(options.data), tokenizer, lengths, options.max_tokens)
+    windows = cut_windows(read_long_texts(options.data, options.encoding), tokenizer, lengths, options.max_tokens)
     with progress("reading", sum(lengths) * len(windows.tokens_NT) * len(configs), "tokens") as update:
         curves = {
             rope: evaluate(at_other_positions(model, config), windows, lengths, update)

@@ -49,6 +49,13 @@ def add_device(*parsers: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser, text: str, required: bool = False) -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=required, metavar="FILE", help=text)
+    add_encoding(parser)
+
+
+def add_encoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of text files that are not UTF-8: gb18030, big5, utf-16, cp1252, …"
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minimind.data.sources.documents import BadLine
     from minimind.tokenizer import Tokenizer
 
-KNOWN_FILES = "FILE: .jsonl, .jsonl.gz, .jsonl.zst, .parquet or .txt, of any schema"
+KNOWN_FILES = "FILE: .jsonl, .json, .txt, each also .gz or .zst, and .parquet, of any schema"
 
 EXAMPLES = """\
 examples:
@@ -86,9 +86,7 @@ def train(options: argparse.Namespace) -> None:
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        tokenizer = train(
-            _read(options.data), options.vocab_size, progress=not options.json and sys.stderr.isatty()
-        )
+        tokenizer = train(_read(options), options.vocab_size, progress=not options.json and sys.stderr.isatty())
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     tokenizer.save(options.out)
@@ -107,7 +105,7 @@ def show(options: argparse.Namespace) -> None:
 
     tokenizer = Tokenizer.load(options.directory)
     text = None if options.text is None else well_formed(options.text)
-    measured = bytes_per_token(tokenizer, _read(options.data) if options.data else SAMPLES)
+    measured = bytes_per_token(tokenizer, _read(options) if options.data else SAMPLES)
     if options.json:
         result = {"directory": options.directory, **_described(tokenizer), "bytes_per_token": measured}
         if text is not None:
@@ -168,7 +166,7 @@ def compare(options: argparse.Namespace) -> None:
     pair = [Tokenizer.load(directory) for directory in (options.a, options.b)]
     vocabularies = [tokenizer.backend.get_vocab() for tokenizer in pair]
     shared = len(vocabularies[0].keys() & vocabularies[1].keys())
-    texts = list(_read(options.data)) if options.data else SAMPLES
+    texts = list(_read(options)) if options.data else SAMPLES
     measured = [bytes_per_token(tokenizer, texts) for tokenizer in pair]
     if options.json:
         described = [
@@ -191,12 +189,12 @@ def compare(options: argparse.Namespace) -> None:
     Console(highlight=False).print(table)
 
 
-def _read(files: list[Path]) -> Iterator[str]:
+def _read(options: argparse.Namespace) -> Iterator[str]:
     """The texts of the files; bad lines are counted and reported at the end."""
     from minimind.data.sources.documents import read_texts
 
     bad_lines: list[BadLine] = []
-    yield from read_texts(files, bad_lines.append)
+    yield from read_texts(options.data, bad_lines.append, options.encoding)
     if bad_lines:
         print(f"warning: {len(bad_lines):,} bad line(s) left out, the first: {bad_lines[0]}", file=sys.stderr)
 

@@ -60,12 +60,12 @@ def check_lengths(lengths: Sequence[int]) -> None:
 # ------------------------------------------------------------------------------------------------ the text
 
 
-def read_long_texts(files: Iterable[Path]) -> Iterator[str]:
+def read_long_texts(files: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
     """Every text of the files; a .txt file is one, whatever blank lines are in it. UserError for one without."""
     for file in files:
         bad: list[BadLine] = []
-        some = False
-        for text in ["\n\n".join(_texts(file, bad))] if is_plain_text(file) else _texts(file, bad):
+        some, texts = False, _texts(file, encoding, bad)
+        for text in ["\n\n".join(texts)] if is_plain_text(file) else texts:
             some = some or bool(text)
             yield text
         if bad and not some:
@@ -74,8 +74,8 @@ def read_long_texts(files: Iterable[Path]) -> Iterator[str]:
             log.warning("%d bad lines were left out; the first: %s", len(bad), bad[0])
 
 
-def _texts(file: Path, bad: list[BadLine]) -> Iterator[str]:
-    for item in read_documents(file, "pretrain"):
+def _texts(file: Path, encoding: str | None, bad: list[BadLine]) -> Iterator[str]:
+    for item in read_documents(file, "pretrain", encoding=encoding):
         if isinstance(item, Document):
             yield item.text
         else:

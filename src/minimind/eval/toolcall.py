@@ -6,7 +6,6 @@ stands before it is the prompt, and what the assistant did there, call or answer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from minimind.infer.conversation import message_of
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer import ChatError, Tokenizer, normalize
-from minimind.tokenizer.parse import read_call
+from minimind.util.json_files import loads
 from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES
 from minimind.world.skills import tools
@@ -43,12 +42,12 @@ class Case:
     calls: list[dict[str, Any]]
 
 
-def read_cases(paths: Iterable[Path]) -> list[Case]:
+def read_cases(paths: Iterable[Path], encoding: str | None = None) -> list[Case]:
     """The turns of all conversations that offer tools. UserError for a file with none, or with a bad line."""
     cases = []
     for path in paths:
         from_file: list[Case] = []
-        for document in read_documents(path):
+        for document in read_documents(path, encoding=encoding):
             if isinstance(document, BadLine):
                 raise UserError(f"{document}; mend it or take it out")
             try:
@@ -92,10 +91,8 @@ def world_cases(seed: int, count: int) -> list[Case]:
 
 
 def _plain(call: dict[str, Any]) -> dict[str, Any]:
-    read = read_call(json.dumps(call))
-    if read is None:
-        raise ChatError(f"the arguments of a call of {call['name']} are no JSON object")
-    return read
+    arguments = call["arguments"]
+    return {**call, "arguments": loads(arguments) if isinstance(arguments, str) else arguments}
 
 
 @dataclass(frozen=True)

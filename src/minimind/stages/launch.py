@@ -144,7 +144,12 @@ def _entered(run: Path, recipe: Recipe, data: Documents) -> Iterator[None]:
 def _check_recipe(run: Path, recipe: Recipe) -> None:
     """Refuse to continue a run with a setting that would have changed the steps already made."""
     old_recipe = stored_recipe(run)
-    changed = [change for change in config.diff(old_recipe, recipe) if not change[0].startswith(MAY_CHANGE)]
+    changed = [
+        (name, old, new)
+        for name, old, new in config.diff(old_recipe, recipe)
+        if not name.startswith(MAY_CHANGE)
+        and not (name in ("tokenizer", "init_from") and Path(old).resolve() == Path(new).resolve())
+    ]
     if changed:
         listed = "; ".join(f"{name} was {old!r}, now {new!r}" for name, old, new in changed)
         raise UserError(f"{run} is a run with another recipe ({listed}); use its recipe or another --out")

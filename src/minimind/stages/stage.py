@@ -32,7 +32,9 @@ def load_files(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> Split:
     if not recipe.data:
         raise UserError("no data: name the files with --data FILE…")
     trained_on = {} if kind == "pretrain" else dataclasses.asdict(recipe.chat)
-    data = prepare([Path(file) for file in recipe.data], tokenizer, kind, **trained_on)
+    data = prepare(
+        [Path(file) for file in recipe.data], tokenizer, kind, encoding=recipe.encoding or None, **trained_on
+    )
     held_out = holdout(data.hashes, recipe.evaluation.holdout, recipe.seed)
     if held_out.all():
         raise UserError(f"all {len(data)} documents are held out; lower evaluation.holdout or add data")

@@ -135,12 +135,20 @@ class ChatTemplate:
 
 
 def trained_spans(
-    rendered: Rendered, train_on: str, train_thinking: bool, train_tool_calls: bool
+    rendered: Rendered, messages: Sequence[dict], train_on: str, train_thinking: bool, train_tool_calls: bool
 ) -> list[TextSpan]:
-    """The parts of the text to train on: all assistant turns or the last one, with or without two parts."""
+    """The parts of the text to train on: all assistant turns or the last one, with or without two parts.
+
+    A turn whose message has `train: False` is not among them.
+    """
     if train_on not in ("assistant", "last"):
         raise ValueError(f'train_on is "assistant" or "last", not {train_on!r}')
-    turns = rendered.turns if train_on == "assistant" else rendered.turns[-1:]
+    trained = [message.get("train", True) for message in messages if message["role"] == "assistant"]
+    if not all(trained) and len(trained) != len(rendered.turns):
+        raise ChatError("this chat template does not mark every answer, so none can be left out of the training")
+    turns = rendered.turns if all(trained) else [turn for turn, wanted in zip(rendered.turns, trained) if wanted]
+    if train_on == "last":
+        turns = turns[-1:] if trained and trained[-1] else []
     if train_thinking and train_tool_calls:
         return turns
     return [span for turn in turns for span in _parts(rendered, turn, train_thinking, train_tool_calls)]

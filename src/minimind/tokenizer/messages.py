@@ -7,7 +7,7 @@ from minimind.errors import UserError
 from minimind.util.json_files import loads
 
 Message = dict[str, Any]
-"""role, content, and by role reasoning_content, tool_calls, tool_call_id"""
+"""role, content, and by role reasoning_content, tool_calls, tool_call_id, train (False: not to be learned)"""
 
 # Who may speak after whom; None is the beginning.
 FOLLOWERS: dict[str | None, tuple[str, ...]] = {

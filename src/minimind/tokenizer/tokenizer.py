@@ -155,7 +155,7 @@ class Tokenizer:
         rendered = self._chat().render(messages, tools, **flags)
         if continues:
             rendered = rendered.without_last_end()
-        spans = trained_spans(rendered, train_on, train_thinking, train_tool_calls)
+        spans = trained_spans(rendered, messages, train_on, train_thinking, train_tool_calls)
         text = rendered.text
         ids: list[int] = []
         mask: list[int] = []

@@ -345,8 +345,8 @@ def test_two_at_the_same_time(tmp_path, tokenizer, monkeypatch):
 def test_a_file_that_changes_meanwhile(tmp_path, tokenizer, monkeypatch):
     file = write(tmp_path / "a.jsonl", texts(20))
 
-    def read_and_append(path, on_read):
-        yield from read_records(path, on_read)
+    def read_and_append(path, on_read, encoding):
+        yield from read_records(path, on_read, encoding)
         with path.open("a") as more:
             more.write("\n")
 

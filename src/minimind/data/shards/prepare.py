@@ -69,6 +69,7 @@ def prepare(
     kind: str = "auto",
     cache: Path | None = None,
     workers: int | None = None,
+    encoding: str | None = None,
     *,
     train_on: str = "assistant",
     train_thinking: bool = True,
@@ -81,6 +82,7 @@ def prepare(
     cache         directory of all prepared data sets; see `default_cache`
     workers       processes; None: the processors of this machine, at most 8, and none for small files.
                   They change only the time it takes
+    encoding      of text files; None: UTF-8, or what a file's byte order mark says
     train_…       which parts of a conversation are trained on, as in Tokenizer.encode_chat
     shard_tokens  a shard has at most so many tokens, or one document
 
@@ -93,7 +95,7 @@ def prepare(
         raise UserError("no data files are given; name at least one .jsonl file")
     for file in files:
         check_file(file)
-    kind = resolve_kind(files, kind)
+    kind = resolve_kind(files, kind, encoding)
     make_cache(cache)
     try:
         signatures = [signature(file) for file in files]
@@ -102,11 +104,11 @@ def prepare(
         trained = {"train_on": train_on, "train_thinking": train_thinking, "train_tool_calls": train_tool_calls}
         settings = {"trained": trained, "shard_tokens": shard_tokens}
         contents = [(sha, is_plain_text(file)) for file, sha in zip(files, hashes)]
-        key = json.dumps([VERSION, kind, tokenizer.fingerprint, settings, contents])
+        key = json.dumps([VERSION, kind, tokenizer.fingerprint, settings, contents, encoding])
         directory = cache / hashlib.sha256(key.encode()).hexdigest()[:40]
         if not _is_usable(directory):
             sources = [{"path": str(file), "sha256": sha} for file, sha in zip(files, hashes)]
-            _write(directory, files, sources, tokenizer, kind, workers, settings)
+            _write(directory, files, sources, tokenizer, kind, workers, encoding, settings)
             for file, before in zip(files, signatures):
                 if signature(file) != before:
                     shutil.rmtree(directory)
@@ -136,13 +138,13 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def resolve_kind(files: list[Path], kind: str) -> str:
+def resolve_kind(files: list[Path], kind: str, encoding: str | None = None) -> str:
     """What `kind` means for these files: "pretrain", "chat" or "preference"; UserError when they are of several."""
     if kind in KINDS:
         return kind
     if kind != "auto":
         raise UserError(f"unknown kind {kind!r}; choose {', '.join(KINDS)} or auto")
-    kinds = {file: kind_of(file) for file in files}
+    kinds = {file: kind_of(file, encoding) for file in files}
     found = {kind: file for file, kind in kinds.items() if kind is not None}
     if "rl" in found:
         found["chat"] = found.pop("rl")  # a conversation with something more, which is not used here
@@ -172,6 +174,7 @@ def _write(
     tokenizer: Tokenizer,
     kind: str,
     workers: int | None,
+    encoding: str | None,
     settings: dict[str, Any],
 ) -> None:
     total = sum(file.stat().st_size for file in files)
@@ -184,7 +187,7 @@ def _write(
         partial_directory(directory) as place,
         progress("tokenizing", total) as bar,
     ):
-        batches = _batches(files, bar)
+        batches = _batches(files, bar, encoding)
         results: Generator[EncodedBatch]
         if workers > 1:
             make = partial(_make_encoder, tokenizer, kind, settings["trained"])
@@ -216,11 +219,11 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _batches(files: list[Path], bar: Bar) -> Iterator[RecordBatch]:
+def _batches(files: list[Path], bar: Bar, encoding: str | None) -> Iterator[RecordBatch]:
     for source, file in enumerate(files):
         records: list[Record] = []
         size = 0
-        for record in read_records(file, bar):
+        for record in read_records(file, bar, encoding):
             records.append(record)
             size += 100 + len(record.data or b"")  # 100: what even the shortest record costs
             if size >= BATCH_BYTES:

@@ -24,7 +24,7 @@ import numpy as np
 from minimind.errors import UserError
 from minimind.tokenizer.encode import token_dtype
 
-VERSION = 1
+VERSION = 2
 SHARD_TOKENS = 64 * 2**20  # a shard is closed before it grows beyond this; a longer document has its own
 
 DOC = np.dtype(

@@ -14,6 +14,8 @@ from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.data.sources.files import DamagedFile, check_file
 from minimind.data.sources.show import sequences
 from minimind.tokenizer import ChatError
+from minimind.tokenizer.messages import split_reasoning
+from minimind.tokenizer.reserved import SPECIAL
 from minimind.util.progress import Bar, progress
 
 if TYPE_CHECKING:
@@ -25,8 +27,14 @@ class Findings:
     """What was found.
 
     duplicates           documents whose content was there before
+    unread_keys          keys of records and (`message.name`) of messages that are not read, by name
+    not_trained_on       answers that the data say are not to be learned (weight 0)
+    thinking_as_text     answers with tags of thinking that are no block at their head, and so are text
+    control_strings      how often texts hold a control string, which is ordinary text there, by name
+    stripped             line ends and spaces that the chat template leaves out around thinking and before answers
     empty_answers        conversations that end with an empty answer and have no `gt` to check one against
     tokens, longest      tokens of all documents and of the longest; 0 without a tokenizer
+    changed_by_tokenizer documents whose tokens do not give back their text
     longer_than_context  documents of more than `context` tokens
     """
 
@@ -34,10 +42,16 @@ class Findings:
     bad_lines: int = 0
     schemas: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
+    unread_keys: dict[str, int] = field(default_factory=dict)
+    not_trained_on: int = 0
+    thinking_as_text: int = 0
+    control_strings: dict[str, int] = field(default_factory=dict)
+    stripped: int = 0
     empty_answers: int = 0
     tokens: int = 0
     longest: int = 0
     longer_than_context: int = 0
+    changed_by_tokenizer: int = 0
 
 
 def check(
@@ -45,6 +59,7 @@ def check(
     on_bad: Callable[[BadLine], None],
     tokenizer: Tokenizer | None = None,
     context: int | None = None,
+    encoding: str | None = None,
 ) -> Findings:
     """Read every document; `on_bad` hears of each bad line as it is met. UserError for a file that is none."""
     for file in files:
@@ -57,22 +72,27 @@ def check(
         on_bad(bad)
 
     with progress("checking", sum(file.stat().st_size for file in files)) as update:
-        for document in (document for file in files for document in _good_documents(file, report, update)):
+        for document in (
+            document for file in files for document in _good_documents(file, encoding, report, update)
+        ):
             update(documents=1)
             findings.documents += 1
             findings.schemas[document.schema] = findings.schemas.get(document.schema, 0) + 1
             hashes.append(document.hash)
             findings.empty_answers += document.kind == "rl" and not document.gt
+            _count_losses(document, findings)
             if tokenizer:
                 _measure(document, tokenizer, context, findings, report)
     findings.duplicates = len(hashes) - len(np.unique(np.frombuffer(hashes, np.uint64)))
     return findings
 
 
-def _good_documents(file: Path, report: Callable[[BadLine], None], on_read: Bar) -> Iterator[Document]:
+def _good_documents(
+    file: Path, encoding: str | None, report: Callable[[BadLine], None], on_read: Bar
+) -> Iterator[Document]:
     line = 0
     try:
-        for item in read_documents(file, on_read=on_read):
+        for item in read_documents(file, on_read=on_read, encoding=encoding):
             line = item.line
             if isinstance(item, Document):
                 yield item
@@ -82,6 +102,24 @@ def _good_documents(file: Path, report: Callable[[BadLine], None], on_read: Bar)
         report(BadLine(str(file), line + 1, str(error)))
 
 
+def _count_losses(document: Document, findings: Findings) -> None:
+    """What of a document does not reach the model as it stands."""
+    for key in document.unread:
+        findings.unread_keys[key] = findings.unread_keys.get(key, 0) + 1
+    for control in SPECIAL if "<|" in document.text else ():
+        if count := document.text.count(control):
+            findings.control_strings[control] = findings.control_strings.get(control, 0) + count
+    for message in (*document.messages, *document.chosen, *document.rejected[-1:]):
+        if message["role"] == "assistant":
+            split = split_reasoning(message)
+            thinking, answer = split.get("reasoning_content") or "", split["content"]
+            written = len(message["content"]) + len(message.get("reasoning_content") or "")
+            tags = len("<think></think>") if split is not message else 0
+            findings.stripped += written - tags - len(thinking.strip("\n")) - len(answer.lstrip("\n"))
+            findings.thinking_as_text += "<think>" in answer or "</think>" in answer
+            findings.not_trained_on += message.get("train") is False
+
+
 def _measure(
     document: Document,
     tokenizer: Tokenizer,
@@ -89,8 +127,10 @@ def _measure(
     findings: Findings,
     report: Callable[[BadLine], None],
 ) -> None:
+    length = 0
     try:
-        length = max(len(ids) for _, ids, _ in sequences(document, tokenizer))
+        for _, ids, _ in sequences(document, tokenizer):
+            length = max(length, len(ids))
     except ChatError as error:
         report(BadLine(document.file, document.line, str(error)))
         return

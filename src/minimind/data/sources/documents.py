@@ -22,6 +22,7 @@ from minimind.tokenizer import normalize as chat_messages
 from minimind.tokenizer.chat import ChatTemplate
 from minimind.tokenizer.reserved import MARKERS, SPECIAL
 from minimind.tokenizer.template import default_template
+from minimind.util.json_files import loads
 
 KINDS = ("pretrain", "chat", "preference", "rl")
 
@@ -53,17 +54,20 @@ class BadLine:
 
 
 def read_documents(
-    path: str | Path, kind: str = "auto", on_read: Callable[[int], None] = lambda size: None
+    path: str | Path,
+    kind: str = "auto",
+    on_read: Callable[[int], None] = lambda size: None,
+    encoding: str | None = None,
 ) -> Iterator[Document | BadLine]:
     """All documents of a file in order, bad lines among them.
 
     kind: one of KINDS to accept only that ("chat" accepts "rl" too, since that is a chat with more), or
-    "auto" for all. `on_read` is told how many bytes of the file were consumed. UserError when the file itself
-    cannot be read.
+    "auto" for all. `on_read` is told how many bytes of the file were consumed; `encoding` is None for UTF-8 or what
+    the file's byte order mark says. UserError when the file itself cannot be read.
     """
     path = Path(path)
     plain = is_plain_text(path)
-    for line, data in read_records(path, on_read):
+    for line, data in read_records(path, on_read, encoding):
         yield parse(data, str(path), line, plain, kind)
 
 
@@ -84,32 +88,32 @@ def parse(data: bytes | None, file: str, line: int, plain_text: bool, kind: str 
 def _decode(data: bytes, plain_text: bool) -> Content:
     try:
         text = data.decode("utf-8")
-        record = {"text": text} if plain_text else json.loads(text)
-        return normalize(record)
+        if not plain_text:
+            return normalize(loads(text))
+        if "\0" in text:
+            raise SchemaError("not text: it holds null characters")
+        return normalize({"text": text})
     except UnicodeDecodeError as error:
-        raise SchemaError(f"not UTF-8: {error.reason} at byte {error.start + 1}; convert the file") from None
+        raise SchemaError(
+            f"not UTF-8 (or what --encoding names): {error.reason} at byte {error.start + 1} of {len(data)}"
+        ) from None
     except json.JSONDecodeError as error:
         raise SchemaError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise SchemaError("not JSON: nested too deep") from None
     except (SchemaError, ChatError):
         raise
-    except ValueError as error:  # json's other refusal: a number of thousands of digits
+    except ValueError as error:  # what is no JSON only when it is read strictly
         raise SchemaError(f"not JSON: {error}") from None
 
 
 def content_hash(content: Content) -> int:
     """64 bits of blake2b over what a document says; differences in white space do not count in texts."""
     digest = hashlib.blake2b(digest_size=8)
-    try:
-        if content.kind == "pretrain":
-            for words in _single_spaced(content.text):
-                digest.update(words.encode("utf-8"))
-        else:
-            said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
-            digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8"))
-    except UnicodeEncodeError:
-        raise SchemaError("half of a surrogate pair: an escape like \\ud83d without its other half") from None
+    if content.kind == "pretrain":
+        for words in _single_spaced(content.text):
+            digest.update(words.encode("utf-8"))
+    else:
+        said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
+        digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8"))
     return int.from_bytes(digest.digest(), "little")
 
 
@@ -125,18 +129,23 @@ def _single_spaced(text: str) -> Iterator[str]:
         start = end
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of(path: Path, encoding: str | None = None) -> str | None:
     """The kind of the first good document of a file; None when there is none."""
-    return next((item.kind for item in read_documents(path) if isinstance(item, Document)), None)
+    items = read_documents(path, encoding=encoding)
+    return next((item.kind for item in items if isinstance(item, Document)), None)
 
 
-def read_texts(paths: Iterable[str | Path], on_bad: Callable[[BadLine], None] = lambda bad: None) -> Iterator[str]:
+def read_texts(
+    paths: Iterable[str | Path],
+    on_bad: Callable[[BadLine], None] = lambda bad: None,
+    encoding: str | None = None,
+) -> Iterator[str]:
     """The plain text of every document of every schema, without control markup: for training a tokenizer.
 
     Bad lines go to `on_bad`. UserError when a file cannot be read.
     """
     for path in paths:
-        for item in read_documents(path):
+        for item in read_documents(path, encoding=encoding):
             if isinstance(item, BadLine):
                 on_bad(item)
             else:

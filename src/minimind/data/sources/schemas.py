@@ -4,9 +4,11 @@ text        {"text": "…"}
 chat        {"conversations": [{"role", "content", "reasoning_content"?, "tools"?, "tool_calls"?}, …]}
 preference  {"chosen": [messages], "rejected": [messages]}
 rl          a chat with "gt" (what a verifier checks), or whose last assistant turn is empty
-openai      {"messages": [{"role", "content", "tool_calls"?}, …], "tools"?}
+openai      {"messages": [{"role", "content", "tool_calls"?, "weight"?}, …], "tools"?}
 sharegpt    {"conversations": [{"from": "human|gpt|system|function_call|observation", "value"}, …]}
 alpaca      {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], …]}
+
+A key that is not read is counted by name, unless it is empty.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from minimind.tokenizer import chat
 from minimind.tokenizer.messages import Message
+from minimind.util.json_files import loads
 
 
 class SchemaError(ValueError):
@@ -31,10 +34,12 @@ class Content:
     schema    the schema it came in, one of the names above
     text      of a pretrain document
     messages  of a chat, or of an RL prompt without its empty last turn: role, content and, where they
-              are, reasoning_content, tools (JSON text, on a system message), tool_calls (JSON text)
+              are, reasoning_content, tools (JSON text, on a system message), tool_calls (JSON text), and
+              train: False where an answer is not to be learned
     tools     JSON text of tools that stood beside the messages
     chosen, rejected   the two conversations of a preference
     gt        what a verifier checks the answer against
+    unread    names of keys of the record and (`message.name`) of its messages that were not read
     """
 
     kind: str
@@ -45,6 +50,7 @@ class Content:
     chosen: list[Message] = field(default_factory=list)
     rejected: list[Message] = field(default_factory=list)
     gt: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def normalize(record: Any) -> Content:
@@ -54,23 +60,25 @@ def normalize(record: Any) -> Content:
     if isinstance(record.get("conversations"), list):
         turns = record["conversations"]
         if any(isinstance(turn, dict) and "from" in turn for turn in turns):
-            return _chat(record, "sharegpt", [_sharegpt_turn(turn) for turn in turns])
-        return _chat(record, "chat", turns)
+            return _chat(record, "sharegpt", [_sharegpt_turn(turn) for turn in turns], ("conversations",))
+        return _chat(record, "chat", turns, ("conversations",))
     if isinstance(record.get("messages"), list):
-        return _chat(record, "openai", record["messages"])
+        return _chat(record, "openai", record["messages"], ("messages",))
     if "chosen" in record and "rejected" in record:
-        sides = [_messages(record[side]) for side in ("chosen", "rejected")]
+        unread = _unread(record, ("chosen", "rejected", "tools"))
+        sides = [_messages(record[side], unread) for side in ("chosen", "rejected")]
+        tools = _tools(record)
         for side in sides:
             chat.validate(side)
-            chat.normalize(side)
-        return Content("preference", "preference", chosen=sides[0], rejected=sides[1])
+            chat.normalize(side, tools)
+        return Content("preference", "preference", chosen=sides[0], rejected=sides[1], tools=tools, unread=unread)
     if "instruction" in record and "output" in record:
-        return _chat(record, "alpaca", _alpaca_turns(record))
+        return _chat(record, "alpaca", _alpaca_turns(record), ("instruction", "input", "output", "history"))
     if "text" in record:
         text = _string(record, "text")
         if not text.strip():
             raise SchemaError("empty text")
-        return Content("pretrain", "text", text=text)
+        return Content("pretrain", "text", text=text, unread=_unread(record, ("text",)))
     keys = ", ".join(sorted(map(str, record))[:6]) or "none"
     raise SchemaError(
         f"unknown schema: its keys are {keys}; expected text, conversations, messages, chosen + rejected or"
@@ -78,10 +86,14 @@ def normalize(record: Any) -> Content:
     )
 
 
-def _chat(record: dict, schema: str, turns: list[Any]) -> Content:
-    messages = _messages(turns)
-    if record.get("system") and isinstance(record["system"], str) and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": record["system"]})
+def _chat(record: dict, schema: str, turns: list[Any], keys: tuple[str, ...]) -> Content:
+    unread = _unread(record, (*keys, "system", "tools", "functions", "gt"))
+    messages = _messages(turns, unread)
+    if system := record.get("system"):
+        if messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": _string(record, "system")})
+        elif system != messages[0]["content"]:
+            unread.append("system")
     gt = record.get("gt")
     if len(messages) > 1 and is_empty_answer(messages[-1]):
         messages.pop()
@@ -89,7 +101,9 @@ def _chat(record: dict, schema: str, turns: list[Any]) -> Content:
     else:
         is_rl = gt is not None
         is_prompt = is_rl and messages[-1]["role"] != "assistant"
-    tools = _json_text(record["tools"]) if record.get("tools") else None
+    tools = _tools(record)
+    if tools and messages[0].get("tools"):
+        unread.append("message.tools")
     chat.validate(messages, prompt=is_prompt)
     chat.normalize(messages, tools)  # that tools and tool calls are what a template can use
     return Content(
@@ -98,7 +112,23 @@ def _chat(record: dict, schema: str, turns: list[Any]) -> Content:
         messages=messages,
         tools=tools,
         gt=[] if gt is None else [str(answer) for answer in (gt if isinstance(gt, list) else [gt])],
+        unread=unread,
     )
+
+
+def _unread(record: dict, keys: tuple[str, ...], prefix: str = "") -> list[str]:
+    """Which of a record's keys are not among `keys` and say something."""
+    return [
+        f"{prefix}{key}" for key, value in record.items() if key not in keys and value not in (None, "", [], {})
+    ]
+
+
+def _tools(record: dict) -> str | None:
+    """Tools beside the messages, which OpenAI called functions once."""
+    tools = record.get("tools")
+    if not tools and isinstance(record.get("functions"), list):
+        tools = [{"type": "function", "function": function} for function in record["functions"]]
+    return _json_text(tools) if tools else None
 
 
 def is_empty_answer(message: Message) -> bool:
@@ -107,31 +137,54 @@ def is_empty_answer(message: Message) -> bool:
     return message["role"] == "assistant" and not any(text and text.strip() for text in said)
 
 
-def _messages(turns: Any) -> list[Message]:
+def _messages(turns: Any, unread: list[str]) -> list[Message]:
     if not isinstance(turns, list):
         raise SchemaError(f"not a list of messages: {_kind_of(turns)}")
     if not turns:
         raise SchemaError("empty conversation")
-    return [_message(turn) for turn in turns]
+    return [_message(turn, unread) for turn in turns]
 
 
 # OpenAI's names for roles that the published schema has under another name.
 ROLES = {"developer": "system", "function": "tool"}
+KEYS = {"assistant": ("reasoning_content", "tool_calls", "function_call"), "system": ("tools",)}
+
+# How others say whether an answer is trained on (0, 1, false or true): OpenAI and Mistral by weight, axolotl by
+# train or training, ms-swift and XTuner by loss; torchtune by masked, which says the opposite.
+TRAINED = ("weight", "train", "training", "trainable", "loss")
+NOT_TRAINED = ("masked", "mask")
 
 
-def _message(turn: Any) -> Message:
+def _message(turn: Any, unread: list[str]) -> Message:
     if not isinstance(turn, dict):
         raise SchemaError(f"a message is not a JSON object: {_kind_of(turn)}")
     role = _string(turn, "role")
-    message: Message = {"role": ROLES.get(role, role), "content": _content(turn)}
-    if turn.get("reasoning_content") is not None:
-        message["reasoning_content"] = _string(turn, "reasoning_content")
-    if turn.get("tools"):
+    role = ROLES.get(role, role)
+    message: Message = {"role": role, "content": _content(turn)}
+    unread += _unread(turn, ("role", "content", *KEYS.get(role, ()), *TRAINED, *NOT_TRAINED), "message.")
+    trained = _is_trained(turn)
+    if role == "assistant":
+        if turn.get("reasoning_content") is not None:
+            message["reasoning_content"] = _string(turn, "reasoning_content")
+        if calls := turn.get("tool_calls") or turn.get("function_call"):
+            calls = [calls] if isinstance(calls, dict) else calls
+            message["tool_calls"] = calls if isinstance(calls, str) else _json_text(_calls(calls))
+        if trained is False:
+            message["train"] = False
+    elif trained:
+        unread.append(f"message.{next(key for key in (*TRAINED, *NOT_TRAINED) if turn.get(key) is not None)}")
+    if role == "system" and turn.get("tools"):
         message["tools"] = _json_text(turn["tools"])
-    if turn.get("tool_calls"):
-        calls = turn["tool_calls"]
-        message["tool_calls"] = calls if isinstance(calls, str) else _json_text(_calls(calls))
     return message
+
+
+def _is_trained(turn: dict) -> bool | None:
+    """What a message says about it; None for nothing."""
+    given = {key: turn[key] for key in (*TRAINED, *NOT_TRAINED) if turn.get(key) is not None}
+    for key, value in given.items():
+        if value not in (0, 1):
+            raise SchemaError(f"{key} of a message is neither 0 or false nor 1 or true: {_json_text(value)}")
+    return all(bool(value) == (key in TRAINED) for key, value in given.items()) if given else None
 
 
 def _content(turn: dict) -> str:
@@ -142,7 +195,7 @@ def _content(turn: dict) -> str:
         if not all(isinstance(text, str) for text in texts):
             raise SchemaError("content with parts that are not text")
         return "".join(map(str, texts))
-    if content is None and (turn.get("tool_calls") or turn.get("reasoning_content")):
+    if content is None and any(turn.get(key) for key in KEYS["assistant"]):
         return ""
     return _string(turn, "content")
 
@@ -159,9 +212,9 @@ def _calls(calls: Any) -> list[dict]:
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments or "{}")
-            except ValueError:
-                raise SchemaError("the arguments of a tool call are not JSON") from None
+                arguments = loads(arguments.strip() or "{}")
+            except ValueError as error:
+                raise SchemaError(f"the arguments of a tool call are not JSON: {error}") from None
         plain.append({"name": function.get("name"), "arguments": arguments})
     return plain
 
@@ -181,16 +234,17 @@ def _sharegpt_turn(turn: Any) -> Message:
     if not isinstance(turn, dict):
         raise SchemaError(f"a message is not a JSON object: {_kind_of(turn)}")
     speaker, value = _string(turn, "from"), _string(turn, "value")
+    more = {key: inner for key, inner in turn.items() if key not in ("from", "value", "role", "content")}
     if speaker == "function_call":
         try:
-            call = json.loads(value)
+            call = loads(value)
         except ValueError:
             raise SchemaError("the function_call is not JSON") from None
         calls = _calls(call if isinstance(call, list) else [call])
-        return {"role": "assistant", "content": "", "tool_calls": _json_text(calls)}
+        return {**more, "role": "assistant", "content": "", "tool_calls": _json_text(calls)}
     if speaker not in SHAREGPT_ROLES:
         raise SchemaError(f"unknown speaker: from is {speaker!r}; expected {', '.join(SHAREGPT_ROLES)}")
-    return {"role": SHAREGPT_ROLES[speaker], "content": value}
+    return {**more, "role": SHAREGPT_ROLES[speaker], "content": value}
 
 
 def _alpaca_turns(record: dict) -> list[Message]:

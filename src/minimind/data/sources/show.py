@@ -29,11 +29,11 @@ class TokenRun:
     control: bool
 
 
-def pick(files: Sequence[Path], index: int) -> Document:
+def pick(files: Sequence[Path], index: int, encoding: str | None = None) -> Document:
     """The document number `index` (from 0) of all the files' good lines."""
     number = -1
     for file in files:
-        for item in read_documents(file):
+        for item in read_documents(file, encoding=encoding):
             if isinstance(item, Document):
                 number += 1
                 if number == index:
@@ -41,11 +41,11 @@ def pick(files: Sequence[Path], index: int) -> Document:
     raise UserError(f"--index {index}: there are only {number + 1} documents, numbered from 0")
 
 
-def sample(files: Sequence[Path], count: int, seed: int) -> list[Document | BadLine]:
+def sample(files: Sequence[Path], count: int, seed: int, encoding: str | None = None) -> list[Document | BadLine]:
     """`count` records chosen at random (reservoir sampling: Vitter, 1985), in the order of the files."""
     draw = random.Random(seed)
     chosen: list[tuple[int, Path, int, bytes | None]] = []
-    records = ((file, line, data) for file in files for line, data in read_records(file))
+    records = ((file, line, data) for file in files for line, data in read_records(file, encoding=encoding))
     for number, (file, line, data) in enumerate(records):
         if number < count:
             chosen.append((number, file, line, data))
