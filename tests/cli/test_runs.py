@@ -121,7 +121,7 @@ def test_damaged_files_do_not_hide_a_run(runs, capsys):
     (runs / "base" / "recipe.yaml").write_text("a: [")
     (runs / "base" / "environment.json").unlink()
     (runs / "base" / "metrics.jsonl").write_bytes(
-        b'\xff\xfe\n[1]\n{"step": "x"}\n{"step": 1, "tokens": 2, "loss": NaN}\n'
+        b'\xff\xfe\n[1]\n{"step": "x"}\n{"step": 1, "tokens": 2, "loss": null}\n'
     )
     base = as_json(capsys, "list")[-1]
     assert (base["status"], base["steps"], base["loss"]) == ("damaged", 1, None)
