@@ -165,6 +165,64 @@ def test_every_page(visit: Any, width: int, language: str, scheme: str) -> None:
         visit.check()
 
 
+def test_a_conversation_survives_a_reload_in_its_browser_only(visit: Any, address: str) -> None:
+    one, other = visit(1280, "en", "light"), visit(390, "zh", "dark")
+    one.ask(QUESTION, 1)
+    said = one.page.get_by_test_id("stChatMessage").last.inner_text()
+    one.page.reload()
+    one.page.wait_for_selector(".st-key-again")
+    one.settle()
+    assert one.page.get_by_test_id("stChatMessage").last.inner_text() == said
+    one.check()
+    other.page.goto(one.page.url)  # the same address in another browser
+    other.page.wait_for_selector(ASK)
+    other.settle()
+    assert not other.page.get_by_test_id("stChatMessage").count()
+    one.page.goto(address)  # a new tab finds it in the list
+    one.page.locator("[class*=st-key-open-]").get_by_text(QUESTION).click()
+    one.page.wait_for_selector(".st-key-again")
+    assert one.page.get_by_test_id("stChatMessage").last.inner_text() == said
+
+
+def test_an_answer_is_copied(visit: Any, address: str) -> None:
+    visit = visit(1280, "en", "light")
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    visit.ask(QUESTION, 1)
+    answer = visit.page.get_by_test_id("stChatMessage").last
+    answer.get_by_role("button", name="Copy").click()
+    playwright.expect(answer.get_by_role("button", name="Copied")).to_be_visible(timeout=PATIENCE)
+    copied = visit.page.evaluate("navigator.clipboard.readText()")
+    shown = answer.get_by_test_id("stMarkdown").first.inner_text()
+    assert re.findall("[a-z]+", copied) == re.findall("[a-z]+", shown) != []  # but for signs of Markdown
+    visit.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as over plain HTTP
+    visit.page.evaluate("document.execCommand = (name) => window.executed = [name, document.activeElement.value]")
+    answer.get_by_role("button", name="Copy").click()
+    playwright.expect(answer.get_by_role("button", name="Copied")).to_be_visible(timeout=PATIENCE)
+    assert visit.page.evaluate("window.executed") == ["copy", copied]
+    visit.check()
+
+
+def test_answers_side_by_side_use_a_wide_screen(visit: Any) -> None:
+    visit = visit(1900, "en", "light")
+    page = visit.page
+    for name in ("twin", "base"):
+        page.get_by_test_id("stMultiSelect").first.locator("input").click()
+        page.get_by_role("option", name=name).first.click()
+        page.keyboard.press("Escape")
+        visit.settle()
+    page.fill(ASK, QUESTION)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".st-key-again")
+    visit.settle()
+    for width, columns, narrowest in ((1900, 3, 420), (1280, 2, 300), (390, 1, 300)):
+        page.set_viewport_size({"width": width, "height": 860})
+        visit.settle()
+        boxes = [one.bounding_box() for one in page.locator("[class*=st-key-answers-] .stColumn").all()]
+        assert len({round(box["x"]) for box in boxes}) == columns
+        assert min(box["width"] for box in boxes) >= narrowest
+        visit.check()
+
+
 def test_probabilities_and_another_language(visit: Any) -> None:
     visit = visit(1280, "en", "light")
     visit.ask(QUESTION, 1)
@@ -231,5 +289,12 @@ def test_stop_ends_an_answer_of_a_server(visit: Any) -> None:
         page.locator(".st-key-stop button").click()
         page.wait_for_selector(".st-key-again")
         playwright.expect(answer).to_contain_text("on and on and")
+        playwright.expect(answer.get_by_test_id("stCaptionContainer")).to_contain_text("stopped")
+        page.reload()
+        page.wait_for_selector(".st-key-again")
+        answer = page.get_by_test_id("stChatMessage").last
+        playwright.expect(answer).to_contain_text("on and on and")
+        playwright.expect(answer.get_by_test_id("stCaptionContainer")).to_contain_text("stopped")
+        visit.settle()
         visit.check()
         server.shutdown()

@@ -36,7 +36,7 @@ def test_the_server_is_private() -> None:
     from minimind.commands.web import server_options
 
     options = server_options("127.0.0.1", 8501)
-    assert options["server_address"] == "127.0.0.1"
-    assert options["browser_gatherUsageStats"] is False
-    assert options["server_headless"] is True
-    assert "*" not in options["server_allowedHosts"]
+    assert options["server.address"] == "127.0.0.1"
+    assert options["browser.gatherUsageStats"] is False
+    assert options["server.headless"] is True
+    assert "*" not in options["server.allowedHosts"]

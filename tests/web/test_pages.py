@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def alone(name: str) -> None:
 @pytest.fixture(autouse=True)
 def _there(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIMIND_RUNS", str(runs))
+    monkeypatch.setattr("minimind.web.conversations.browser_id", lambda: None)  # as without cookies
 
 
 def chat(*models: str, **state: Any) -> Any:
@@ -70,7 +72,7 @@ def say(at: Any, text: str) -> Any:
 
 def answers(at: Any) -> list[dict[str, list[dict[str, Any]]]]:
     """For each turn the messages by model."""
-    return [{name: one.messages for name, one in turn.answers.items()} for turn in at.session_state["turns"]]
+    return [{name: one.messages for name, one in turn.answers.items()} for turn in at.session_state["chat"].turns]
 
 
 def test_a_conversation_is_the_models_own(runs: Path) -> None:
@@ -111,16 +113,117 @@ def test_answer_again_and_edit_an_earlier_turn() -> None:
     at.text_area[0].set_value("a red house")
     next(button for button in at.button if button.label == "Ask again").click().run()
     assert not at.exception
-    assert [turn.text for turn in at.session_state["turns"]] == ["a red house"]
+    assert [turn.text for turn in at.session_state["chat"].turns] == ["a red house"]
     assert answers(at)[0] != before[0]
     at.button("new").click().run()
     assert answers(at) == []
 
 
+@pytest.fixture
+def browser_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A browser that takes cookies; its conversations are kept apart from the other tests'."""
+    monkeypatch.setattr("minimind.web.conversations.default_directory", lambda: tmp_path)
+    monkeypatch.setattr("minimind.web.conversations.browser_id", lambda: "ab" * 16)
+    return "ab" * 16
+
+
+def titles(at: Any) -> list[str]:
+    return [button.label for button in at.button if str(button.key).startswith("open-")]
+
+
+def reload(at: Any) -> Any:
+    """A new session at the same address."""
+    fresh = testing.AppTest.from_file(APP, default_timeout=PATIENCE)
+    fresh.session_state["lang"] = "en"
+    for name, value in at.query_params.items():
+        fresh.query_params[name] = value
+    fresh.run()
+    assert not fresh.exception
+    return fresh
+
+
+def test_a_conversation_survives_a_reload_and_is_renamed_and_deleted(browser_id: str, tmp_path: Path) -> None:
+    at = say(chat("twin", system="old dog"), "the cat")
+    before, back = answers(at), reload(at)
+    assert answers(back) == before
+    assert (back.multiselect(key="models").value, back.text_area(key="system").value) == (["twin"], "old dog")
+    assert titles(back) == ["the cat"]
+    id = back.query_params["c"]
+    assert [file.stem for file in (tmp_path / "conversations" / browser_id).iterdir()] == [id]
+    back.text_input(key=f"name-{id}").set_value("A *cat*").run()
+    assert titles(back) == ["A \\*cat\\*"]
+    back.button("new").click().run()
+    assert answers(back) == []
+    assert "c" not in back.query_params
+    say(back, "a dog")
+    assert titles(back) == ["a dog", "A \\*cat\\*"]
+    back.button(f"open-{id}").click().run()
+    assert answers(back) == before
+    back.button(f"delete-{id}").click().run()
+    assert not back.exception
+    assert titles(back) == ["a dog"]
+    assert answers(back) == []
+
+
+def test_another_browser_sees_none_of_it(browser_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = say(chat("twin"), "the cat")
+    monkeypatch.setattr("minimind.web.conversations.browser_id", lambda: "cd" * 16)
+    other = reload(at)
+    assert (answers(other), titles(other)) == ([], [])
+    assert "another browser" in other.toast[0].value
+    assert "c" not in other.query_params
+
+
+@pytest.mark.parametrize("id", ["../../x", "x" * 5000, "ef" * 16])
+def test_an_address_that_names_nothing_opens_a_new_conversation(browser_id: str, id: str) -> None:
+    at = open_page("chat")
+    at.query_params["c"] = id
+    at = reload(at)
+    assert answers(at) == []
+    assert "another browser" in at.toast[0].value
+    assert len(answers(say(at, "the cat"))) == 1
+
+
+def test_a_damaged_file_stands_in_the_list_and_can_be_deleted(browser_id: str, tmp_path: Path) -> None:
+    at = say(chat("twin"), "the cat")
+    file = tmp_path / "conversations" / browser_id / f"{'ef' * 16}.json"
+    file.write_text("{")
+    at = at.run()
+    assert sorted(titles(at)) == ["(damaged)", "the cat"]
+    at.button(f"delete-{file.stem}").click().run()
+    assert titles(at) == ["the cat"]
+    assert len(answers(at)) == 1
+
+
+def test_a_full_disk_is_said_and_the_conversation_goes_on(browser_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minimind.web.history.write_text", full)
+    at = say(chat("twin"), "the cat")
+    assert "No space left" in at.toast[0].value
+    assert len(answers(say(at, "a dog"))) == 2
+
+
+def test_a_base_model_is_not_chosen_for_chatting(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runs / "base/model/config.json").touch()  # the newest
+    at = open_page("chat")
+    assert at.multiselect(key="models").value == ["talker"]
+    assert "base (base)" in at.multiselect(key="models").options
+    (runs / "talker/model/config.json").touch()
+    shutil.copytree(runs / "base", tmp_path / "base")
+    monkeypatch.setenv("MINIMIND_RUNS", str(tmp_path))
+    at = open_page("chat")
+    assert at.multiselect(key="models").value == []
+    assert "goes on with a text" in at.caption[0].value
+
+
 def test_probabilities_show_every_token() -> None:
     at = say(chat("talker", probabilities=True), "the cat")
     shown = next(one for one in html(at) if "mm tokens" in one)
-    answer = at.session_state["turns"][0].answers["talker"]
+    answer = at.session_state["chat"].turns[0].answers["talker"]
     assert shown.count('class="token"') == len(answer.shown) > 3
 
 
@@ -131,13 +234,13 @@ def test_a_message_that_is_too_long_is_said_in_one_sentence() -> None:
 
 def test_a_servers_model_calls_a_tool_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from minimind.tools import Limits, open_tools
-    from minimind.web import chat as chat_page
+    from minimind.web import settings as settings_page
 
     (tmp_path / "mine.py").write_text(
         'def greet(name: str) -> str:\n    "Greet"\n    return f"Hello {name}" * 99\n'
     )
     with stub_server() as stub, open_tools([str(tmp_path / "mine.py")], Limits(seconds=30)) as named:
-        monkeypatch.setattr(chat_page, "named_tools", named)
+        monkeypatch.setattr(settings_page, "named_tools", named)
         stub.answers = [[call(name="greet", arguments='{"name": "you"}'), DONE], [event(content="Done."), DONE]] * 2
         name = f"small @ {stub.host}"
         at = say(chat(name, server=stub.url, tools=["greet"]), "Greet me")

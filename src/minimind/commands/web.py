@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +38,23 @@ def run(argv: list[str]) -> None:
         os.environ["MINIMIND_RUNS"] = str(options.runs)  # what train.runs.default_directory reads
     check_address(options.host, options.port)
     try:
+        from starlette.middleware import Middleware
         from streamlit import net_util
-        from streamlit.web import bootstrap
+        from streamlit.starlette import App
     except ImportError:
         raise missing_extra("streamlit", "web") from None
 
     # For a page opened under a strange name, the server would ask a service outside for this machine's address.
     net_util._external_ip = "127.0.0.1"
     from minimind.tools import Limits, open_tools
-    from minimind.web import chat, data, models, runs  # noqa: F401  (before the first visitor waits for it)
+    from minimind.web import chat, data, models, runs, settings  # noqa: F401  (before the first visitor waits)
+    from minimind.web.browser import NameBrowsers
 
-    flags = server_options(options.host, options.port)
-    bootstrap.load_config_options(flags)
-    with open_tools(options.tools, Limits(seconds=options.tool_seconds)) as chat.named_tools:
-        bootstrap.run(str(Path(__file__).parents[1] / "web" / "app.py"), False, [], flags)
+    script = str(Path(__file__).parents[1] / "web" / "app.py")
+    sys.argv = [script]  # Streamlit puts the directory of this on the import path
+    limits = Limits(seconds=options.tool_seconds)
+    with suppress(KeyboardInterrupt), open_tools(options.tools, limits) as settings.named_tools:
+        App(script, middleware=[Middleware(NameBrowsers)]).run(config=server_options(options.host, options.port))
 
 
 def check_address(host: str, port: int) -> None:
@@ -84,23 +89,23 @@ def server_options(host: str, port: int) -> dict[str, Any]:
         },
     }
     return {
-        "server_address": host,
-        "server_port": port,
-        "server_headless": True,
-        "server_fileWatcherType": "none",
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
         # Names under which a page may reach the server: keeps other sites' pages from posing as ours.
-        "server_allowedHosts": list(LOOPBACK) if host in LOOPBACK else ["*"],
-        "browser_serverAddress": host,
-        "browser_gatherUsageStats": False,
-        "client_toolbarMode": "viewer",
-        "client_showErrorLinks": False,
-        "theme_font": FONT,
-        "theme_headingFont": FONT,
-        "theme_headingFontSizes": ["1.7rem", "1.35rem", "1.15rem", "1rem", "1rem", "1rem"],
-        "theme_baseRadius": "10px",
-        "theme_baseFontSize": 15,
-        "theme_showSidebarBorder": True,
-        **{f"theme_{base}_{name}": value for base, one in colors.items() for name, value in one.items()},
+        "server.allowedHosts": list(LOOPBACK) if host in LOOPBACK else ["*"],
+        "browser.serverAddress": host,
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "viewer",
+        "client.showErrorLinks": False,
+        "theme.font": FONT,
+        "theme.headingFont": FONT,
+        "theme.headingFontSizes": ["1.7rem", "1.35rem", "1.15rem", "1rem", "1rem", "1rem"],
+        "theme.baseRadius": "10px",
+        "theme.baseFontSize": 15,
+        "theme.showSidebarBorder": True,
+        **{f"theme.{base}.{name}": value for base, one in colors.items() for name, value in one.items()},
     }
 
 

@@ -21,25 +21,33 @@ def show_answer(answer: Answer, probabilities: bool) -> None:
         for number, message in enumerate(answer.messages):
             if message["role"] == "assistant":
                 after = answer.messages[number + 1 :]
-                show_message(message, list(itertools.takewhile(lambda one: one["role"] == "tool", after)))
+                results = list(itertools.takewhile(lambda one: one["role"] == "tool", after))
+                show_message(message, results, answer.note if number == len(answer.messages) - 1 else "")
     if answer.steps and not answer.messages:
         st.caption(say("reading …"))
     if answer.note and answer.note not in REASONS:
         st.error(answer.note)
-    elif answer.tokens:
-        rate = f"{answer.tokens / answer.seconds:.0f}"
-        facts = [say("{tokens} tokens, {rate} tokens/s", tokens=answer.tokens, rate=rate)]
-        facts += [say(REASONS[answer.note])] if answer.note else []
-        st.caption(" · ".join(facts))
+        return
+    facts = [say(REASONS[answer.note])] if answer.note else []
+    if answer.tokens:
+        rate = f"{answer.tokens / max(answer.seconds, 1e-9):,.0f}"
+        facts.insert(0, say("{tokens} tokens, {rate} tokens/s", tokens=f"{answer.tokens:,}", rate=rate))
+    if facts:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(" · ".join(facts), width="content")
+            if not answer.steps and (said := answer.text):
+                st.html(markup.copy_button(said, say("Copy"), say("Copied")), width="content")
 
 
-def show_message(message: Message, results: list[Message]) -> None:
+def show_message(message: Message, results: list[Message], note: str) -> None:
     """One message of the assistant, and a card for each tool that it calls, with the result once that is there.
 
     A call that could not be read stands in the text, and its result, an error, behind those of the others.
+    `note` says why the message ended before its time, perhaps amid thinking.
     """
     if thinking := message.get("reasoning_content"):
-        with st.expander(say("Thinking"), icon=":material/psychology:"):
+        ended = say(REASONS[note]) if note in REASONS and not message["content"] else ""
+        with st.expander(" · ".join(filter(None, [say("Thinking"), ended])), icon=":material/psychology:"):
             st.markdown(harmless(thinking))
     if message["content"]:
         st.markdown(harmless(message["content"]))

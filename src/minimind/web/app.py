@@ -9,6 +9,7 @@ import streamlit as st
 from minimind.errors import UserError
 from minimind.web import chat, data, models, runs
 from minimind.web.i18n import LANGUAGES, language, say
+from minimind.web.script import SCRIPT
 from minimind.web.style import STYLE
 
 ICON = str(Path(__file__).with_name("icon.svg"))
@@ -30,6 +31,7 @@ def main() -> None:
             persist_state="session",
         )
     st.html(STYLE)
+    st.html(SCRIPT, unsafe_allow_javascript=True)
     page = st.navigation(
         [
             st.Page(chat.page, title=say("Chat"), icon=":material/forum:", url_path="chat", default=True),

@@ -60,6 +60,22 @@ CHINESE = {
     "Repetition penalty": "重复惩罚",
     "Longest answer (tokens)": "回答最长（token 数）",
     "New conversation": "新对话",
+    "{name} (base)": "{name}（基座）",
+    "A base model was only pretrained: it goes on with a text and does not answer.": (
+        "基座模型只做过预训练：它只会续写文字，不会回答问题。"
+    ),
+    "This conversation was deleted, is damaged, or is another browser's.": (
+        "这段对话已删除、已损坏，或属于另一个浏览器。"
+    ),
+    "Not kept: {why}": "未能保存：{why}",
+    "(damaged)": "（已损坏）",
+    "Name": "名称",
+    "Export as Markdown": "导出为 Markdown",
+    "Export as training data": "导出为训练数据",
+    "Delete": "删除",
+    "Copy": "复制",
+    "none": "无",
+    "Copied": "已复制",
     # runs
     "Runs to look at": "要查看的训练",
     "Choose at least one run.": "请至少选择一次训练。",

@@ -9,8 +9,10 @@ import streamlit as st
 
 from minimind.api import Model
 from minimind.errors import UserError
+from minimind.interop.card import run_directory
 from minimind.model.hf.adapter import config_file
 from minimind.model.hf.weights import model_directory
+from minimind.runs.read import read_mapping
 
 
 def find_models(directory: Path) -> dict[str, Path]:
@@ -30,6 +32,19 @@ def find_models(directory: Path) -> dict[str, Path]:
             name = directory.resolve().name if path == directory else path.relative_to(directory).as_posix()
             models[name] = model
     return dict(sorted(models.items(), key=lambda item: changed(config_file(item[1])), reverse=True))
+
+
+def is_base(model: Path) -> bool:
+    """Whether a model was only pretrained, as its run or its model card says: it goes on with a text."""
+    home = run_directory(model)
+    if home and (stage := read_mapping(home / "state.json").get("stage")):
+        return stage == "pretrain"
+    try:
+        with (model / "README.md").open(encoding="utf-8", errors="replace") as card:
+            head = card.read(10_000).split("---\n")
+    except OSError:
+        return False
+    return len(head) > 2 and head[0] == "" and "\n- pretrain\n" in head[1]
 
 
 def load(path: Path) -> Model:

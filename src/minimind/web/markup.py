@@ -57,6 +57,11 @@ def tool_card(name: str, arguments: Any, result: str | None) -> str:
     return block(f"<div><b>{text(name)}</b> <code>{text(arguments)}</code></div>{shown}", "call")
 
 
+def copy_button(what: str, label: str, done: str) -> str:
+    """A button that copies a text (`script.py` says how), and what it says once it has."""
+    return block(f'<button data-copy="{text(what)}" data-done="{text(done)}">{text(label)}</button>', "copy")
+
+
 def visible(token: str) -> str:
     """A token with its white space to be seen."""
     shown = {" ": "␣", "\n": "↵", "\t": "⇥", REPLACEMENT: "·"}  # the last: bytes that are no whole character

@@ -15,6 +15,7 @@ from minimind.infer.conversation import Conversation, LocalBackend
 from minimind.infer.events import End, Event, Token
 from minimind.infer.remote import RemoteBackend, Server
 from minimind.infer.sampler import SamplingParams
+from minimind.infer.text import REPLACEMENT
 from minimind.tokenizer import ChatError
 from minimind.tokenizer.messages import Message
 from minimind.tools import ToolResult
@@ -22,8 +23,14 @@ from minimind.web.library import load
 
 ALTERNATIVES = 5  # likeliest tokens that are kept beside each token of an answer
 
+STOPPED = "stopped"
+
 # why an answer ended that had not ended by itself
-REASONS = {"length": "cut off: it reached its longest length", "loop": "cut off: it repeated itself"}
+REASONS = {
+    "length": "cut off: it reached its longest length",
+    "loop": "cut off: it repeated itself",
+    STOPPED: "stopped",
+}
 
 Speaker = Callable[[dict[str, Any]], Conversation]
 """begins a conversation with one model, given the fields of SamplingParams that a person sets"""
@@ -110,6 +117,23 @@ class Answer:
     def stop(self) -> None:
         """End it as far as it came, without waiting for a step under way, which will be the last."""
         steps, self.steps = self.steps, None
-        if steps is not None and self.lock.acquire(blocking=False):
+        if steps is None:
+            return
+        self.note = STOPPED
+        if self.lock.acquire(blocking=False):
             steps.close()
             self.lock.release()
+
+    @property
+    def text(self) -> str:
+        """What it says to the user, without thinking and tools."""
+        said = (message["content"] for message in self.messages if message["role"] == "assistant")
+        return "\n\n".join(filter(None, said)).rstrip(REPLACEMENT)
+
+    @property
+    def says_something(self) -> bool:
+        return any(
+            message.get(part)
+            for message in self.messages
+            for part in ("content", "reasoning_content", "tool_calls")
+        )

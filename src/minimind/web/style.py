@@ -37,6 +37,20 @@ STYLE = """<style>
 .mm.call code { white-space: pre-wrap; font: .87em/1.6 ui-monospace, monospace; }
 .call > code, .call .waiting { display: block; margin-top: .4rem; padding-left: .8rem;
   border-left: 3px solid var(--trained); }
+.st-key-conversations .stHorizontalBlock { flex-wrap: nowrap; }
+.st-key-conversations .stElementContainer { min-width: 0; flex: 1 1 0; }
+.st-key-conversations button { min-height: 2.1rem; padding: .15rem .6rem; justify-content: flex-start; }
+.st-key-conversations button > div { justify-content: flex-start; max-width: 100%; }
+.st-key-conversations .stPopover button > div > div[aria-hidden] { display: none; }
+
+/* Answers side by side take the whole screen, and stand below each other where that is too narrow for them. */
+.stMainBlockContainer:has([class*="st-key-answers-"]) { max-width: none; padding-inline: clamp(1rem, 3vw, 4rem); }
+[class*="st-key-answers-"] .stHorizontalBlock { flex-wrap: wrap; }
+[class*="st-key-answers-"] .stHorizontalBlock > .stColumn { min-width: min(100%, 21rem); flex: 1 1 21rem; }
+
+.mm.copy button { border: 0; padding: .1rem .4rem; border-radius: 6px; background: none; color: var(--quiet);
+  font: inherit; font-size: .87em; cursor: pointer; }
+.mm.copy button:hover, .mm.copy button:focus-visible { background: var(--edge); color: inherit; }
 .mm.welcome { text-align: center; margin-top: 22vh; }
 
 .masked { white-space: pre-wrap; line-height: 1.9; }
