@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from minimind.runs import plots
-from minimind.runs.read import Run, default_directory, differences, find_runs, read_run, read_samples
+from minimind.runs.read import Run, default_directory, differences, find_runs, read_run, read_samples, size_of
 from minimind.runs.svg import Series
 from minimind.util.units import date_text, duration, number_text, short, size_text
 from minimind.web import markup
@@ -81,7 +81,6 @@ def figures_of(run: Run) -> None:
         say("bits per byte"): number(values["bits_per_byte"]),
         say("tokens/s"): number(values["tokens_per_second"]),
         say("time"): duration(values["seconds"]) if values["seconds"] else "–",
-        say("size"): size_text(values["size_bytes"]),
     }
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -140,6 +139,7 @@ def details(run: Run) -> None:
         rows: list[list[Any]] = [
             [say("directory"), str(run.path)],
             [say("started"), date_text(started) if started else None],
+            [say("size"), size_text(size_of(run.path))],
             [say("command"), plots.command_of(run)],
             *([key, value] for key, value in run.recipe.items()),
         ]
