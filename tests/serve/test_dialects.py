@@ -14,6 +14,7 @@ from tests.pupil import SEES
 from tests.serve.conftest import Served
 
 from minimind.serve import fields
+from minimind.serve.responses import ResponsesRequest
 from minimind.serve.schemas import ChatRequest, CompletionRequest
 
 GREEDY: dict[str, Any] = {"model": "tiny", "temperature": 0}
@@ -314,7 +315,7 @@ def test_a_schema_that_cannot_be_followed_is_named(served: Served) -> None:
         assert error["param"] in body
 
 
-@pytest.mark.parametrize("path", ["embeddings", "responses", "audio/speech", "images/generations", "moderations"])
+@pytest.mark.parametrize("path", ["embeddings", "audio/speech", "images/generations", "moderations"])
 def test_other_endpoints_are_refused_in_a_sentence(served: Served, path: str) -> None:
     with pytest.raises(openai.NotFoundError, match=f"/v1/{path}") as caught:
         served.client.post(f"/{path}", body={"input": "a", "model": "tiny"}, cast_to=object)
@@ -330,7 +331,7 @@ def test_the_docs_have_the_table(language: str) -> None:
     supported = {
         name for row in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
-    assert supported >= {*ChatRequest.model_fields, *CompletionRequest.model_fields}
+    assert supported >= {*ChatRequest.model_fields, *CompletionRequest.model_fields, *ResponsesRequest.model_fields}
     for rows in TABLES:
         assert table(*rows) in page
 
@@ -340,6 +341,9 @@ TABLES = [
     ("vLLM", fields.VLLM),
     ("llama.cpp", fields.LLAMA_CPP),
     ("Ollama", fields.OLLAMA),
+    ("`/v1/responses`", fields.RESPONSES),
+    ("`input[]`", fields.RESPONSE_ITEM),
+    ("`input[].content[]`", fields.RESPONSE_PART),
     ("`messages[]`", fields.MESSAGE),
     ("`content[]`", fields.PART),
     ("`tool_calls[]`", fields.CALL),

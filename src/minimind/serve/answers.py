@@ -192,7 +192,7 @@ class Reply:
         self.choices = choices
         self.echoes = echoes
         self.prompt_tokens = prompt_tokens
-        prefix = "chatcmpl" if kind == "chat.completion" else "cmpl"
+        prefix = {"chat.completion": "chatcmpl", "text_completion": "cmpl", "response": "resp"}[kind]
         self.head = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
 
     async def whole(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from minimind.serve.errors import ApiError, Json, explain
 from minimind.serve.guards import LimitBody, RequireKey
 from minimind.serve.metrics import Metrics, Observe
 from minimind.serve.prompts import Asked, ask_chat, ask_completion
+from minimind.serve.response_items import ResponseChoice, ResponseReply
+from minimind.serve.responses import ResponsesRequest, in_responses
 from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
 from minimind.serve.token_text import TokenText
 from minimind.serve.worker import Busy, Job, Worker
@@ -168,6 +170,22 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
             choices.append(ChatChoice(index, stream, text, request.logprobs, several, former))
         return await respond(http, request, Reply("chat.completion", settings.name, job, choices, len(asked[0][0])))
 
+    @app.post("/v1/responses", responses=REFUSALS)
+    async def responses(request: ResponsesRequest, http: Request) -> Response:
+        """Answer a conversation, in the form of OpenAI's newer clients."""
+        chat = request.chat
+        check_model(chat.model)
+        trim = settings.forget or request.truncation == "auto"
+        try:
+            asked = await run_in_threadpool(ask_chat, chat, model, longest, trim)
+            job = await submit(chat, asked)
+        except ApiError as error:
+            raise in_responses(error) from None
+        forced = chat.calling == "required"
+        stream = AnswerStream(tokenizer, chat.thinks, chat.stops, bool(chat.offered), forced, chat.continues)
+        choice = ResponseChoice(stream, text, chat.logprobs, chat.parallel_tool_calls)
+        return await respond(http, chat, ResponseReply(request, settings.name, job, choice, len(asked[0][0])))
+
     @app.post("/v1/completions", responses=REFUSALS)
     async def completions(request: CompletionRequest, http: Request) -> Response:
         """Continue texts."""
@@ -237,7 +255,9 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
         )
-    app.add_middleware(Observe, metrics=metrics, paths=frozenset({"/v1/chat/completions", "/v1/completions"}))
+    app.add_middleware(
+        Observe, metrics=metrics, paths=frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions"})
+    )
     return app
 
 

@@ -110,6 +110,33 @@ OLLAMA: Rows = {"format": EMPTY, "keep_alive": ANY, "options": EMPTY}
 CHAT = OPENAI | VLLM | LLAMA_CPP | OLLAMA | {"echo": OFF}
 COMPLETIONS = OPENAI | VLLM | LLAMA_CPP | OLLAMA  # clients that know both endpoints send their hints to either
 
+RESPONSES: Rows = {
+    "background": OFF,
+    "context_management": EMPTY,
+    "conversation": EMPTY,
+    "max_tool_calls": ANY,
+    "metadata": ANY,
+    "moderation": EMPTY,
+    "previous_response_id": EMPTY,
+    "prompt": EMPTY,
+    "prompt_cache_key": ANY,
+    "prompt_cache_options": ANY,
+    "prompt_cache_retention": ANY,
+    "safety_identifier": ANY,
+    "service_tier": ("auto", "default"),
+    "store": ANY,
+    "user": ANY,
+}
+RESPONSE_ITEM: Rows = {
+    "caller": ANY,
+    "encrypted_content": ANY,
+    "id": ANY,
+    "namespace": ANY,
+    "phase": ANY,
+    "status": ANY,
+}
+RESPONSE_PART: Rows = {"annotations": ANY, "logprobs": ANY, "prompt_cache_breakpoint": ANY}
+
 STREAM_OPTIONS: Rows = {"continuous_usage_stats": OFF, "include_obfuscation": OFF}
 MESSAGE: Rows = {
     "annotations": ANY,
