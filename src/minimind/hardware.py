@@ -99,6 +99,19 @@ def product_rate(rows: int, inner: int, columns: int, device: torch.device, dtyp
     return best
 
 
+def padded_size(size: int, like: torch.Tensor) -> int:
+    """The rows to compute in products of `like`'s type where `size` would do: few different ones on a CPU.
+
+    There oneDNN multiplies in half precision. For every new shape it writes a program of about a megabyte, which
+    takes longer than the product, and keeps a thousand of them. So sizes that change from step to step are padded
+    to one of eight between a power of two and the next.
+    """
+    if like.device.type != "cpu" or like.dtype not in (torch.bfloat16, torch.float16):
+        return size
+    step = max(32, 2 ** (size.bit_length() - 4))
+    return -(-size // step) * step
+
+
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from minimind.data.batches.batch import IGNORE, Batch, valid_positions
+from minimind.hardware import padded_size
 from minimind.model import Transformer
 
 CHUNK_LOGITS = 2**23  # logits held at a time: 32 MiB in fp32, which stays near the cache
@@ -57,6 +58,9 @@ def linear_cross_entropy(
         weights_N = (targets_N != IGNORE).float()
     else:
         weights_N = weights_N * (targets_N != IGNORE)
+    if extra := padded_size(len(hidden_ND), hidden_ND) - len(hidden_ND):
+        hidden_ND = F.pad(hidden_ND, (0, 0, 0, extra))
+        targets_N, weights_N = F.pad(targets_N, (0, extra)), F.pad(weights_N, (0, extra))  # weight 0 adds nothing
     differentiable = torch.is_grad_enabled()  # inside an autograd.Function it never is
     arguments = (hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N, differentiable)
     return _ChunkedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from minimind.data.batches.batch import Batch, valid_positions
+from minimind.hardware import padded_size
 from minimind.losses import cross_entropy
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.model import Transformer
@@ -48,7 +49,11 @@ def linear_logprobs(
 
     hidden_ND (N, D) in the compute type, weight_VD (V, D) master, targets_N (N,) int64 without IGNORE.
     """
-    return _ChunkedLogprobs.apply(hidden_ND, weight_VD, targets_N, with_entropy)  # type: ignore[no-untyped-call]
+    size = len(hidden_ND)
+    if extra := padded_size(size, hidden_ND) - size:
+        hidden_ND, targets_N = F.pad(hidden_ND, (0, 0, 0, extra)), F.pad(targets_N, (0, extra))
+    values = _ChunkedLogprobs.apply(hidden_ND, weight_VD, targets_N, with_entropy)  # type: ignore[no-untyped-call]
+    return values[0][:size], values[1][:size]
 
 
 def _at_valid_positions(

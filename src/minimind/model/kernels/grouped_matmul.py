@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from minimind.hardware import padded_size
+
 
 def grouped_matmul(rows_NI: torch.Tensor, weight_EOI: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
     """(N, O). Group e has the rows from ends[e − 1] up to ends[e]; ends (E,) int32 ends with N."""
@@ -25,9 +27,20 @@ def _linear(rows_NI: torch.Tensor, weight_EOI: torch.Tensor, ends_E: torch.Tenso
     out_NO = rows_NI.new_empty(len(rows_NI), weight_EOI.shape[1])
     start = 0
     for weight_OI, end in zip(weight_EOI, ends_E.tolist()):
-        torch.mm(rows_NI[start:end], weight_OI.T, out=out_NO[start:end])
+        window = _window(start, end, rows_NI)
+        if window == slice(start, end):
+            torch.mm(rows_NI[window], weight_OI.T, out=out_NO[window])
+        else:
+            out_NO[start:end] = (rows_NI[window] @ weight_OI.T)[start - window.start : end - window.start]
         start = end
     return out_NO
+
+
+def _window(start: int, end: int, rows_NI: torch.Tensor) -> slice:
+    """The rows of a group, and some of its neighbors' where that gives a size that is one of few."""
+    size = min(padded_size(end - start, rows_NI), len(rows_NI)) if end > start else 0
+    first = min(start, len(rows_NI) - size)
+    return slice(first, first + size)
 
 
 @torch.library.custom_op("minimind::grouped_linear_weight", mutates_args=())
@@ -36,7 +49,12 @@ def _weight_gradient(grad_NO: torch.Tensor, rows_NI: torch.Tensor, ends_E: torch
     out_EOI = rows_NI.new_empty(len(ends_E), grad_NO.shape[1], rows_NI.shape[1])
     start = 0
     for out_OI, end in zip(out_EOI, ends_E.tolist()):
-        torch.mm(grad_NO[start:end].T, rows_NI[start:end], out=out_OI)
+        window = _window(start, end, rows_NI)
+        grad = grad_NO[window]
+        if window != slice(start, end):  # the neighbors' rows add nothing
+            grad = torch.zeros_like(grad)
+            grad[start - window.start : end - window.start] = grad_NO[start:end]
+        torch.mm(grad.T, rows_NI[window], out=out_OI)
         start = end
     return out_EOI
 

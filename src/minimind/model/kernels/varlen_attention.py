@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from minimind.hardware import padded_size
+
 DocumentPlace = tuple[slice, slice, slice]  # a document's place in (B, heads, T, C)
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -51,8 +53,19 @@ def _attend(
     """The attention, and the logarithm of each softmax's denominator (B, H, T), which the backward pass needs."""
     mixed, normalizer = _empty(query, key, value, boundaries)
     for place in places(boundaries, query.shape[2]):
-        mixed[place], normalizer[place] = _forward(query[place], key[place], value[place], 0.0, True)
+        length = place[2].stop - place[2].start
+        inputs = [_padded(tensor[place], padded_size(length, query)) for tensor in (query, key, value)]
+        mixed[place], normalizer[place] = (part[:, :, :length] for part in _forward(*inputs, 0.0, True))
     return mixed, normalizer
+
+
+def _padded(part: torch.Tensor, length: int) -> torch.Tensor:
+    """(1, heads, T, …) of a document with zeros behind it up to `length` positions.
+
+    No position of the document sees them; as queries they have no gradient, so that no key gets one from them.
+    """
+    extra = length - part.shape[2]
+    return torch.cat([part, part.new_zeros(*part.shape[:2], extra, *part.shape[3:])], dim=2) if extra else part
 
 
 @_attend.register_fake
@@ -76,9 +89,13 @@ def _attend_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     gradients = _empty_like_inputs(gradient, query, key, value, boundaries, mixed, normalizer)
     for place in places(boundaries, query.shape[2]):
-        inputs = [tensor[place] for tensor in (gradient, query, key, value, mixed, normalizer)]
+        length = place[2].stop - place[2].start
+        inputs = [
+            _padded(tensor[place], padded_size(length, query))
+            for tensor in (gradient, query, key, value, mixed, normalizer)
+        ]
         for whole, part in zip(gradients, _backward(*inputs, 0.0, True)):
-            whole[place] = part
+            whole[place] = part[:, :, :length]
     return gradients
 
 
