@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from minimind.errors import UserError, WorkFailed
 from minimind.util.suggest import nearest
-from minimind.util.system import is_disk_full
+from minimind.util.system import explain
 
 # verb -> (module:function, help). The function takes the arguments after the verb; None returned means 0.
 VERBS: dict[str, tuple[str, str]] = {
@@ -68,19 +68,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
-        if os.environ.get("MINIMIND_DEBUG") == "1":
-            traceback.print_exc()
-        print(f"error: {error.filename}: {error.strerror}; choose another path", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # `minimind runs list | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if is_disk_full(error):
-            print("error: the disk is full; free some space and run the same command again", file=sys.stderr)
+        sentence = explain(error)
+        if sentence is None or os.environ.get("MINIMIND_DEBUG") == "1":
+            traceback.print_exc()
+        if sentence:
+            print(f"error: {sentence}", file=sys.stderr)
             return 2
-        traceback.print_exc()
         print("error: this is a fault in MiniMind; please report it with the lines above", file=sys.stderr)
         return 1
 

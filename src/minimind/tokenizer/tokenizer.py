@@ -16,7 +16,7 @@ from minimind.errors import UserError
 from minimind.tokenizer.chat import ChatTemplate, TextSpan, normalize, trained_spans
 from minimind.tokenizer.messages import validate, validate_prompt
 from minimind.tokenizer.reserved import BOS, EOS, PAD
-from minimind.util.files import write_json, write_text
+from minimind.util.files import whole_file, write_json
 from minimind.util.json_files import read_json
 
 
@@ -84,8 +84,9 @@ class Tokenizer:
         config = dict(self.config)
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
-        write_text(directory / "tokenizer.json", self.backend.to_str(pretty=True) + "\n")
-        write_json(directory / "tokenizer_config.json", config)
+        with whole_file(directory / "tokenizer.json") as partial:  # by it a directory is a tokenizer's: named last
+            partial.write_text(self.backend.to_str(pretty=True) + "\n", encoding="utf-8", newline="\n")
+            write_json(directory / "tokenizer_config.json", config)
         # A file left by another tokenizer would win over the inline template.
         (directory / "chat_template.jinja").unlink(missing_ok=True)
 

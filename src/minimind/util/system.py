@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import IO
+
+# What the system refuses without naming a file; the rest of such errors are faults of ours.
+ITS_OWN = {errno.EIO, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV, errno.ENXIO}
+ADVICE = {
+    errno.EMFILE: "close some, or allow more (ulimit -n)",
+    errno.ENFILE: "close some programs",
+    errno.EIO: "check the disk",
+    errno.ENOMEM: "close some programs",
+    errno.ENOENT: "check the path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+NO_UTF8 = re.compile("[^\\s\"']*[\ud800-\udfff][^\\s\"']*")
 
 
 def is_alive(pid: int) -> bool:
@@ -47,3 +60,26 @@ def is_disk_full(error: BaseException | None) -> bool:
         or "No space left on device" in str(error)
         or is_disk_full(error.__context__)
     )
+
+
+def explain(error: Exception) -> str | None:
+    """One sentence for what the system refused, such as a path with no place for a file; None for others.
+
+    Libraries written in Rust hand on its words alone, and torch.save raises an error of its own over the system's.
+    """
+    if is_disk_full(error):
+        return "the disk is full; free some space and run the same command again"
+    if isinstance(error, UnicodeEncodeError) and (name := NO_UTF8.search(error.object)):
+        return f"the name {name[0]!a} is not UTF-8; rename the file"
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        error = error.__context__
+    if not isinstance(error, OSError):
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            return None
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
+    name = error.filename if error.filename2 is None else error.filename2
+    if name is None and error.errno not in ITS_OWN:
+        return None
+    where = "" if name is None or isinstance(name, int) else f"{os.fsdecode(name)}: "
+    return f"{where}{error.strerror}; {ADVICE.get(error.errno or 0, 'choose another path')}"
