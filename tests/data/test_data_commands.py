@@ -132,10 +132,10 @@ def test_pick_counts_good_documents_over_all_files(tmp_path, tokenizer_directory
     second = write(tmp_path / "b.jsonl", RECORDS[2:4])
     assert [pick([first, second], index).text for index in range(4)] == [f"text {index}" for index in range(4)]
     argv = ["show", first, second, "--tokenizer", tokenizer_directory, "--index"]
-    for index in ("4", "-1"):
+    for index, why in (("4", "there are only 4 documents"), ("-1", "--index: expected a whole number from 0")):
         code, _, err = run(capsys, *argv, index)
         assert code == 2
-        assert "there are only 4 documents" in err
+        assert why in err
 
 
 def test_sample_is_even_in_order_and_repeatable(tmp_path, tokenizer_directory, capsys):
@@ -162,8 +162,8 @@ def test_pieces_of_a_document():
 def test_sequences_are_what_is_prepared(tmp_path, tokenizer):
     file = write(tmp_path / "a.jsonl", [{"text": "a 字"}])
     ((name, ids, mask),) = sequences(pick([file], 0), tokenizer)
-    assert (name, ids) == ("text", [tokenizer.bos_id, *tokenizer.encode("a 字"), tokenizer.eos_id])
-    assert mask == [1] * len(ids)
+    assert (name, ids.tolist()) == ("text", [tokenizer.bos_id, *tokenizer.encode("a 字"), tokenizer.eos_id])
+    assert mask.all()
 
 
 # --- check ---

@@ -23,6 +23,8 @@ KNOWN_FILES = """\
 files: .jsonl, .json (also an array), .txt (documents separated by <|endoftext|> or else by blank lines), each also
 .gz or .zst, and .parquet"""
 
+SHOWN = 20_000  # tokens of a document that are printed
+
 EXAMPLES = """\
 examples:
   minimind data world --out world                                  write the built-in bilingual corpus
@@ -166,7 +168,7 @@ def _described(document: Document, tokenizer: Tokenizer, seq_len: int) -> dict[s
             {
                 "name": name,
                 "tokens": len(ids),
-                "trained_tokens": sum(mask),
+                "trained_tokens": int(mask.sum()),
                 "pieces": number_of_segments(len(ids), seq_len),
                 "segments": [vars(run) for run in token_runs(ids, mask, tokenizer)],
             }
@@ -186,11 +188,13 @@ def _print_document(document: Document, tokenizer: Tokenizer, seq_len: int) -> N
         count = number_of_segments(len(ids), seq_len)
         console.print(
             f"── {document.file}:{document.line} · {document.schema} · {name} · {len(ids)} tokens,"
-            f" {sum(mask)} trained on · {count} segment{'s' * (count > 1)} in sequences of {seq_len}",
+            f" {mask.sum()} trained on · {count} segment{'s' * (count > 1)} in sequences of {seq_len}",
             markup=False,
             style="bold",
         )
-        console.print(color(token_runs(ids, mask, tokenizer), plain))
+        console.print(color(token_runs(ids[:SHOWN], mask[:SHOWN], tokenizer), plain))
+        if len(ids) > SHOWN:
+            console.print(f"… and {len(ids) - SHOWN:,} more tokens; --json has them all")
         console.print()
 
 

@@ -29,8 +29,8 @@ class Trained:
     """What a document is trained as (of a preference, one side): ids, and a mask of those that are learned."""
 
     name: str
-    ids: list[int]
-    mask: list[int]
+    ids: np.ndarray
+    mask: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ def browse(preview: Preview) -> None:
     document, trained = preview.documents[min(number, count) - 1]
     with st.container(border=True):
         for one in trained:
-            facts = say("{tokens} tokens, {learned} of them learned", tokens=len(one.ids), learned=sum(one.mask))
+            facts = say(
+                "{tokens} tokens, {learned} of them learned", tokens=len(one.ids), learned=int(one.mask.sum())
+            )
             st.caption(f"{say(one.name)} · {say('line {line}', line=document.line)} · {facts}")
             st.html(markup.masked(token_runs(one.ids[:LONGEST], one.mask[:LONGEST], preview.tokenizer)))
     legend = [(say("learned"), True, False), (say("only read"), False, False), (say("control token"), False, True)]

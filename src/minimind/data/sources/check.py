@@ -21,6 +21,8 @@ from minimind.util.progress import Bar, progress
 if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer
 
+SPELLED = 2**16  # tokens of a document that are spelled out again
+
 
 @dataclass
 class Findings:
@@ -129,11 +131,24 @@ def _measure(
 ) -> None:
     length = 0
     try:
-        for _, ids, _ in sequences(document, tokenizer):
+        for name, ids, _ in sequences(document, tokenizer):
             length = max(length, len(ids))
+            if name == "text":
+                spelled = _spells(ids[1:-1], document.text, tokenizer)
+            else:
+                messages = {"chosen": document.chosen, "rejected": document.rejected}.get(name, document.messages)
+                text = tokenizer.render(messages, document.tools, add_generation_prompt=name == "prompt")
+                spelled = _spells(ids, text, tokenizer)
+            findings.changed_by_tokenizer += not spelled
     except ChatError as error:
         report(BadLine(document.file, document.line, str(error)))
         return
     findings.tokens += length
     findings.longest = max(findings.longest, length)
     findings.longer_than_context += context is not None and length > context
+
+
+def _spells(ids: np.ndarray, text: str, tokenizer: Tokenizer) -> bool:
+    """Whether ids give back their text; of a long one, its beginning."""
+    said = tokenizer.decode(ids[:SPELLED].tolist(), skip_special=False)
+    return said == text if len(ids) <= SPELLED else text.startswith(said.rstrip("\ufffd"))

@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from minimind.data.sources.documents import BadLine, Document, parse, read_documents
 from minimind.data.sources.files import is_plain_text, read_records
 from minimind.errors import UserError
@@ -55,28 +57,34 @@ def sample(files: Sequence[Path], count: int, seed: int, encoding: str | None = 
     return [parse(data, str(file), line, is_plain_text(file)) for _, file, line, data in chosen]
 
 
-def sequences(document: Document, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int], list[int]]]:
+def sequences(document: Document, tokenizer: Tokenizer) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(name, ids, mask) of what a document is trained as, or of an RL prompt; a preference has two sequences."""
     if document.kind == "pretrain":
         encoded = encode_texts([document.text], tokenizer)[0]
-        yield "text", encoded.ids.tolist(), encoded.mask.tolist()
+        yield "text", encoded.ids, encoded.mask
         return
     if document.messages and all(message["role"] != "assistant" for message in document.messages):
-        yield "prompt", *tokenizer.encode_chat(document.messages, document.tools, add_generation_prompt=True)
+        ids, mask = tokenizer.encode_chat(document.messages, document.tools, add_generation_prompt=True)
+        yield "prompt", np.array(ids), np.array(mask, np.uint8)
         return
     sides = {"chat": document.messages, "chosen": document.chosen, "rejected": document.rejected}
     for name, messages in sides.items():
         if messages:
             encoded = encode_chat(messages, document.tools, tokenizer)
-            yield name, encoded.ids.tolist(), encoded.mask.tolist()
+            yield name, encoded.ids, encoded.mask
 
 
-def token_runs(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> list[TokenRun]:
+def token_runs(
+    ids: Sequence[int] | np.ndarray, mask: Sequence[int] | np.ndarray, tokenizer: Tokenizer
+) -> list[TokenRun]:
     """Runs of equal tokens; a run is decoded as a whole, since one character may be several tokens."""
-    control = set(tokenizer.reserved.values())
-    runs = groupby(zip(ids, mask), key=lambda token: (bool(token[1]), token[0] in control))
+    ids, trained = np.asarray(ids), np.asarray(mask) == 1
+    control = np.isin(ids, list(tokenizer.reserved.values()))
+    borders = 1 + np.flatnonzero((trained[1:] != trained[:-1]) | (control[1:] != control[:-1]))
     return [
-        TokenRun(tokenizer.decode([token for token, _ in run], skip_special=False), *kind) for kind, run in runs
+        TokenRun(tokenizer.decode(run.tolist(), skip_special=False), bool(trained[start]), bool(control[start]))
+        for start, run in zip([0, *borders], np.split(ids, borders))
+        if len(run)
     ]
 
 
