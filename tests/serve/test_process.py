@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from tests.pupil import LESSONS
 from tests.serve.conftest import Served, process
 
 from minimind.cli import main
+from minimind.serve.server import Seldom
 
 ASK = {"messages": [{"role": "user", "content": "the cat"}], "temperature": 0}
 
@@ -90,11 +92,37 @@ def test_an_end_comes_in_bounded_time(endless: Path, seconds: str, signals: int)
     assert error["message"] == "the server is shutting down; ask again later"
 
 
+def test_nonsense_does_not_fill_the_log(endless: Path) -> None:
+    with process(str(endless)) as (server, url):
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+                connection.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+                connection.recv(1000)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        assert server.stderr is not None
+        assert server.stderr.read().count("\n") == 1
+
+
+def test_warnings_of_one_kind_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    seldom, shown = Seldom(), []
+    for _ in range(125):
+        record = logging.LogRecord("uvicorn.error", logging.WARNING, "h11.py", 184, "Invalid.", None, None)
+        if seldom.filter(record):
+            shown.append(record.getMessage())
+        now += 1
+    assert shown == ["Invalid.", *["Invalid. (59 more of these since the last one shown)"] * 2]
+    fault = logging.LogRecord("uvicorn.error", logging.ERROR, "h11.py", 184, "Fault.", None, None)
+    assert seldom.filter(fault)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["nowhere"], "error: nowhere is no directory"),
-        (["{model}", "--port", "99999"], "error: cannot listen at 127.0.0.1 port 99999: "),
+        (["{model}", "--port", "99999"], "error: argument --port: expected a whole number from 0 to 65,535"),
         (
             ["{model}", "--port", "{taken}"],
             "error: cannot listen at 127.0.0.1 port {taken}: Address already in use",
