@@ -149,6 +149,30 @@ def test_json_is_asked_for_in_many_ways(served: Served, asked: dict[str, Any]) -
     assert json.loads(content)["color"] == "red"
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_json_and_tools_go_together(served: Served, streaming: bool) -> None:
+    """The model calls, or answers in JSON; here it is pushed either way."""
+    schema = {"type": "json_schema", "json_schema": {"name": "c", "schema": COLOR}}
+    marker = served.model.tokenizer.reserved["<tool_call>"]
+    for bias in (100, -100):
+        asked: dict[str, Any] = {"tools": [SEES], "response_format": schema, "logit_bias": {marker: bias}}
+        body = {**GREEDY, "messages": CAT, **asked, "max_tokens": 300, "parallel_tool_calls": False}
+        if streaming:
+            deltas = [
+                chunk.choices[0].delta for chunk in served.client.chat.completions.create(**body, stream=True)
+            ]
+            calls = [call for delta in deltas for call in delta.tool_calls or ()]
+            content = "".join(delta.content or "" for delta in deltas)
+        else:
+            message = served.client.chat.completions.create(**body).choices[0].message
+            calls, content = message.tool_calls or [], message.content or ""
+        if bias > 0:
+            assert [call.function.name for call in calls] == ["sees"]
+            assert json.loads(calls[0].function.arguments)["a"] in ("cat", "dog")
+        else:
+            assert (calls, json.loads(content)["color"]) == ([], "red")
+
+
 # Tools in OpenAI's former words
 
 
