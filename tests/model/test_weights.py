@@ -120,9 +120,9 @@ def test_a_config_that_is_no_json_object(model: Path, text: str, sentence: str) 
         ("use_sliding_window", True, "use_sliding_window = True is not supported"),
         ("rope_scaling", {"type": "longrope", "factor": 2}, "rope_scaling = .* is not supported"),
         ("rope_parameters", {"rope_type": "llama3", "rope_theta": 1e6}, "rope_scaling = .* is not supported"),
-        ("hidden_size", "wide", "hidden_size must be a whole number, not 'wide'"),
+        ("hidden_size", "wide", "hidden_size must be a whole number from 1 to .*, not 'wide'"),
         ("num_key_value_heads", 3, "not a multiple"),
-        ("num_key_value_heads", 0, "num_key_value_heads must be more than 0"),
+        ("num_key_value_heads", 0, "num_key_value_heads must be a whole number from 1"),
         ("head_dim", 15, "must be even"),
     ],
 )

@@ -26,7 +26,8 @@ from minimind.interop.gguf_tokenizer import restore
 from minimind.interop.rotary_pairs import halves
 from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES, RopeScaling
-from minimind.model.hf.config import typed_fields
+from minimind.model.hf.config import naming, typed_fields
+from minimind.model.hf.fit import check_sizes
 from minimind.tokenizer import Tokenizer
 
 MODEL_TYPES = {theirs: ours for ours, theirs in ARCHITECTURES.items()}
@@ -97,11 +98,10 @@ def _config(file: File) -> ModelConfig:
     _refuse(file, values["head_dim"])
     if FAMILIES[values["model_type"]].experts:
         values |= _experts(file)
-    try:
-        scaling = {"rope_scaling": values.pop("rope_scaling")}
-        return ModelConfig(**typed_fields(ModelConfig, values, "its settings"), **scaling)
-    except UserError as error:
-        raise UserError(f"{file.where}: {error}") from None
+    scaling = values.pop("rope_scaling")
+    fields = typed_fields(ModelConfig, values, file.where)
+    with naming(file.where):
+        return ModelConfig(**fields, rope_scaling=scaling)
 
 
 def _refuse(file: File, channels: int) -> None:
@@ -127,12 +127,13 @@ def _rope_scaling(file: File) -> RopeScaling | None:
     if kind not in ("linear", "yarn"):
         raise UserError(f"{file.where}: rope.scaling.type {kind!r} is not supported; supported are linear and yarn")
     factor = file.get("rope.scaling.factor")
-    if kind == "linear":
-        return RopeScaling("linear", factor, trained)
-    on_top = file.get("rope.scaling.attn_factor", 1.0)
-    attention = None if on_top == 1 else float(f"{on_top * yarn_attention(factor):.6g}")
-    # Betas in a file are not read by llama.cpp either, in these architectures.
-    return RopeScaling("yarn", factor, trained or file.get("context_length"), attention_factor=attention)
+    with naming(file.where):
+        if kind == "linear":
+            return RopeScaling("linear", factor, trained)
+        on_top = file.get("rope.scaling.attn_factor", 1.0)
+        attention = None if on_top == 1 else float(f"{on_top * yarn_attention(factor):.6g}")
+        # Betas in a file are not read by llama.cpp either, in these architectures.
+        return RopeScaling("yarn", factor, trained or file.get("context_length"), attention_factor=attention)
 
 
 def _tied(tensors: dict[str, Stored]) -> bool:
@@ -166,8 +167,7 @@ def _experts(file: File) -> dict[str, Any]:
 def _check(config: ModelConfig, file: File) -> None:
     """UserError naming a tensor that is missing, of another shape or left over."""
     left = dict(file.tensors)
-    if config.num_hidden_layers > len(left):
-        raise UserError(f"{file.where}: {config.num_hidden_layers} layers and {len(left)} tensors: it is damaged")
+    check_sizes(config, {name: tensor.shape for name, tensor in left.items()}, file.where)
     with torch.device("meta"):
         expected = Transformer(config, seed=None).state_dict()
     for name, place in expected.items():

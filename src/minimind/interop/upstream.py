@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from minimind.model import ModelConfig, Transformer
 from minimind.model.config import FAMILIES
 from minimind.model.hf.adapter import is_adapter
 from minimind.model.hf.config import from_hf
+from minimind.model.hf.files import check_numbers
+from minimind.model.hf.fit import check_sizes, check_weights, shapes_of
 from minimind.model.hf.names import STACKED, to_disk
 from minimind.model.hf.weights import load_model, set_tensors
 from minimind.tokenizer import Tokenizer
@@ -50,6 +53,7 @@ EARLY_NAMES = {
     "model.": "",
 }
 FEED_FORWARD = (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1))  # along which dimension its width lies
+LORA = re.compile(r"\blora(\.|_)[AB]\b", re.IGNORECASE)
 # What can be computed from the config, and lies in some files all the same: rotary tables and causal masks.
 BUFFERS = re.compile(
     r"(model\.)?(freqs_cis|pos_cis|freqs_cos|freqs_sin|rotary_emb\.inv_freq)"
@@ -67,6 +71,8 @@ class UpstreamWeights:
     config: ModelConfig
     version: str | None
     """None for a folder in Hugging Face's own layout"""
+    source: str
+    """what names the settings that the tensors do not tell, for messages"""
     tensors: dict[str, torch.Tensor]
 
 
@@ -85,24 +91,33 @@ def read_weights(path: str | Path, version: str | None = None, config: str | Pat
     where, folder = str(path), files[0].parent
     if is_adapter(folder):
         adapted = load_model(folder)
-        return UpstreamWeights(where, folder, adapted.config, None, to_disk(adapted.state_dict(), adapted.config))
+        tensors = to_disk(adapted.state_dict(), adapted.config)
+        return UpstreamWeights(where, folder, adapted.config, None, where, tensors)
     content, source = read_config_file(folder, config)
     if not content and version is None and files[0].suffix in (".safetensors", ".bin"):
         raise UserError(f"{folder} has no config.json; give one as --config, or a --version for its defaults")
-    kind = str(content.get("model_type", "minimind"))
-    if kind not in FAMILIES and kind.lower() != "minimind":
-        raise UserError(f"{source}: model_type {kind!r} is not supported; known: minimind, {', '.join(FAMILIES)}")
+    kind = content.get("model_type", "minimind")
+    if not isinstance(kind, str) or (kind not in FAMILIES and kind.lower() != "minimind"):
+        raise UserError(
+            f"{source}: model_type {shown(kind)} is not supported; known: minimind, {', '.join(FAMILIES)}"
+        )
     tensors = {name: t for name, t in read_tensors(files).items() if not BUFFERS.fullmatch(name)}
+    if tensors and all(LORA.search(name) for name in tensors):
+        raise UserError(
+            f"{where} is a LoRA adapter alone (its first tensor: {next(iter(tensors))}), not a model; merge it "
+            "where it was trained into the weights that it was trained on, and give the merged file"
+        )
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise UserError(f"{where}: tensor {name} is {tensor.dtype}: quantized weights are not supported")
+        check_numbers(name, tensor, where)
     if kind in FAMILIES:
-        return UpstreamWeights(where, folder, _hugging_face_config(content, source, version), None, tensors)
+        found = _hugging_face_config(content, source, version)
+        return UpstreamWeights(where, folder, found, None, source, tensors)
     settings = read_settings(content, source)
     if version and settings.version not in (None, version):
         raise UserError(f"{source} is of version {settings.version}, not {version}; leave --version out")
     version = version or settings.version or recognize(tensors, where)
-    return UpstreamWeights(where, folder, _config(version, settings, tensors), version, tensors)
+    shape = _config(version, settings, tensors, where)
+    return UpstreamWeights(where, folder, shape, version, source, tensors)
 
 
 def _hugging_face_config(content: dict[str, Any], source: str, version: str | None) -> ModelConfig:
@@ -164,10 +179,12 @@ def read_tokenizer(directory: str | Path, config: ModelConfig) -> Tokenizer:
 def build(weights: UpstreamWeights) -> Transformer:
     """The model, fp32 on the CPU, in evaluation mode; UserError naming a tensor that does not fit."""
     if weights.version is None:
+        check_weights(weights.config, shapes_of(weights.tensors), weights.where, weights.source)
         model = Transformer(weights.config, seed=None)
         set_tensors(model, {name: tensor.float() for name, tensor in weights.tensors.items()}, weights.where)
         return model.eval()
     early = VERSIONS[weights.version].early
+    check_sizes(weights.config, shapes_of(weights.tensors), weights.source)
     with torch.device("meta"):
         expected = places(Transformer(weights.config, seed=None), early)
     _check(weights, expected)
@@ -223,14 +240,16 @@ def _check(weights: UpstreamWeights, expected: dict[str, torch.Tensor]) -> None:
 # ------------------------------------------------------------------------------------ what the tensors tell
 
 
-def _config(version: str, settings: UpstreamSettings, tensors: dict[str, torch.Tensor]) -> ModelConfig:
+def _config(version: str, settings: UpstreamSettings, tensors: dict[str, torch.Tensor], where: str) -> ModelConfig:
     """The model's shape. A head that repeats the embedding is taken out of `tensors`."""
     early = VERSIONS[version].early
     shape = _shape(tensors, early)
     tied = settings.values.get("tie_word_embeddings")
     embedding, head = (_early_name(n) if early else n for n in ("model.embed_tokens.weight", "lm_head.weight"))
+    if embedding not in tensors:  # without it nothing tells how large the model is
+        raise UserError(f"{where}: tensor {embedding} of a {version} model with these settings is missing")
     if head in tensors and tied is not False:
-        equal = embedding in tensors and torch.equal(tensors[embedding], tensors[head])
+        equal = torch.equal(tensors[embedding], tensors[head])
         if tied and not equal:
             raise UserError(
                 f"{settings.where} says tie_word_embeddings, but {head} and {embedding} are not the same"

@@ -6,11 +6,12 @@ Source: the configurations of github.com/jingyaogong/minimind, 2024 to 2026.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from reprlib import repr as shown
 from typing import Any
 
 from minimind.errors import UserError
 from minimind.model.config import EXPERT_COUNTS, ModelConfig, RopeScaling
-from minimind.model.hf.config import typed_fields
+from minimind.model.hf.config import json_object, naming, typed_fields
 from minimind.util.suggest import did_you_mean
 
 
@@ -107,9 +108,9 @@ def read_settings(content: dict[str, Any], where: str) -> UpstreamSettings:
     """
     version, arguments = content.get("generation"), content.get("arguments", {})
     if version not in (None, *VERSIONS):
-        raise UserError(f"{where}: version {version!r} is unknown; there are {', '.join(VERSIONS)}")
+        raise UserError(f"{where}: version {shown(version)} is unknown; there are {', '.join(VERSIONS)}")
     if not isinstance(arguments, dict):
-        raise UserError(f"{where}: arguments must be a JSON object, not {arguments!r}")
+        raise UserError(f"{where}: arguments must be a JSON object, not {shown(arguments)}")
     entries = {name: value for name, value in content.items() if name not in ABOUT} | arguments
     by_transformers = "model_type" in entries
     values: dict[str, Any] = {}
@@ -121,17 +122,18 @@ def read_settings(content: dict[str, Any], where: str) -> UpstreamSettings:
             if values.setdefault(name, value) != value:
                 first = next(key for key in entries if OUR_NAMES.get(key, key) == name)
                 raise UserError(
-                    f"{where}: {first} = {entries[first]!r} and {theirs} = {value!r} contradict each other"
+                    f"{where}: {first} = {shown(entries[first])} and {theirs} = {shown(value)} contradict "
+                    "each other"
                 )
         elif not by_transformers and name not in WITHOUT_EFFECT:
             hint = did_you_mean(theirs, [*KNOWN, *OUR_NAMES], "it is none of the public MiniMind's")
             raise UserError(f"{where}: unknown setting {theirs!r}; {hint}")
     for name in SWITCHES:
         if not isinstance(values.get(name, False), bool):
-            raise UserError(f"{where}: {name} must be true or false, not {values[name]!r}")
+            raise UserError(f"{where}: {name} must be true or false, not {shown(values[name])}")
     for name, demanded in DEMANDED.items():
         if values.get(name, demanded) != demanded:
-            raise UserError(f"{where}: {name} = {values[name]!r} is not supported, only {demanded!r}")
+            raise UserError(f"{where}: {name} = {shown(values[name])} is not supported, only {demanded!r}")
     return UpstreamSettings(where, values, version)
 
 
@@ -157,15 +159,13 @@ def model_config(name: str, settings: UpstreamSettings, shape: dict[str, Any]) -
     else:
         merged = {key: value for key, value in merged.items() if key not in EXPERT_COUNTS}
     typed = typed_fields(ModelConfig, merged, where)
-    try:
+    with naming(where):
         config = ModelConfig(**typed)
         assert config.original_max_position_embeddings is not None, "all versions have a default"
         # Up to the trained length the project leaves the positions as they are, even where it is switched on.
         if scaling is None or config.max_position_embeddings <= config.original_max_position_embeddings:
             return config
         return replace(config, rope_scaling=scaling)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
 
 
 def _rope_scaling(values: dict[str, Any], where: str) -> RopeScaling | None:
@@ -173,22 +173,21 @@ def _rope_scaling(values: dict[str, Any], where: str) -> RopeScaling | None:
 
     transformers 5 writes it into `rope_parameters`, together with theta, which goes to its own place.
     """
-    nested, scaling = values.pop("rope_parameters", {}), values.pop("rope_scaling", None)
-    for name, value in (("rope_parameters", nested), ("rope_scaling", scaling)):
-        if not isinstance(value, dict | None):
-            raise UserError(f"{where}: {name} must be a JSON object, not {value!r}")
+    nested, scaling = (json_object(values, name, where) for name in ("rope_parameters", "rope_scaling"))
+    values.pop("rope_parameters", None)
+    values.pop("rope_scaling", None)
     if "rope_theta" in nested:
         values.setdefault("rope_theta", nested["rope_theta"])
-    if scaling is None and nested.get("rope_type", "default") != "default":
+    if not scaling and nested.get("rope_type", "default") != "default":
         scaling = nested
-    if not values.get("inference_rope_scaling", scaling is not None):
+    if not values.get("inference_rope_scaling", bool(scaling)):
         return None
-    if scaling is None:
+    if not scaling:
         return YARN
     kind = scaling.get("type") or scaling.get("rope_type")  # the former is the old name
     constants = {key: value for key, value in scaling.items() if key not in ("type", "rope_type", "rope_theta")}
     if kind != "yarn":
-        raise UserError(f"{where}: rope_scaling of type {kind!r} is not supported, only 'yarn'")
+        raise UserError(f"{where}: rope_scaling of type {shown(kind)} is not supported, only 'yarn'")
     if unknown := sorted(constants.keys() - {field.name for field in fields(RopeScaling)}):
         raise UserError(f"{where}: rope_scaling.{unknown[0]} is not supported")
     if "attention_factor" not in constants:
@@ -197,4 +196,5 @@ def _rope_scaling(values: dict[str, Any], where: str) -> RopeScaling | None:
             f"{where}: rope_scaling without attention_factor is an early formula that is not supported; take it "
             "and inference_rope_scaling out for contexts as long as in training, or give attention_factor 1.0"
         )
-    return replace(YARN, **typed_fields(RopeScaling, constants, where))
+    with naming(where):
+        return replace(YARN, **typed_fields(RopeScaling, constants, "rope_scaling"))

@@ -33,8 +33,8 @@ def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
 
 
 def exponents(config: ModelConfig) -> torch.Tensor:
-    """(C / 2,) float32: 2i/C."""
-    return torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    """(C / 2,) float32: 2i/C. On the CPU, as on meta `arange` would import for seconds."""
+    return torch.arange(0, config.head_dim, 2, dtype=torch.int64, device="cpu").float() / config.head_dim
 
 
 def fast_part(config: ModelConfig, scaling: RopeScaling) -> torch.Tensor:
@@ -44,7 +44,7 @@ def fast_part(config: ModelConfig, scaling: RopeScaling) -> torch.Tensor:
     never turned a whole time would come to angles it has never seen: 0. In between a straight ramp (equation 18).
     """
     trained = scaling.original_max_position_embeddings
-    pairs = torch.arange(config.head_dim // 2, dtype=torch.float32)
+    pairs = torch.arange(config.head_dim // 2, dtype=torch.float32, device="cpu")
     assert trained is not None  # ModelConfig filled it in
 
     def pair_that_turns(times: float) -> float:

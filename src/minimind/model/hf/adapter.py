@@ -59,6 +59,8 @@ def find_base(directory: str | Path) -> Path:
     if not isinstance(recorded, str):
         raise UserError(f"{path} names no base; set base_model_name_or_path to its directory")
     for base in (Path(recorded), path.parent / recorded):
+        if is_adapter(base):
+            raise UserError(f"{path}: its base {recorded} is an adapter itself; merge that one first")
         if base.is_dir():
             return base
     raise UserError(

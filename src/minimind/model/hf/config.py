@@ -5,8 +5,11 @@ What would change the computation and is not supported is refused by name; nothi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import torch
@@ -14,6 +17,8 @@ import torch
 from minimind.errors import UserError
 from minimind.model.config import FAMILIES, ModelConfig, RopeScaling
 from minimind.model.hf.adapter import find_base, is_adapter
+from minimind.model.hf.files import read_shapes, weight_files
+from minimind.model.hf.fit import check_weights
 from minimind.util.json_files import read_json
 from minimind.util.typed import convert, expected, hints
 
@@ -101,9 +106,9 @@ def to_hf(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, 
 def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     """Read a Hugging Face config; UserError naming what is missing, ill-typed or not supported."""
     kind = config.get("model_type")
-    if kind not in FAMILIES:
-        raise UserError(f"{where}: model_type {kind!r} is not supported; known: {', '.join(FAMILIES)}")
-    config = _flat(config)
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise UserError(f"{where}: model_type {shown(kind)} is not supported; known: {', '.join(FAMILIES)}")
+    config = _flat(config, where)
     _refuse(config, kind, where)
     # Where Hugging Face's default for an absent value is not ours, it is taken or the value is required.
     config = {"tie_word_embeddings": False, **config}
@@ -119,44 +124,72 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         config = {name: value for name, value in config.items() if name not in EXPERT_FIELDS}
     if missing := [name for name in required if name not in config]:
         raise UserError(f"{where}: {', '.join(missing)} missing")
-    scaling = config.pop("rope_scaling", None)
+    scaling = config.pop("rope_scaling")
     fields = typed_fields(ModelConfig, config, where)
-    if scaling:
-        fields["rope_scaling"] = RopeScaling(**typed_fields(RopeScaling, scaling, where))
-    return ModelConfig(**fields)
+    if zero := [name for name in required if fields[name] == 0]:
+        raise UserError(f"{where}: {zero[0]} must be more than 0, not 0")
+    constants = typed_fields(RopeScaling, scaling or {}, f"{where}: rope_scaling")
+    with naming(where):
+        return ModelConfig(**fields, rope_scaling=RopeScaling(**constants) if scaling else None)
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Name the file in what is refused of the settings from it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def json_object(config: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    """A copy of the object that a config holds by this name, an empty one for none."""
+    value = config.get(name)
+    if not isinstance(value, dict | None):
+        raise UserError(f"{where}: {name} must be a JSON object, not {shown(value)}")
+    return dict(value or {})
+
+
+def _flat(config: dict[str, Any], where: str) -> dict[str, Any]:
     """With theta and scaling where transformers 4 writes them; 5 nests both in `rope_parameters`."""
-    config = dict(config)
-    rope = dict(config.pop("rope_parameters", None) or {})
+    config, rope = dict(config), json_object(config, "rope_parameters", where)
     config.setdefault("rope_theta", rope.pop("rope_theta", 1e4))
     if "partial_rotary_factor" in rope:
         config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
-    scaling = dict(config.get("rope_scaling") or rope)
+    scaling = json_object(config, "rope_scaling", where) or rope
     old_name = scaling.pop("type", None)
     scaling["rope_type"] = old_name or scaling.get("rope_type", "default")
     scaling.pop("rope_theta", None)
-    config["rope_scaling"] = None if scaling["rope_type"] == "default" else scaling
+    plain = scaling["rope_type"] == "default" and scaling.keys() <= hints(RopeScaling).keys()
+    config["rope_scaling"] = None if plain else scaling
     return config
 
 
 def _refuse(config: dict[str, Any], kind: str, where: str) -> None:
     """UserError for a setting under which the class would compute something else than our model."""
-    demanded = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
+    demanded: dict[str, Any] = {
+        **dict.fromkeys(("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config"), False),
+        "hidden_act": "silu",
+        "partial_rotary_factor": 1.0,
+    }
     absent = {**demanded, **ABSENT.get(kind, {})}
     for name, value in {**demanded, **FIXED.get(kind, {})}.items():
         found = config.get(name, absent[name])
         if (found or value) and found != value:  # None, [] and False say the same
-            raise UserError(f"{where}: {name} = {found!r} is not supported")
+            raise UserError(f"{where}: {name} = {shown(found)} is not supported")
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise UserError(f"{where}: layer_types = {shown(kinds)} is not supported, only full_attention")
     scaling = config["rope_scaling"] or {}
-    if scaling and scaling["rope_type"] not in ROPE_FIELDS:
-        raise UserError(f"{where}: rope_scaling = {scaling!r} is not supported; known: {', '.join(ROPE_FIELDS)}")
+    if scaling and scaling["rope_type"] not in list(ROPE_FIELDS):
+        raise UserError(
+            f"{where}: rope_scaling = {shown(scaling)} is not supported; known: {', '.join(ROPE_FIELDS)}"
+        )
     if scaling and "factor" not in scaling:
         raise UserError(f"{where}: rope_scaling.factor is missing")
     for name in sorted(scaling.keys() - hints(RopeScaling).keys()):
         if scaling[name] is not None and (name, scaling[name]) != ("truncate", True):  # that is what we compute
-            raise UserError(f"{where}: rope_scaling.{name} = {scaling[name]!r} is not supported")
+            raise UserError(f"{where}: rope_scaling.{name} = {shown(scaling[name])} is not supported")
 
 
 def _our_names(config: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
@@ -168,7 +201,10 @@ def _our_names(config: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
     if kind == "glm4_moe":
         return config
     config.pop("routed_scaling_factor", None)
-    shared, size = config.get("shared_expert_intermediate_size", 0), config.get("moe_intermediate_size", 0)
+    shared, size = (
+        typed(config.get(name, 0), int, name, where)
+        for name in ("shared_expert_intermediate_size", "moe_intermediate_size")
+    )
     config["n_shared_experts"] = 0
     if FAMILIES[kind].shared:
         if not size or shared % size:
@@ -181,21 +217,26 @@ def _our_names(config: dict[str, Any], kind: str, where: str) -> dict[str, Any]:
 
 def typed_fields(owner: type, values: dict[str, Any], where: str) -> dict[str, Any]:
     """The values that are fields of `owner`, each as its field's type."""
-    fields = {}
-    for name, hint in hints(owner).items():
-        if name in values:
-            try:
-                fields[name] = convert(values[name], hint)
-            except ValueError:
-                raise UserError(f"{where}: {name} must be {expected(hint)}, not {values[name]!r}") from None
-    return fields
+    return {name: typed(values[name], hint, name, where) for name, hint in hints(owner).items() if name in values}
+
+
+def typed(value: Any, hint: Any, name: str, where: str | Path) -> Any:
+    """A value of a JSON file, where `"8"` is no number, as the type asks for it."""
+    with suppress(ValueError):
+        converted = convert(value, hint)
+        if isinstance(converted, str) or not isinstance(value, str):
+            return converted
+    raise UserError(f"{where}: {name} must be {expected(hint)}, not {shown(value)}")
 
 
 def read_config(directory: str | Path) -> ModelConfig:
-    """The shape that a model directory's `config.json` describes; an adapter has its base's."""
+    """The shape that a directory's `config.json` describes and its weights have; an adapter has its base's."""
     path = Path(directory) / "config.json"
     if is_adapter(directory):
         return read_config(find_base(directory))
     if not path.is_file():
         raise UserError(f"{directory} is no model directory: it has no config.json")
-    return from_hf(read_json(path), str(path))
+    config = from_hf(read_json(path), str(path))
+    if files := weight_files(path.parent):
+        check_weights(config, read_shapes(files), directory, path)
+    return config

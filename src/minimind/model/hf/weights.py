@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minimind.errors import UserError
 from minimind.model.hf import adapter
 from minimind.model.hf.adapter import ADAPTER_CONFIG, config_file, find_base, is_adapter
 from minimind.model.hf.config import read_config, to_hf
+from minimind.model.hf.files import INDEX, check_numbers, read_files, weight_files
+from minimind.model.hf.fit import check_fit, shapes_of
 from minimind.model.hf.names import from_disk, to_disk
 from minimind.model.lora import Coverage, LoraOptions, add_lora, has_lora, merge_lora
 from minimind.model.transformer import Transformer
-from minimind.util.checksums import SUMS, is_changed, write_sums
+from minimind.util.checksums import write_sums
 from minimind.util.files import whole_directory, write_json
 
 if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer
 
 GENERATION: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
-INDEX = "model.safetensors.index.json"
-log = logging.getLogger("minimind")
 
 
 def save_model(model: Transformer, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
@@ -194,7 +191,7 @@ def load_adapted(model: Transformer, directory: Path) -> None:
 def set_adapter(model: Transformer, tensors: dict[str, torch.Tensor], directory: Path) -> None:
     """Set the adapter of a model; UserError naming a tensor that does not fit."""
     places = adapter.tensors(model)
-    check_fit(tensors, places, directory, f"{ADAPTER_CONFIG} with its base")
+    check_fit(shapes_of(tensors), shapes_of(places), directory, f"{ADAPTER_CONFIG} with its base")
     for name, tensor in tensors.items():
         places[name].copy_(tensor)
 
@@ -202,69 +199,27 @@ def set_adapter(model: Transformer, tensors: dict[str, torch.Tensor], directory:
 def read_adapter(directory: Path) -> dict[str, torch.Tensor]:
     if not (directory / adapter.TENSORS).is_file():
         raise UserError(f"{directory} has no {adapter.TENSORS}; copy the whole adapter again")
-    return read_safetensors(directory / adapter.TENSORS)
+    tensors = read_files([directory / adapter.TENSORS])
+    for name, tensor in tensors.items():
+        check_numbers(name, tensor, directory)
+    return tensors
 
 
 def set_tensors(model: Transformer, tensors: dict[str, torch.Tensor], where: str | Path) -> None:
     """Set all parameters of `model` from tensors as they lie on disk; `where` they are from is for messages."""
-    if model.config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)  # some writers keep the tied copy
-    check_fit(tensors, to_disk(model.state_dict(), model.config), where, "config.json")
+    head = tensors.pop("lm_head.weight", None) if model.config.tie_word_embeddings else None
+    check_fit(shapes_of(tensors), shapes_of(to_disk(model.state_dict(), model.config)), where, "config.json")
+    if head is not None and not torch.equal(head, tensors["model.embed_tokens.weight"]):
+        raise UserError(f"{where}: config.json says tie_word_embeddings, and lm_head.weight is not the embedding")
     model.load_state_dict(from_disk(tensors, model.config))
 
 
-def check_fit(
-    tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], where: str | Path, description: str
-) -> None:
-    """UserError naming a tensor that is missing, left over or of another shape than the `description` says."""
-    for name in {**wanted, **tensors}:
-        if name not in tensors:
-            raise UserError(f"{where}: tensor {name} is missing")
-        if name not in wanted:
-            raise UserError(f"{where}: tensor {name} is not part of the model that {description} describes")
-        if tensors[name].shape != wanted[name].shape:
-            shapes = tuple(tensors[name].shape), tuple(wanted[name].shape)
-            raise UserError(f"{where}: tensor {name} has shape {shapes[0]}, {description} says {shapes[1]}")
-
-
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
-    """All tensors of `model.safetensors` or of its numbered parts, in fp32."""
-    paths = weight_files(directory)
-    if not paths:
+    """All tensors of `model.safetensors` or of its numbered parts, in fp32 and finite."""
+    if not (paths := weight_files(directory)):
         raise UserError(f"{directory} has no model.safetensors")
-    tensors: dict[str, torch.Tensor] = {}
-    for path in paths:
-        tensors.update({name: tensor.float() for name, tensor in read_safetensors(path).items()})
-    return tensors
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The files that hold a directory's weights, none if there are none; UserError naming a part that is missing.
-
-    As transformers chooses them: `model.safetensors`, else the parts that the index names. Parts without an index
-    are taken as well.
-    """
-    whole, index = directory / "model.safetensors", directory / INDEX
-    if whole.is_file():
-        return [whole]
-    if not index.is_file():
-        return sorted(directory.glob("model*.safetensors"))
-    try:
-        paths = [directory / name for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise UserError(f"{index} is no index of the parts of a model; copy it again") from None
-    if missing := [path.name for path in paths if not path.is_file()]:
-        raise UserError(f"{directory} lacks {', '.join(missing)}, named in {INDEX}; copy the whole model again")
-    return paths
-
-
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one file, in the types they are stored in."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}); copy it again or use another checkpoint") from None
-    if is_changed(path):
-        log.warning("%s is damaged, or was replaced: it does not fit the %s beside it", path, SUMS)
+    tensors = read_files(paths)
+    for name, tensor in tensors.items():
+        check_numbers(name, tensor, directory)
+        tensors[name] = tensor.float()
     return tensors
