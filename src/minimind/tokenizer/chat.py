@@ -8,20 +8,21 @@ stands inside a string, and templates change strings at their borders only.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
 
+from minimind.tokenizer.allowance import Allowance, weigh
 from minimind.tokenizer.messages import ChatError, normalize, split_reasoning, validate
-from minimind.tokenizer.template import TURN_END, TURN_START, compile_template, has_generation_blocks
+from minimind.tokenizer.template import BREAK, TURN_END, TURN_START, compile_template, has_generation_blocks, render
+from minimind.tokenizer.windows import TextSpan
 
 __all__ = ["ChatError", "ChatTemplate", "Rendered", "normalize", "trained_spans", "validate"]
 
-TextSpan = tuple[int, int]
-
-BREAK = "\ufdd0"
 PRIVATE = BREAK + TURN_START + TURN_END
 
 
@@ -49,10 +50,21 @@ class Rendered:
 
 
 class ChatTemplate:
-    """A compiled Jinja chat template together with the control strings of its tokenizer."""
+    """A compiled Jinja chat template together with the control strings of its tokenizer.
 
-    def __init__(self, source: str, control_strings: Collection[str]) -> None:
-        self.source = source
+    name            how errors call it, which say where it is
+    special_tokens  `bos_token` and its kind, by the names that templates know
+    """
+
+    def __init__(
+        self,
+        source: str,
+        control_strings: Collection[str],
+        name: str = "the chat template",
+        special_tokens: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.source, self.name = source, name
+        self._special_tokens = special_tokens
         self._template = compile_template(source)
         self._marks_turns = has_generation_blocks(source)
         self._splits_reasoning = "reasoning_content" in source
@@ -69,25 +81,24 @@ class ChatTemplate:
         """Render normalized messages; `turns=False` saves the work of finding the assistant's turns."""
         if self._splits_reasoning:
             messages = [split_reasoning(message) for message in messages]
-        messages = _map_strings(messages, self._protect)
-        tools = _map_strings(tools, self._protect) or None
-        marked = self._fill(messages, tools, **flags)
-        if turns and not self._marks_turns:
-            marked = self._mark_turns(marked, messages, tools)
-        return self._read_marks(marked)
-
-    def _fill(self, messages: Sequence[dict], tools: list | None, **flags: bool) -> str:
         try:
-            return self._template.render(messages=messages, tools=tools, **flags)
-        except (jinja2.TemplateError, TypeError) as error:
-            raise ChatError(f"the chat template cannot render this conversation: {error}") from error
+            allowance = Allowance(weigh([messages, tools]), times=1 + 2 * len(messages))
+            messages = _map_strings(messages, self._protect)
+            tools = _map_strings(tools, self._protect) or None
+            fill = partial(render, self._template, allowance, tools=tools, **self._special_tokens)
+            marked = fill(messages=messages, **flags)
+            if turns and not self._marks_turns:
+                marked = self._mark_turns(marked, messages, fill)
+        except jinja2.TemplateError as error:
+            raise ChatError(f"{self.name} cannot render this conversation: {error}") from error
+        return self._read_marks(marked)
 
     def _protect(self, text: str) -> str:
         if not self._unsafe.search(text):
             return text
         return self._to_break.sub(lambda match: BREAK + match[0] if match[0] in PRIVATE else match[0] + BREAK, text)
 
-    def _mark_turns(self, text: str, messages: Sequence[dict], tools: list | None) -> str:
+    def _mark_turns(self, text: str, messages: Sequence[dict], fill: Callable[..., str]) -> str:
         """Mark the assistant's turns for a template that has no generation blocks, by rendering its beginnings.
 
         A turn starts where the generation prompt before it ends. A turn with thinking of its own differs from
@@ -97,12 +108,12 @@ class ChatTemplate:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            prompt = self._fill(messages[:index], tools, add_generation_prompt=True)
+            prompt = fill(messages=messages[:index], add_generation_prompt=True)
             if not text.startswith(prompt):
                 prompt = prompt.rpartition("<think>")[0]
-            turn = self._fill(messages[: index + 1], tools)
+            turn = fill(messages=messages[: index + 1])
             if not prompt or not text.startswith(prompt) or not text.startswith(turn):
-                raise ChatError("this chat template changes earlier turns, so nothing can be trained with it")
+                raise ChatError(f"{self.name} changes earlier turns, so nothing can be trained with it")
             end = max((match.end() for match in self._control.finditer(turn)), default=len(turn))
             pieces += [text[done : len(prompt)], TURN_START, text[len(prompt) : end], TURN_END]
             done = end

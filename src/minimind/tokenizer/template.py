@@ -1,7 +1,6 @@
 """Chat templates: Jinja sources, rendered as transformers renders them."""
 
 import datetime
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# Unicode noncharacters, which the standard keeps for a program's private use: the borders of what the
-# assistant wrote, until chat.py has turned them into positions.
-TURN_START, TURN_END = "\ufdd1", "\ufdd2"
+from minimind.tokenizer.allowance import Allowance, allowing
+from minimind.tokenizer.bounded import BoundedEnvironment
+
+# Unicode noncharacters, which the standard keeps for a program's private use: a break inside a control string
+# that somebody typed, and the borders of what the assistant wrote, until chat.py has read them.
+BREAK, TURN_START, TURN_END = "\ufdd0", "\ufdd1", "\ufdd2"
+_UNMARKED = str.maketrans("", "", BREAK + TURN_START + TURN_END)
 
 _GENERATION_TAG = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
@@ -40,21 +42,40 @@ def default_template() -> str:
 
 
 @cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    # Settings, filter and globals are transformers', for which chat templates are written. A template comes
-    # with a downloaded model, so it runs in Jinja's sandbox.
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> BoundedEnvironment:
+    # Settings, filters and globals are transformers', for which chat templates are written.
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
     return environment
 
 
 def compile_template(source: str) -> jinja2.Template:
-    """Raises jinja2.TemplateError for a source with a syntax error."""
-    return _environment().from_string(source)
+    """Raises jinja2.TemplateError for a source that is no template."""
+    try:
+        return _environment().from_string(source)
+    except Exception as error:  # beside errors of syntax: nested too deep for Jinja or for Python
+        raise jinja2.TemplateError(reason(error)) from None
+
+
+def render(template: jinja2.Template, allowance: Allowance, **variables: Any) -> str:
+    """Render within the allowance. Raises jinja2.TemplateError, whatever the template does wrong."""
+    allowance.written = 0
+    try:
+        with allowing(allowance):
+            return template.render(variables)
+    except Exception as error:  # a template is a program: it may divide by zero, recurse for ever, …
+        raise jinja2.TemplateError(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one short line."""
+    said = " ".join(str(error).translate(_UNMARKED).split())
+    if not said or isinstance(error, KeyError):  # whose text is only the key
+        said = f"{type(error).__name__} {said}".rstrip()
+    return said if len(said) <= 300 else f"{said[:300]}…"
 
 
 def has_generation_blocks(source: str) -> bool:
@@ -69,15 +90,9 @@ def without_generation_blocks(source: str) -> str:
     return _GENERATION_TAG.sub(lambda match: f"{match[1]}{'endif' if match[2] else 'if true'}{match[3]}", source)
 
 
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> None:
+def raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
+
+
+def strftime_now(form: str) -> str:
+    return datetime.datetime.now().strftime(form)

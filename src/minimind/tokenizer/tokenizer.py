@@ -3,8 +3,9 @@
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import jinja2
 import tokenizers
 
 from minimind.errors import UserError
-from minimind.tokenizer.chat import ChatTemplate, TextSpan, normalize, trained_spans
+from minimind.tokenizer.chat import ChatTemplate, normalize, trained_spans
 from minimind.tokenizer.messages import validate, validate_prompt
 from minimind.tokenizer.reserved import BOS, EOS, PAD
+from minimind.tokenizer.windows import WINDOW, Encoder, TextSpan, Window
 from minimind.util.files import whole_file, write_json
 from minimind.util.json_files import read_json
 
@@ -27,23 +29,29 @@ class Tokenizer:
     `<|im_end|>` or `<think>` is ordinary text, whatever somebody typed.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, config: dict, chat_template: str | None) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        config: dict,
+        chat_template: str | None,
+        template_name: str = "the chat template",
+    ) -> None:
         self.backend = backend
         self.config = config
-        self.vocab_size: int = backend.get_vocab_size()
+        self.vocab_size = _number_of_ids(backend)
         self.reserved: dict[str, int] = {
             token.content: index for index, token in sorted(backend.get_added_tokens_decoder().items())
         }
-        self.pad_id = self._special_id("pad_token", PAD)
         self.bos_id = self._special_id("bos_token", BOS)
         self.eos_id = self._special_id("eos_token", EOS)
+        padded = config.get("pad_token") is not None or backend.token_to_id(PAD) is not None
+        self.pad_id = self._special_id("pad_token", PAD) if padded else self.eos_id
         self.chat_template = chat_template
-        self._template = ChatTemplate(chat_template, self.reserved) if chat_template is not None else None
-        # The same model without the reserved tokens: what it encodes is always ordinary text.
-        self._plain = tokenizers.Tokenizer(backend.model)
-        for part in ("normalizer", "pre_tokenizer"):
-            if getattr(backend, part) is not None:
-                setattr(self._plain, part, getattr(backend, part))
+        self._template = None
+        if chat_template is not None:
+            self._template = ChatTemplate(chat_template, self.reserved, template_name, self._special_tokens())
+        # Without the reserved tokens: what it encodes is always ordinary text.
+        self._encoder = Encoder(backend)
 
         # Turn headers and line ends come again and again.
         self._encode_short = lru_cache(maxsize=1024)(self.encode)
@@ -61,22 +69,22 @@ class Tokenizer:
             raise UserError(f"{path} is not a tokenizer file: {error}") from None
         backend.no_truncation()
         backend.no_padding()
+        # Without this the library gives such a token another id and says nothing.
+        for token in read_json(path).get("added_tokens") or []:
+            if backend.token_to_id(token["content"]) != token["id"]:
+                raise UserError(
+                    f"{path}: the added token {token['content']!r} cannot have the id {token['id']}; "
+                    "every id is used once, without holes"
+                )
         config_path = directory / "tokenizer_config.json"
         config = read_json(config_path, "a tokenizer directory holds it beside tokenizer.json")
-        inline = config.pop("chat_template", None)
-        template_path = directory / "chat_template.jinja"
-        if template_path.is_file():
-            source: Any = template_path.read_text(encoding="utf-8")
-        else:
-            template_path, source = config_path, inline
-        if source is not None and not isinstance(source, str):
-            raise UserError(f"{template_path}: chat_template is not a text")
+        source, template_path = _read_template(directory, config.pop("chat_template", None))
         try:
-            return cls(backend, config, source)
+            return cls(backend, config, source, f"the chat template in {template_path}")
         except jinja2.TemplateError as error:
             raise UserError(f"{template_path}: the chat template has an error: {error}") from None
         except ValueError as error:
-            raise UserError(f"{config_path}: {error}") from None
+            raise UserError(f"{directory}: {error}") from None
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` (chat template inline); the same bytes every time."""
@@ -91,7 +99,8 @@ class Tokenizer:
         (directory / "chat_template.jinja").unlink(missing_ok=True)
 
     def __reduce__(self) -> tuple:
-        return _restore, (self.backend.to_str(), self.config, self.chat_template)
+        name = "" if self._template is None else self._template.name
+        return _restore, (self.backend.to_str(), self.config, self.chat_template, name)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -106,12 +115,22 @@ class Tokenizer:
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` of each text, in parallel threads (TOKENIZERS_PARALLELISM=false for one)."""
         texts = [well_formed(text) for text in texts]
-        return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+        short = [text for text in texts if len(text) <= WINDOW]
+        encodings = iter(self._encoder.first.encode_batch_fast(short, add_special_tokens=False))
+        return [
+            next(encodings).ids
+            if len(text) <= WINDOW
+            else list(chain.from_iterable(window.ids for window in self.windows(text)))
+            for text in texts
+        ]
+
+    def windows(self, text: str) -> Iterator[Window]:
+        """Ids and offsets of a text of any length, in parts that together are those of the whole text."""
+        return self._encoder.windows(well_formed(text))
 
     def encode_with_offsets(self, text: str) -> list[tuple[int, TextSpan]]:
         """Each id of `encode(text)` with its characters (start, end); bytes of one character share them."""
-        encoding = self._plain.encode(well_formed(text), add_special_tokens=False)
-        return list(zip(encoding.ids, encoding.offsets))
+        return [pair for window in self.windows(text) for pair in zip(window.ids, window.offsets)]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Text of ids. Incomplete UTF-8 becomes U+FFFD. `skip_special` leaves out turn borders, not `<think>`."""
@@ -183,13 +202,13 @@ class Tokenizer:
             mask += [len(touched)] * len(run_ids)
             return
         # A turn begins or ends within this run.
-        encoding = self._plain.encode(well_formed(run), add_special_tokens=False)
-        run_mask = [0] * len(encoding.ids)
-        for first, last in touched:
-            inside = _tokens_within(encoding.offsets, first - start, last - start)
-            run_mask[inside] = [1] * len(run_mask[inside])
-        ids += encoding.ids
-        mask += run_mask
+        for window in self.windows(run):
+            window_mask = [0] * len(window.ids)
+            for first, last in touched:
+                inside = _tokens_within(window.offsets, first - start, last - start)
+                window_mask[inside] = [1] * len(window_mask[inside])
+            ids += window.ids
+            mask += window_mask
 
     def _chat(self) -> ChatTemplate:
         if self._template is None:
@@ -197,12 +216,22 @@ class Tokenizer:
         return self._template
 
     def _special_id(self, key: str, default: str) -> int:
-        token = self.config.get(key) or default
-        content = token["content"] if isinstance(token, dict) else token
+        content = self._special_tokens().get(key, default)
         index = self.backend.token_to_id(content)
         if index is None:
             raise ValueError(f"{key} {content!r} is not in the vocabulary")
         return index
+
+    def _special_tokens(self) -> dict[str, str]:
+        """`eos_token` and its kind, which templates know by these names. Raises ValueError for what is no text."""
+        tokens = {}
+        for key, token in self.config.items():
+            if key.endswith("_token") and token and not isinstance(token, bool):  # add_bos_token is a bool
+                content = token.get("content") if isinstance(token, dict) else token
+                if not isinstance(content, str):
+                    raise ValueError(f"{key} is neither a text nor an object with content")
+                tokens[key] = content
+        return tokens
 
 
 def well_formed(text: str) -> str:
@@ -220,5 +249,33 @@ def _tokens_within(offsets: list[TextSpan], start: int, end: int) -> slice:
     return slice(first, bisect_right(offsets, end, lo=first, key=itemgetter(1)))
 
 
-def _restore(backend: str, config: dict, chat_template: str | None) -> Tokenizer:
-    return Tokenizer(tokenizers.Tokenizer.from_str(backend), config, chat_template)
+def _restore(backend: str, config: dict, chat_template: str | None, template_name: str) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(backend), config, chat_template, template_name)
+
+
+def _number_of_ids(backend: tokenizers.Tokenizer) -> int:
+    """One more than the highest id. Raises ValueError where ids are given twice, or are mostly holes."""
+    ids = set(backend.get_vocab().values())
+    if len(ids) < backend.get_vocab_size():
+        raise ValueError("tokenizer.json gives one id to several tokens")
+    size = max(ids, default=-1) + 1
+    if size > 2 * len(ids):
+        raise ValueError(f"tokenizer.json has {len(ids):,} tokens, but ids up to {size - 1:,}; number them from 0")
+    return size
+
+
+def _read_template(directory: Path, inline: Any) -> tuple[str | None, Path]:
+    """A directory's chat template and the file it is in: of several named ones the one called default."""
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8"), path
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not UTF-8; convert it") from None
+    path = directory / "tokenizer_config.json"
+    if isinstance(inline, list):
+        named = [one for one in inline if isinstance(one, dict) and one.get("name") == "default"]
+        inline = named[0].get("template") if named else 0
+    if inline is not None and not isinstance(inline, str):
+        raise UserError(f"{path}: chat_template is neither a text nor a list of named ones with a default")
+    return inline, path

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from minimind.data.shards import cache as cache_module
 from minimind.data.shards import prepare as module
@@ -23,7 +21,6 @@ from minimind.data.shards.workers import run_in_order
 from minimind.data.sources.documents import read_documents
 from minimind.data.sources.files import read_records
 from minimind.errors import UserError
-from minimind.tokenizer.encode import LONG, split_long
 from minimind.tokenizer.train import train
 
 WORDS = ["fox", "dog", "月光", "quick", "故乡", "x = 1", "lazy,", "地上。", "\n", "jumps"]
@@ -178,25 +175,6 @@ def test_batches_and_shards_change_nothing_but_the_layout(tmp_path, tokenizer, m
     assert len(cut.meta["shards"]) > len(whole.meta["shards"]) == 1
     assert cut.fingerprint == whole.fingerprint
     assert [cut.read(i)[0].tolist() for i in range(100)] == [whole.read(i)[0].tolist() for i in range(100)]
-
-
-letters = st.text(alphabet="ab字月é́'s 1.,。，!\n\t\r\u3000ſ²", max_size=80)
-
-
-@settings(max_examples=300, deadline=None)
-@given(text=letters, size=st.integers(1, 20))
-@example(text="it's a b  c\n\nd 月光 字。月", size=1)
-def test_pieces_of_a_long_text_have_the_tokens_of_the_whole(tokenizer, text, size):
-    parts = list(split_long(text, size))
-    assert "".join(parts) == text
-    assert [token for part in parts for token in tokenizer.encode(part)] == tokenizer.encode(text)
-
-
-def test_a_long_text_is_cut_in_small_split_long(tmp_path, tokenizer):
-    text = " ".join(record["text"] for record in texts(3000))
-    assert max(map(len, split_long(text))) < LONG + 100
-    data = prepare([write(tmp_path / "a.jsonl", [{"text": text}])], tokenizer, cache=tmp_path / "cache")
-    assert data.read(0)[0].tolist() == [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
 
 
 # --- what is left out ---
