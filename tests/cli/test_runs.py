@@ -16,6 +16,7 @@ import yaml
 
 from minimind import cli
 from minimind.runs.read import in_order, read_run
+from minimind.runs.svg import ASCII_SIGNS, SIGNS, sparkline
 from minimind.util.units import date_text
 
 DEAD = subprocess.Popen([sys.executable, "-c", ""])
@@ -181,10 +182,25 @@ def test_show(runs, capsys):
     assert "talk to it:    minimind chat 'runs/quick/中文'\n" in page
     assert "bits per byte  5 (best 4.2)" in (page := say(capsys, "show", runs / "base"))
     assert "continue it" not in page
-    assert "0.9 → 0.09" in page
+    assert "0.9 to 0.09" in page
     shown = as_json(capsys, "show", "base")
     assert shown["recipe"]["model.hidden_size"] == 64
     assert shown["environment"]["torch"] == "2.13"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "gbk", "cp1252"])
+def test_a_console_without_unicode(runs, encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    for command in (["show", "quick/中文"], ["list"]):
+        argv = [sys.executable, "-m", "minimind", "runs", *command]
+        done = subprocess.run(argv, cwd=runs.parent, env=environment, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+    course = sparkline(range(10), signs=SIGNS if encoding == "gbk" else ASCII_SIGNS)  # of the rate, which rises
+    show = [sys.executable, "-m", "minimind", "runs", "show", "base"]
+    assert (
+        course.encode(encoding.partition(":")[0])
+        in subprocess.run(show, cwd=runs.parent, env=environment, capture_output=True).stdout
+    )
 
 
 def test_compare(runs, capsys):
@@ -235,6 +251,14 @@ def test_report(runs, capsys):
     assert (cells["time"], cells["size"], cells["started"]) == ("10 s", "2.5 MB", date_text(1000.0))
     assert cells["tokens per second"] == "1,055"
     assert not {"seconds", "size bytes"} & cells.keys()
+    # Line ends to Unicode, which are none to JSON lines; and a file that ends inside a character.
+    strange = [{"role": "user", "content": "a\u2028b"}, {"role": "assistant", "content": "c\u2029d\x85e<script>"}]
+    line = json.dumps({"step": 60, "conversations": strange}, ensure_ascii=False) + "\n"
+    with (runs / "base" / "samples.jsonl").open("ab") as samples:
+        samples.write(line.encode() + line.encode()[: line.encode().index("\u2029".encode()) + 1])
+    say(capsys, "report", "base")
+    html = (runs / "base" / "report.html").read_text(encoding="utf-8")
+    assert html.count("a\u2028b") == html.count("c\u2029d\x85e&lt;script&gt;") == 1
     say(capsys, "report", "killed", "--out", "killed.html")
     assert "interrupted" in (runs.parent / "killed.html").read_text(encoding="utf-8")
 

@@ -100,6 +100,7 @@ def test_two_tabs_do_not_overwrite_each_other(history: History) -> None:
     assert same(history.load(first.id), first)
     assert same(history.load(second.id), second)
     assert sorted(filter(None, history.titles().values())) == ["What is 6 * 7?", "What is 6 * 7? (2)"]
+    assert len(Chat(name="long " * 50).title) == 60  # what the page's field for it takes
     idle = history.load(first.id)
     first.turns.append(Turn("again", {}))
     history.save(first)
@@ -199,12 +200,16 @@ def test_an_export_is_trained_on_as_the_model_saw_it(
         assert [one[1:] for one in sequences(document, tokenizer)] == [(ids, mask)]
 
 
-def test_what_was_stopped_is_not_to_be_learned() -> None:
+def test_what_was_stopped_is_not_learned(tmp_path: Path, tokenizer_directory: Path) -> None:
     chat = Chat(
         turns=[Turn("a", {"x": said("whole")}), Turn("b", {"x": Answer(said("ha").messages, note=STOPPED)})]
     )
-    (record,) = map(json.loads, export.jsonl(chat).strip().split("\n"))
-    assert [one.get("weight") for one in record["conversations"]] == [None, None, None, 0]
+    file, tokenizer = tmp_path / "chat.jsonl", Tokenizer.load(tokenizer_directory)
+    file.write_text(export.jsonl(chat), encoding="utf-8")
+    ((_, ids, mask),) = (one for document in read_documents(file) for one in sequences(document, tokenizer))
+    learned = tokenizer.decode([id for id, on in zip(ids, mask) if on])
+    assert "whole" in learned
+    assert "ha" not in learned
 
 
 def test_markdown_shows_all_of_it() -> None:

@@ -20,7 +20,6 @@ from minimind.runs.plots import CURVES
 from minimind.web import markup
 from minimind.web.answers import harmless
 from minimind.web.i18n import CHINESE
-from minimind.web.runs import plain
 
 EVIL = "<img src=x onerror=alert(1)>"
 WEB = Path(markup.__file__).parent
@@ -45,7 +44,8 @@ def test_text_of_models_and_files_is_escaped() -> None:
 
 def test_a_model_cannot_make_the_browser_fetch_a_picture() -> None:
     assert harmless("see ![x](http://evil/x.png) ![y][z]") == "see !\\[x](http://evil/x.png) !\\[y][z]"
-    assert plain("a_b [c](d)") == "a\\_b \\[c\\]\\(d\\)"
+    assert harmless("so \ud83d") == "so ?"
+    assert markup.plain("a_b [c](d)") == "a\\_b \\[c\\]\\(d\\)"
 
 
 def test_tokens_carry_their_probability() -> None:

@@ -165,6 +165,15 @@ def test_a_conversation_survives_a_reload_and_is_renamed_and_deleted(browser_id:
     assert answers(back) == []
 
 
+def test_two_tabs_go_their_own_ways(browser_id: str) -> None:
+    one = say(chat("twin"), "the cat")
+    other = reload(one)
+    say(say(one, "a dog"), "a red house")
+    say(other, "old dog")
+    assert [len(answers(tab)) for tab in (reload(one), reload(other))] == [3, 2]
+    assert titles(other) == ["the cat \\(2\\)", "the cat"]
+
+
 def test_another_browser_sees_none_of_it(browser_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at = say(chat("twin"), "the cat")
     monkeypatch.setattr("minimind.web.conversations.browser_id", lambda: "cd" * 16)
@@ -273,6 +282,25 @@ def test_runs_show_figures_curves_and_samples(runs: Path) -> None:
     assert len(at.selectbox[0].options) == 2
     assert "step 12" in "".join(html(at))
     assert "batch.tokens_per_step" in "".join(html(at))
+
+
+def test_samples_with_any_line_ends_are_shown_and_damaged_files_are_no_harm(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "base"
+    shutil.copytree(runs / "base", run)
+    strange = [{"role": "user", "content": "a\u2028b"}, {"role": "assistant", "content": "c\u2029d\x85e<script>"}]
+    line = json.dumps({"step": 60, "conversations": strange}, ensure_ascii=False)
+    (run / "samples.jsonl").write_bytes(f"{line}\n{line}".encode()[:-1])
+    with (run / "metrics.jsonl").open("ab") as metrics:
+        metrics.write(
+            '{"step": 99, "tokens": "many", "loss": [1]}\n{"step": 100, "loss": 1e999}\n{"文'.encode()[:-1]
+        )
+    (run / "state.json").write_text('{"started": 1e300, "total_steps": "x", "status": ["finished"]}')
+    monkeypatch.setenv("MINIMIND_RUNS", str(tmp_path))
+    at = open_page("runs")
+    assert at.selectbox[0].options == ["a b"]
+    assert "c\u2029d\x85e&lt;script&gt;" in "".join(html(at))
 
 
 def test_data_shows_what_is_learned_and_how_it_is_packed(runs: Path, chat_file: Path, corpus: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from minimind.runs.html import Dialogues, Plots, Section, Table, write_report
 from minimind.runs.read import Run, read_samples, readable
-from minimind.runs.svg import Series, line_plot, sparkline
+from minimind.runs.svg import ASCII_SIGNS, SIGNS, Series, line_plot, sparkline
+from minimind.util.system import can_show
 
 # title, key in a line of metrics.jsonl (a dot leads into "eval"), logarithmic
 CURVES = (
@@ -43,12 +45,12 @@ def plots(runs: Sequence[Run]) -> list[str]:
 
 
 def sparklines(run: Run) -> list[str]:
-    """Every curve in a line of text: its course, its first and its last value."""
-    lines = []
+    """Every curve in a line of text for standard output: its course, its first and its last value."""
+    lines, signs = [], SIGNS if can_show(SIGNS, sys.stdout) else ASCII_SIGNS
     for title, key, _ in CURVES:
         values = [value for value in curve(run, key, "").y if value is not None]
         if values:
-            lines.append(f"{title:<31} {sparkline(values):<40} {values[0]:.4g} → {values[-1]:.4g}")
+            lines.append(f"{title:<31} {sparkline(values, signs=signs):<40} {values[0]:.4g} to {values[-1]:.4g}")
     return lines
 
 

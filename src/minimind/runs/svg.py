@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 420, 270  # of one plot, in SVG units: readable at the width of 
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 40  # margins around the plotting area
 MOST_POINTS = 400  # of one line: more than one per pixel cannot be seen
 LEGEND_COLUMNS, LEGEND_LINE = 3, 15
+SIGNS, ASCII_SIGNS = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # from low to high
 
 # Colors that stay apart for color-blind readers (after Okabe and Ito), for a light and a dark ground.
 LIGHT = ("#0072b2", "#d55e00", "#00805e", "#b0478a", "#8a6d00", "#3a9bd9", "#6b5bb5", "#555555")
@@ -90,7 +91,7 @@ def grid(plots: Sequence[str], columns: int = 2) -> str:
     )
 
 
-def sparkline(values: Sequence[float | None], width: int = 40) -> str:
+def sparkline(values: Sequence[float | None], width: int = 40, signs: str = SIGNS) -> str:
     """The course of some values in one line of text: ▇▅▃▂▁, each sign the mean of its share of them."""
     numbers = [value for value in values if value is not None and math.isfinite(value)]
     if not numbers:
@@ -99,7 +100,7 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     cuts = [len(numbers) * i // count for i in range(count + 1)]
     means = [math.fsum(numbers[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
     low, span = min(means), max(means) - min(means) or 1.0
-    return "".join("▁▂▃▄▅▆▇█"[round((mean - low) / span * 7)] for mean in means)
+    return "".join(signs[round((mean - low) / span * 7)] for mean in means)
 
 
 # ---------------------------------------------------------------------------------------------- the points

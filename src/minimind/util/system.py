@@ -50,6 +50,15 @@ def lock(file: IO[str]) -> bool:
     return True
 
 
+def can_show(text: str, stream: IO[str]) -> bool:
+    """Whether a console, or whatever reads the stream, has all signs of a text."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether a failed write failed for want of space.
 

@@ -60,4 +60,5 @@ def show_message(message: Message, results: list[Message], note: str) -> None:
 
 def harmless(text: str) -> str:
     """A model's Markdown without pictures, which the browser would fetch from wherever the model says."""
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, of a server's model, cannot be sent
     return text.rstrip(REPLACEMENT).replace("![", "!\\[")

@@ -9,13 +9,14 @@ import streamlit as st
 
 from minimind.errors import UserError
 from minimind.runs.read import default_directory
-from minimind.web import export
+from minimind.web import export, markup
 from minimind.web.browser import browser_id
 from minimind.web.history import Chat, History
 from minimind.web.i18n import say
 from minimind.web.settings import put_back
 
 SHOWN = 7  # in the list at once; of more it scrolls
+MOST = 200  # in the list at all: each is a button that a browser has to draw
 
 
 def history() -> History | None:
@@ -93,11 +94,11 @@ def show_list(chat: Chat) -> None:
     with st.container(
         height=300 if len(titles) > SHOWN else "content", border=False, key="conversations", gap=None
     ):
-        for id, title in titles.items():
+        for id, title in list(titles.items())[:MOST]:
             with st.container(horizontal=True, vertical_alignment="center", gap=None, key=f"row-{id}"):
                 is_open = id == chat.id
                 st.button(
-                    plain(title) if title is not None else say("(damaged)"),
+                    (markup.plain(title) or "…") if title is not None else say("(damaged)"),
                     key=f"open-{id}",
                     type="secondary" if is_open else "tertiary",
                     width="stretch",
@@ -108,11 +109,6 @@ def show_list(chat: Chat) -> None:
                 if is_open or title is None:
                     with st.popover("", icon=":material/more_horiz:", type="tertiary", key=f"menu-{id}"):
                         menu(kept, id, chat if is_open else None)
-
-
-def plain(title: str) -> str:
-    """A title inside a button's Markdown, as it is."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|:$~])", r"\\\1", title) or "…"
 
 
 def choose(kept: History, id: str) -> None:
@@ -126,7 +122,7 @@ def menu(kept: History, id: str, chat: Chat | None) -> None:
     """What can be done with a conversation; of a damaged one, None, only that it goes."""
     if chat:
         st.text_input(
-            say("Name"), chat.title, max_chars=80, key=f"name-{id}", on_change=rename, args=[chat, f"name-{id}"]
+            say("Name"), chat.title, max_chars=60, key=f"name-{id}", on_change=rename, args=[chat, f"name-{id}"]
         )
         file = re.sub(r"[^\w -]+", "", chat.title)[:40].strip() or "conversation"
         for label, write, ending in (

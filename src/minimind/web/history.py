@@ -45,7 +45,7 @@ class Chat:
 
     @property
     def title(self) -> str:
-        return self.name or one_line(self.turns[0].text if self.turns else "")
+        return one_line(self.name or (self.turns[0].text if self.turns else ""))
 
     @property
     def is_growing(self) -> bool:
@@ -134,7 +134,7 @@ class History:
         with self.lock:
             file = self.path(chat.id)
             if file.exists() and _head.__wrapped__(file, 0, 0)[1] != chat.revision:
-                chat.id, chat.name = new_id(), f"{chat.title} (2)"
+                chat.id, chat.name = new_id(), f"{one_line(chat.title, 56)} (2)"
                 file = self.path(chat.id)
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             text = json.dumps(pack(chat, chat.revision + 1), ensure_ascii=False)

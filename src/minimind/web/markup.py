@@ -14,6 +14,11 @@ from minimind.runs.html import is_number, text
 from minimind.runs.svg import DARK, LIGHT
 
 
+def plain(name: str) -> str:
+    """A name inside Markdown, as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|:$~" else c for c in name)
+
+
 def block(inner: str, classes: str = "") -> str:
     return f'<div class="mm {classes}">{inner}</div>'
 

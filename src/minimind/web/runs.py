@@ -84,7 +84,7 @@ def figures_of(run: Run) -> None:
     }
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{plain(run.name)}**", width="content")
+            st.markdown(f"**{markup.plain(run.name)}**", width="content")
             st.badge(say(run.status), color=COLOURS.get(run.status, "gray"))
             st.caption(run.stage, width="content")
         st.html(markup.cards(known))
@@ -97,11 +97,6 @@ COLOURS: dict[str, Any] = {"running": "blue", "finished": "green", "failed": "re
 
 def number(value: float | None) -> str:
     return "–" if value is None else number_text(value)
-
-
-def plain(text: str) -> str:
-    """A name inside Markdown, as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|:$~" else c for c in text)
 
 
 def compare(runs: Sequence[Run]) -> None:
@@ -120,7 +115,7 @@ def show_samples(run: Run, heading: bool) -> None:
         by_prompt.setdefault(prompt, []).append((step, str(answer.get("content", ""))))
     if not by_prompt:
         return
-    st.subheader(say("Samples while it learned") + (f" · {plain(run.name)}" if heading else ""))
+    st.subheader(say("Samples while it learned") + (f" · {markup.plain(run.name)}" if heading else ""))
     prompt = st.selectbox(say("Prompt"), list(by_prompt), format_func=one_line, key=f"prompt-{run.path}")
     answers = by_prompt[prompt or next(iter(by_prompt))][-MOST_STEPS:]
     with st.container(height=420 if len(answers) > 4 else "content"):
@@ -134,7 +129,7 @@ def one_line(text: str) -> str:
 
 def details(run: Run) -> None:
     """Settings, environment and the report of a run."""
-    with st.expander(f"{say('Settings and report')} · {plain(run.name)}"):
+    with st.expander(f"{say('Settings and report')} · {markup.plain(run.name)}"):
         started = run.state.get("started")
         rows: list[list[Any]] = [
             [say("directory"), str(run.path)],
