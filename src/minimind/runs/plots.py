@@ -46,7 +46,7 @@ def plots(runs: Sequence[Run]) -> list[str]:
 
 def sparklines(run: Run) -> list[str]:
     """Every curve in a line of text for standard output: its course, its first and its last value."""
-    lines, signs = [], SIGNS if can_show(SIGNS, sys.stdout) else ASCII_SIGNS
+    lines, signs = [], SIGNS if can_show(SIGNS, sys.stdout.encoding) else ASCII_SIGNS
     for title, key, _ in CURVES:
         values = [value for value in curve(run, key, "").y if value is not None]
         if values:

@@ -50,10 +50,10 @@ def lock(file: IO[str]) -> bool:
     return True
 
 
-def can_show(text: str, stream: IO[str]) -> bool:
-    """Whether a console, or whatever reads the stream, has all signs of a text."""
+def can_show(text: str, encoding: str | None) -> bool:
+    """Whether a console of that encoding has all signs of a text."""
     try:
-        text.encode(stream.encoding or "ascii")
+        text.encode(encoding or "ascii")
     except UnicodeEncodeError:
         return False
     return True
