@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from tests.stub_server import DONE, StubServer, call, event, stub_server
 
 from minimind.commands.chat import answer
 from minimind.errors import UserError
+from minimind.infer import transport
 from minimind.infer.conversation import Conversation
 from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
 from minimind.infer.remote import ChoiceStream, RemoteBackend, Server, to_openai
@@ -193,3 +199,96 @@ def test_a_stream_may_end_without_a_last_line(stub: StubServer) -> None:
 def test_nobody_answers() -> None:
     with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1 cannot be reached: .*is the server running"):
         Server("http://127.0.0.1:9").models()
+
+
+class Nobody(socketserver.BaseRequestHandler):
+    """Sends the parts that a test gave its server, with a pause after each, and goes on with the last for ever."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        *first, last = self.server.parts  # type: ignore[attr-defined]
+        with suppress(OSError):
+            for part in chain(first, repeat(last)):
+                self.request.sendall(part)
+                if len(part) < 1000:
+                    self.server.ended.wait(0.05)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def nobody(*parts: bytes) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Nobody) as server:
+        server.daemon_threads, server.parts, server.ended = True, parts, threading.Event()  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.ended.set()  # type: ignore[attr-defined]
+        server.shutdown()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+HI = b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n'
+EMPTY = b'data: {"choices": [{"delta": {}}]}\n'
+
+
+def sentence_of(url: str) -> str:
+    with pytest.raises(UserError) as error:
+        list(RemoteBackend(Server(url), "small").speak(HELLO, [], SamplingParams(), think=False))
+    return str(error.value).replace(url, "URL")
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ([b""], "URL/v1 cannot be reached: nothing came for 0.5 seconds; is the server running?"),
+        ([b"HTTP/1.1 200 OK\r\n", b"X"], "the connection to URL/v1 broke off: nothing came for 0.5 seconds"),
+        ([b"HTTP/1.1 500 No\r\n\r\n", b"x"], "the connection to URL/v1 broke off: nothing came for 0.5 seconds"),
+        ([HEAD, b""], "the connection to URL/v1 broke off: nothing came for 0.5 seconds"),
+        ([HEAD, b"x"], "the connection to URL/v1 broke off: nothing came for 0.5 seconds"),
+        ([HEAD, b": wait\n"], "the connection to URL/v1 broke off: nothing came for 0.5 seconds"),
+        ([HEAD, HI, b"data: "], "the connection to URL/v1 broke off: nothing came for 0.3 seconds"),
+        ([HEAD, HI, EMPTY], "the connection to URL/v1 broke off: nothing came for 0.3 seconds"),
+    ],
+)
+def test_a_server_that_hangs_costs_its_time(
+    parts: list[bytes], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "FIRST", 0.5)
+    monkeypatch.setattr(transport, "NEXT", 0.3)
+    with nobody(*parts) as url:
+        assert sentence_of(url) == sentence
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"x" * 5000,
+        b"x\n" * 5000,
+        HI * 100,
+        b'data: {"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        b'data: {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": 1' + b"0" * 400 + b"}]}}]}\n",
+        b'data: {"choices": [{"delta": {"tool_calls": [{"id": [1]}]}}]}\n',
+        b'data: {"choices": [{"finish_reason": [1]}]}\n',
+    ],
+    ids=["line", "lines", "events", "nested", "number", "id", "reason"],
+)
+def test_what_no_server_should_send(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "LARGEST", 500_000)
+    monkeypatch.setattr(transport, "LONGEST_LINE", 300_000)
+    with nobody(HEAD, part) as url:
+        assert sentence_of(url) == "URL/v1 sends no stream of completions; is it OpenAI-compatible?"
+
+
+@pytest.mark.parametrize("part", [b"", b"x", b"x" * 5000, b'{"data": ' + b"[" * 9000])
+def test_a_list_of_models_that_never_ends(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FIRST": 0.5, "LARGEST": 20_000}.items():
+        monkeypatch.setattr(transport, name, value)
+    with nobody(HEAD, part) as url, pytest.raises(UserError, match=r"broke off|no list of models"):
+        Server(url).models()
+
+
+def test_a_slow_reader_is_no_slow_server(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "NEXT", 0.2)
+    stub.answers.append([event(content="Hi"), event("stop", content="there"), DONE])
+    events = RemoteBackend(Server(stub.url), "small").speak(HELLO, [], SamplingParams(), think=False)
+    first = next(events)
+    time.sleep(0.6)
+    assert [first, *events] == [Text("Hi"), Text("there"), End("stop")]

@@ -116,7 +116,7 @@ def test_a_key(guarded: Served, capsys: pytest.CaptureFixture[str], monkeypatch:
         (["--url", "{url}/v1", "runs/chat"], "error: --url asks a server, not runs/chat"),
         (["--url", "{url}/v1", "--device", "cpu"], "error: --url asks a server, which says itself how it computes"),
         (["--model", "tiny"], "error: --model and --api-key are about a server: say with --url where it is"),
-        (["--url", "{url}/v1", "--temperature", "-1"], "error: temperature must be 0 or more, not -1.0"),
+        (["--url", "{url}/v1", "--temperature", "-1"], "error: temperature must be a number from 0 to 1,000"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import http.client
 import json
-import urllib.error
+import math
 import urllib.parse
 import urllib.request
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
 from minimind.errors import UserError
+from minimind.infer import transport
 from minimind.infer.events import End, ModelEvent, Text, Thinking, Token, ToolCall
 from minimind.infer.sampler import SETTINGS, SamplingParams
 from minimind.tokenizer.messages import Message
 from minimind.tokenizer.parse import read_call
 
-TIMEOUT = 300.0  # seconds without a sign of the server
 COMMON = ("temperature", "top_p", "max_tokens")  # every server knows these; others are sent only where they are set
+NOT_OURS = (ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError)
+"""what an answer in another form, or none, raises where it is read"""
 
 
 class Server:
@@ -37,16 +39,15 @@ class Server:
             raise UserError(f"{url} is no address of a server; give one as http://127.0.0.1:8000/v1")
         self.host = parts.netloc.rpartition("@")[2]
         self.url += "" if parts.path else "/v1"
-        is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")  # which no proxy could reach
-        self.opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_here else []))
+        self.proxied = parts.hostname not in ("localhost", "127.0.0.1", "::1")  # which no proxy could reach
         self.api_key = api_key
 
     def models(self) -> list[str]:
         """The names of its models."""
-        with self._open("/models") as response:
+        with self._open("/models") as (response, _):
             try:
-                return [str(model["id"]) for model in json.load(response)["data"]]
-            except (ValueError, KeyError, TypeError):
+                return [_text(model["id"]) for model in json.loads(b"".join(transport.lines(response)))["data"]]
+            except NOT_OURS:
                 raise UserError(
                     f"{self.url}/models gives no list of models; is that an OpenAI-compatible server?"
                 ) from None
@@ -54,9 +55,9 @@ class Server:
     def stream(self, body: dict[str, Any]) -> Generator[ModelEvent, None, None]:
         """What /chat/completions answers, as it comes; closing the generator ends the answer."""
         answer = ChoiceStream()
-        with self._open("/chat/completions", body) as response:
+        with self._open("/chat/completions", body) as (response, watch):
             try:
-                for line in response:
+                for line in transport.lines(response):
                     name, _, data = line.decode("utf-8", errors="replace").strip().partition(":")
                     if name != "data":
                         continue
@@ -65,30 +66,37 @@ class Server:
                     chunk = json.loads(data)
                     if error := chunk.get("error"):
                         raise UserError(f"{self.url} answers: {_sentence(error)}")
-                    for choice in chunk.get("choices") or ():
-                        yield from answer.push(choice)
+                    if events := [event for choice in chunk.get("choices") or () for event in answer.push(choice)]:
+                        watch.extend(math.inf)  # while the reader is at work
+                        yield from events
+                        watch.extend(transport.NEXT)
                 else:
                     if answer.stop_reason is None:
                         raise UserError(f"{self.url} ended in the middle of an answer; is the server running?")
-            except (OSError, http.client.HTTPException) as error:
-                raise UserError(f"the connection to {self.url} broke off: {error}") from None
-            except (ValueError, AttributeError, TypeError, KeyError):
+            except NOT_OURS:
                 raise UserError(f"{self.url} sends no stream of completions; is it OpenAI-compatible?") from None
         yield from answer.end()
 
-    def _open(self, path: str, body: dict[str, Any] | None = None) -> http.client.HTTPResponse:
+    @contextmanager
+    def _open(
+        self, path: str, body: dict[str, Any] | None = None
+    ) -> Iterator[tuple[http.client.HTTPResponse, transport.Watch]]:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
         if self.api_key:  # which no redirect may carry elsewhere
             request.add_unredirected_header("Authorization", f"Bearer {self.api_key}")
+        response = None
         try:
-            return self.opener.open(request, timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            text = error.read(2000).decode("utf-8", errors="replace").strip()
-            with suppress(ValueError, KeyError, TypeError):
-                text = _sentence(json.loads(text)["error"])
-            raise UserError(f"{self.url}{path} answers with status {error.code}: {text or error.reason}") from None
+            with transport.exchange(request, self.proxied) as (response, watch):
+                if response.status >= 400:
+                    text = response.read(2000).decode("utf-8", errors="replace").strip() or response.reason
+                    with suppress(*NOT_OURS):
+                        text = _sentence(json.loads(text)["error"])
+                    raise UserError(f"{self.url}{path} answers with status {response.status}: {text}")
+                yield response, watch
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if response is not None:
+                raise UserError(f"the connection to {self.url} broke off: {error}") from None
             reason = getattr(error, "reason", error)
             raise UserError(f"{self.url} cannot be reached: {reason}; is the server running?") from None
 
@@ -103,7 +111,7 @@ class ChoiceStream:
     def push(self, choice: dict[str, Any]) -> list[ModelEvent]:
         """What a chunk brings; its tokens come with the first event. Without log-probabilities they are one."""
         delta = choice.get("delta") or {}
-        self.stop_reason = choice.get("finish_reason") or self.stop_reason
+        self.stop_reason = _text(choice.get("finish_reason") or "") or self.stop_reason
         thinking, content = delta.get("reasoning_content") or delta.get("reasoning"), delta.get("content")
         events: list[ModelEvent] = [Thinking(_text(thinking))] if thinking else []
         events += [Text(_text(content))] if content else []
@@ -118,9 +126,9 @@ class ChoiceStream:
     def _add_to_call(self, part: dict[str, Any]) -> None:
         call = self.calls.setdefault(part.get("index", len(self.calls)), {"id": "", "name": "", "arguments": ""})
         function = part.get("function") or {}
-        call["id"] = part.get("id") or call["id"]
-        call["name"] += function.get("name") or ""
-        call["arguments"] += function.get("arguments") or ""
+        call["id"] = _text(part.get("id") or call["id"])
+        call["name"] += _text(function.get("name") or "")
+        call["arguments"] += _text(function.get("arguments") or "")
 
     def end(self) -> Iterator[ModelEvent]:
         """No more chunks come, so the calls are whole. Arguments that are no JSON object stay text."""
@@ -205,4 +213,4 @@ def _text(value: Any) -> str:
 
 def _sentence(error: Any) -> str:
     """What an error says, in OpenAI's shape or any other."""
-    return str(error.get("message", error) if isinstance(error, dict) else error)
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:2000]
