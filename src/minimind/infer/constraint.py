@@ -94,10 +94,9 @@ class Vocabulary:
         if problem := check.stdout.decode().strip() or check.returncode:
             return _reason(str(problem))
         matcher = LLMatcher(self.tokens, grammar, log_level=0, limits=LLParserLimits(verbose_errors=False))
-        first = matcher.deep_copy()  # it may be too complex at its first step already
-        first.compute_bitmask()
-        first.consume_tokens(self.tokens.tokenize_str("{"))
-        return _reason(matcher.get_error()) if matcher.is_error() else matcher
+        first = matcher.deep_copy()
+        first.try_consume_tokens(self.tokens.tokenize_str("{"))  # too many properties are too complex here
+        return _reason(first.get_error()) if first.is_error() else matcher
 
 
 class Constraint:
