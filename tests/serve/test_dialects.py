@@ -128,7 +128,12 @@ def test_thinking_is_asked_for_in_many_ways(served: Served, asked: dict[str, Any
         assert post(served, messages=back, max_tokens=1).status_code == 200
 
 
-COLOR = {"type": "object", "properties": {"color": {"enum": ["red"]}}, "required": ["color"]}
+COLOR = {
+    "type": "object",
+    "properties": {"color": {"enum": ["red"]}},
+    "required": ["color"],
+    "additionalProperties": False,
+}
 
 
 @pytest.mark.parametrize(
