@@ -226,6 +226,23 @@ def test_other_data_are_refused(pretrain, tmp_path, corpus, capsys):
     assert "has changed since it began; restore it or use another --out" in capsys.readouterr().err
 
 
+def test_renamed_data_are_the_same_data(pretrain, tmp_path, corpus, tokenizer_directory, monkeypatch, capsys):
+    file = tmp_path / "texts.jsonl"
+    shutil.copy(corpus, file)
+    monkeypatch.chdir(tmp_path)
+    argv = pretrain(tmp_path / "run", budget__steps=3)
+    argv[argv.index(str(corpus))] = "texts.jsonl"
+    assert main(argv) == 0
+    file.rename(tmp_path / "renamed.jsonl")
+    argv[argv.index("texts.jsonl")] = "./renamed.jsonl"
+    argv[argv.index(str(tokenizer_directory))] = f"{tokenizer_directory}/../{tokenizer_directory.name}"
+    argv[argv.index("3")] = "6"
+    assert main(argv) == 0
+    for steps in (3, 6):
+        assert main(pretrain(tmp_path / "as_named", budget__steps=steps)) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "as_named")
+
+
 class TestDamage:
     """A run of which every checkpoint so far was kept."""
 
