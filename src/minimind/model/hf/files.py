@@ -41,7 +41,7 @@ def weight_files(directory: Path) -> list[Path]:
     if not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{index} is no index of the parts of a model; copy it again")
     names = sorted(set(names))
-    if outside := [name for name in names if name in ("", "..") or re.search(r"[/\\\0]", name)]:
+    if outside := [name for name in names if name == ".." or not re.fullmatch(r"[^/\\\0]{1,200}", name)]:
         raise UserError(f"{index} names {outside[0]!r}, which is no file beside it; copy the whole model again")
     if missing := [name for name in names if not (directory / name).is_file()]:
         raise UserError(f"{directory} lacks {', '.join(missing)}, named in {INDEX}; copy the whole model again")
@@ -103,7 +103,7 @@ def check_numbers(name: str, tensor: torch.Tensor, where: str | Path) -> None:
     if tensor.dtype not in TYPES:
         raise UserError(f"{where}: tensor {name} is {tensor.dtype}: quantized weights are not supported")
     # One pass and no memory; `isfinite().all()` takes thirteen times as long.
-    if tensor.numel() and not all(edge.isfinite() for edge in tensor.aminmax()):
+    if tensor.numel() and not all(edge.float().isfinite() for edge in tensor.aminmax()):
         raise UserError(
             f"{where}: the weights are not finite: tensor {name} holds NaN or infinity; take an earlier checkpoint "
             "or another copy of the model"
