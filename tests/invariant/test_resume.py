@@ -291,6 +291,49 @@ class TestDamage:
         assert main(pretrain(run, checkpoint__keep=9)) == 0
         assert_same_run(run, uninterrupted(pretrain, checkpoint__keep=9))
 
+    @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+    @pytest.mark.parametrize("end", [b"\xe5\xb1", b'{"step": 9, "text": "\xe5', b"\0\0\0\0", b'{"step": 99}'])
+    def test_lines_that_end_inside_a_character(self, run, pretrain, uninterrupted, capsys, name, end):
+        """As a power cut leaves them."""
+        file = run / name
+        file.write_bytes(file.read_bytes() + end)
+        assert main(pretrain(run, checkpoint__keep=9)) == 0
+        assert f"{file} ends inside a line, which was dropped" in capsys.readouterr().err
+        assert_same_run(run, uninterrupted(pretrain, checkpoint__keep=9))
+
+    def test_lines_that_are_damaged_or_gone_are_said(self, run, pretrain, capsys):
+        file = run / "metrics.jsonl"
+        before = file.read_bytes()
+        lines = before.split(b"\n")
+        for changed, said in (
+            ([*lines[:3], lines[3][:5], *lines[4:]], "1 damaged lines were dropped"),
+            (lines[:-3] + lines[-1:], "is not what was written up to step 12"),
+            ([lines[0].replace(b"0", b"1"), *lines[1:]], "is not what was written up to step 12"),
+        ):
+            file.write_bytes(b"\n".join(changed))
+            assert main(pretrain(run, checkpoint__keep=9)) == 0
+            assert said in capsys.readouterr().err
+        file.write_bytes(before)
+        assert main(pretrain(run, checkpoint__keep=9)) == 0
+        assert str(file) not in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "link", ["checkpoints/step-0000004", "checkpoints/step-0000011.partial", "model", "best", "model.partial"]
+    )
+    def test_a_link_is_not_followed(self, run, pretrain, tmp_path, capsys, link):
+        kept = tmp_path / "kept"
+        kept.mkdir()
+        (kept / "thesis.tex").write_text("years of work")
+        shutil.rmtree(run / link, ignore_errors=True)
+        (run / link).symlink_to(kept)
+        assert main(pretrain(run, checkpoint__keep=1)) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: {run / link} is a symbolic link, which is not followed here")
+        assert (kept / "thesis.tex").read_text() == "years of work"
+        assert (run / link).is_symlink()
+        (run / link).unlink()
+        assert main(pretrain(run, checkpoint__keep=1)) == 0
+
 
 def test_what_a_kill_left_is_removed(pretrain, tmp_path, uninterrupted):
     run = tmp_path / "run"

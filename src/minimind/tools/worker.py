@@ -13,7 +13,10 @@ import inspect
 import json
 import os
 import re
+import signal
 import sys
+import threading
+import time
 import types
 import typing
 from collections.abc import Callable
@@ -23,6 +26,7 @@ SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", list:
 
 
 def main() -> None:
+    threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     request = json.load(sys.stdin)
     reply_to = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -39,6 +43,16 @@ def main() -> None:
         reply = {"error": f"{type(error).__name__}: {error}"[: request["characters"]]}
     with open(reply_to, "w", encoding="utf-8") as out:
         json.dump(reply, out)
+
+
+def end_with(parent: int) -> None:
+    """End this process and what it started when the one that started it was killed, and so cannot end it.
+
+    On Windows nobody tells that a parent has ended.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
 
 
 def limit_resources(seconds: float, memory: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 
 from minimind.errors import WorkFailed
 from minimind.train.strategies.single import SingleDevice
+from minimind.util.system import end_with_parent
 
 
 class DDP(SingleDevice):
@@ -23,6 +25,8 @@ class DDP(SingleDevice):
         super().__init__(device, keep_memory)
         self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if not dist.is_initialized():
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+                end_with_torchrun()
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -56,3 +60,15 @@ class DDP(SingleDevice):
         if dist.is_initialized():
             gc.collect()  # the wrapped module refers to itself, and to the group: neither is to outlive the other
             dist.destroy_process_group()
+
+
+def end_with_torchrun() -> None:
+    """Let this process end soon after the torchrun that started it; WorkFailed where that has been killed already.
+
+    Processes meet at torchrun's address, and would wait there for half an hour.
+    """
+    end_with_parent()
+    try:
+        socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), 30).close()
+    except OSError as error:
+        raise WorkFailed(f"torchrun, which started this process, does not answer ({error})") from None
