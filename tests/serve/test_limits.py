@@ -265,3 +265,37 @@ def test_metrics(learned: Model) -> None:
     assert 0 < float(figures["minimind_prefix_cache_bytes"]) < float(figures["minimind_prefix_cache_limit_bytes"])
     assert figures["minimind_cache_bytes"] == "0.0"
     assert re.search(r"minimind_request_seconds_bucket\{le=\"\+Inf\",path=\"/v1/chat/completions\"\} 3.0", text)
+
+
+def test_a_call_that_the_model_begins_is_of_a_tool_on_offer(served_endless: Served) -> None:
+    """This model would write anything; after the marker of a call it may not."""
+    begins = served_endless.model.tokenizer.reserved["<tool_call>"]
+    function = {"name": "dice", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}
+    choice = served_endless.client.chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": "the cat"}],
+        tools=[{"type": "function", "function": function}],
+        logit_bias={str(begins): 100},
+        max_tokens=60,
+        seed=1,
+    ).choices[0]
+    assert choice.message.tool_calls
+    assert {(call.function.name, call.function.arguments) for call in choice.message.tool_calls} == {("dice", "{}")}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"properties": {' + ",".join(f'"p{i}": {{"pattern": "^[a-z]+{i}$"}}' for i in range(3000)) + "}}",
+        '{"items": ' * 150 + "{}" + "}" * 150,
+    ],
+    ids=["patterns", "nested"],
+)
+def test_a_schema_that_cannot_be_followed_names_its_field(served: Served, schema: str) -> None:
+    body = '{"messages": [{"role": "user", "content": "Hi"}], "response_format": {"type": "json_schema", '
+    body += '"json_schema": {"name": "a", "schema": ' + schema + "}}}"
+    answer = httpx.post(served.url + CHAT, content=body, timeout=60, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    error = error_of(answer)
+    assert error["param"].startswith("response_format")
+    assert re.match("response_format.*: .*(cannot be followed|nested)", error["message"])
