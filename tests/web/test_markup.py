@@ -44,6 +44,10 @@ def test_text_of_models_and_files_is_escaped() -> None:
 
 def test_a_model_cannot_make_the_browser_fetch_a_picture() -> None:
     assert harmless("see ![x](http://evil/x.png) ![y][z]") == "see !\\[x](http://evil/x.png) !\\[y][z]"
+    code = "`![x](y) $1` and ``a ` $2`` and\n```\n![x](y) $3\n```\n"
+    assert harmless(code) == code
+    assert harmless(f"{code}$4 ```\n$5 and ![") == f"{code}\\$4 ```\n$5 and !["  # code that is still growing
+    assert harmless("$5, \\$6, $$x$$") == "\\$5, \\$6, $$x$$"
     assert harmless("so \ud83d") == "so ?"
     assert markup.plain("a_b [c](d)") == "a\\_b \\[c\\]\\(d\\)"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import streamlit as st
 
@@ -11,6 +12,10 @@ from minimind.tokenizer.messages import Message
 from minimind.web import markup
 from minimind.web.i18n import say
 from minimind.web.session import REASONS, Answer
+
+ESCAPES = {"![": "!\\[", "$": "\\$"}
+# Code, which stays as it is, or what is to be escaped outside of it.
+MARKUP = re.compile(r"(?P<code>```.*?(?:```|\Z)|``.*?``|`[^`\n]+`)|!\[|(?<![\\$])\$(?!\$)", re.DOTALL)
 
 
 def show_answer(answer: Answer, probabilities: bool) -> None:
@@ -59,6 +64,9 @@ def show_message(message: Message, results: list[Message], note: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """A model's Markdown without pictures, which the browser would fetch from wherever the model says."""
+    """A model's Markdown without pictures, which the browser would fetch from wherever the model says.
+
+    A lone dollar sign is one: "from $5 to $6" is no formula.
+    """
     text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, of a server's model, cannot be sent
-    return text.rstrip(REPLACEMENT).replace("![", "!\\[")
+    return MARKUP.sub(lambda found: found["code"] or ESCAPES[found[0]], text.rstrip(REPLACEMENT))

@@ -5,6 +5,7 @@ STYLE = """<style>
 .stApp { --quiet: color-mix(in srgb, currentColor 62%, transparent); }
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 3rem; max-width: 76rem; }
 .stChatMessage p { white-space: pre-line; overflow-wrap: anywhere; }
+.stChatMessage [data-testid=stMarkdownContainer] { overflow-x: auto; }
 .mm, .mm * { box-sizing: border-box; }
 .mm { line-height: 1.6; overflow-wrap: anywhere; }
 .mm .said { white-space: pre-wrap; }
