@@ -40,7 +40,8 @@ td { overflow-wrap: anywhere; }
 .dialogues { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 18px; }
 .caption { color: var(--quiet); font-size: 13px; }
 .turn { border-radius: 10px; padding: 8px 12px; margin: 6px 0; max-width: 92%; width: fit-content;
-  white-space: pre-wrap; overflow-wrap: anywhere; background: var(--assistant); }
+  max-height: 30em; overflow-y: auto; white-space: pre-wrap; overflow-wrap: anywhere;
+  background: var(--assistant); }
 .user { background: var(--user); margin-left: auto; }
 .system, .tool { background: none; border: 1px dashed var(--edge); color: var(--quiet); font-size: 13px; }
 .thinking { color: var(--quiet); border-left: 3px solid var(--edge); padding-left: 10px; margin-bottom: 6px; }
