@@ -126,3 +126,14 @@ def test_special_tokens_are_known_by_their_names():
     )
     rendered = template.render([{"role": "user", "content": "<s>"}], None)
     assert (rendered.text, rendered.controls) == ("<s><s>", [(0, 3)])
+
+
+def test_content_as_a_list_of_parts_is_their_text():
+    parts = [{"type": "text", "text": "a"}, {"type": "image", "url": "x"}, {"type": "text", "text": "b"}]
+    roles = ("system", "user", "assistant", "tool")
+
+    def rendered(content: object) -> str:
+        messages = [{"role": role, "content": content} for role in roles]
+        return render(compile_template(default_template()), Allowance(0), messages=messages)
+
+    assert rendered(parts) == rendered("ab") != rendered(None) == rendered("")

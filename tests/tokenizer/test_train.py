@@ -6,6 +6,7 @@ import pytest
 from minimind.errors import UserError
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.train import SMALLEST_VOCAB, train
+from minimind.tokenizer.windows import WINDOW
 
 # MiniMind's published table, written out once more: the ids of weights and data hang on it.
 PUBLISHED = [
@@ -95,3 +96,19 @@ def test_control_strings_in_the_training_text_never_become_tokens():
         assert min(trained.encode(control)) >= 36
     merges = json.loads(trained.backend.to_str())["model"]["merges"]
     assert not {left + right for left, right in merges} & set(PUBLISHED)
+
+
+def test_long_words_are_cut_and_learned_from_up_to_a_bound():
+    word = "abcdefgh" * 2**18  # 2 MB
+    with pytest.warns(UserWarning, match=r"cut in 16,368 places, and 1,046,528 characters of them left out"):
+        tokenizer = train([word, "the cat " * 50], 309)
+    assert len(tokenizer.encode("abcdefgh" * 10)) < 80
+    assert tokenizer.decode(tokenizer.encode(word[:200_001])) == word[:200_001]
+
+
+def test_a_long_text_is_learned_from_in_parts_without_a_change(monkeypatch):
+    text = "it's a red house, and the cat sees 世界。\n\n" * 8_000
+    assert len(text) > 2 * WINDOW
+    in_parts = train([text], 330)
+    monkeypatch.setattr("minimind.tokenizer.train.WINDOW", len(text))
+    assert train([text], 330).fingerprint == in_parts.fingerprint

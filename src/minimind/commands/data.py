@@ -245,6 +245,8 @@ def _losses(findings: Findings) -> Iterator[str]:
         yield f"{findings.stripped:,} line ends and spaces around thinking and before answers are left out"
     for name, times in findings.control_strings.items():
         yield f"{times:,} × {name} in the texts is ordinary text, no border of documents"
+    if findings.cut_words:
+        yield f"{findings.cut_words:,} cuts in words of more than 131,072 characters, the tokenizer's window"
     if findings.changed_by_tokenizer:
         yield f"{findings.changed_by_tokenizer:,} documents are changed by the tokenizer, which cannot spell them"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from minimind.tokenizer.tokenizer import Tokenizer, well_formed
+from minimind.tokenizer.windows import WINDOW
 
 SAMPLES = [
     "今天的天气很好，我们一起去公园散步吧。",
@@ -37,8 +38,11 @@ def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str] = SAMPLES) -> dic
     tokens: Counter[str] = Counter()
     texts = iter(texts)
     while batch := list(islice(texts, 1000)):
-        for text, ids in zip(batch, tokenizer.encode_batch(batch)):
+        short = iter(tokenizer.encode_batch([text for text in batch if len(text) <= WINDOW]))
+        for text in batch:
+            long = len(text) > WINDOW
+            count = sum(len(window.ids) for window in tokenizer.windows(text)) if long else len(next(short))
             for name in (language(text), "all"):
                 sizes[name] += len(well_formed(text).encode())
-                tokens[name] += len(ids)
+                tokens[name] += count
     return {name: sizes[name] / tokens[name] for name in ("zh", "en", "all") if tokens[name]}

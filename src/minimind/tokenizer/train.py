@@ -1,5 +1,6 @@
 """Train a byte-level BPE vocabulary (Sennrich et al. 2016, arXiv:1508.07909; bytes as in GPT-2)."""
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 
@@ -10,6 +11,7 @@ from minimind.errors import UserError
 from minimind.tokenizer.reserved import BOS, EOS, MARKERS, PAD, RESERVED, SPECIAL
 from minimind.tokenizer.template import default_template
 from minimind.tokenizer.tokenizer import Tokenizer, well_formed
+from minimind.tokenizer.windows import WINDOW
 
 # The pre-tokenizer that llama.cpp calls "qwen2": contractions, words with one leading sign or space, single
 # digits, runs of signs, line ends, spaces. Contractions are spelled out instead of `(?i:…)`, which would
@@ -24,6 +26,17 @@ WORDS = (
     r"|\s+"
 )
 
+# Longer words are cut, and of all of them together only so many characters are learned from: they hardly ever come
+# twice, and each keeps the trainer's memory and time for as long as it is.
+LONGEST_WORD = 128
+FROM_LONG_WORDS = 2**20
+_LONG_WORD = re.compile(
+    "|".join(rf"{kind}{{{LONGEST_WORD}}}(?={kind})" for kind in (r"[^\W\d_]", r"(?:[^\w\s]|_)", r"\s"))
+)
+
+# Where a text may be cut between two words: after a letter, before white space, a full stop or a comma.
+_SEAM = re.compile(r"(?<=[^\W\d_])(?=[ \n,.，。])")
+
 SMALLEST_VOCAB = len(RESERVED) + 256  # every byte is a token, so that any text can be written
 
 
@@ -31,7 +44,8 @@ def train(texts: Iterable[str], vocab_size: int = 6400, progress: bool = False) 
     """Learn `vocab_size` tokens (36 reserved, 256 bytes, the rest merges) from `texts`.
 
     The same texts in the same order give the same tokenizer, byte for byte. Warns (`UserWarning`) when the
-    texts hold too few repeated pairs to reach the size. Raises UserError for a size below 292 or no text.
+    texts hold too few repeated pairs to reach the size, and when words longer than LONGEST_WORD were cut. Raises
+    UserError for a size below 292 or no text.
     """
     if vocab_size < SMALLEST_VOCAB:
         raise UserError(
@@ -51,7 +65,7 @@ def train(texts: Iterable[str], vocab_size: int = 6400, progress: bool = False) 
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=progress,
     )
-    seen = _NonEmpty(texts)
+    seen = _Parts(texts)
     backend.train_from_iterator(seen, trainer)
     if not seen.count:
         raise UserError("there is no text to train a tokenizer on: every document is empty, or there is none")
@@ -63,21 +77,43 @@ def train(texts: Iterable[str], vocab_size: int = 6400, progress: bool = False) 
             "give more text or ask for a smaller vocabulary",
             stacklevel=2,
         )
+    if seen.cut_words:
+        warnings.warn(
+            f"words longer than {LONGEST_WORD} letters or signs were cut in {seen.cut_words:,} places, and "
+            f"{seen.left_out:,} characters of them left out",
+            stacklevel=2,
+        )
     return tokenizer
 
 
-class _NonEmpty:
-    """Passes on the texts that are not empty, and counts them."""
+class _Parts:
+    """Passes on the texts in parts that a trainer takes in good time, and counts them and the words cut in two."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = texts
-        self.count = 0
+        self.count = self.cut_words = self.left_out = 0
 
     def __iter__(self) -> Iterator[str]:
-        for text in self.texts:
-            if text:
-                self.count += 1
-                yield well_formed(text)
+        for text in map(well_formed, self.texts):
+            start = 0
+            while start < len(text):
+                seam = _SEAM.search(text, start + WINDOW, start + WINDOW + 1000)
+                end = seam.start() if seam else start + WINDOW
+                yield from self._without_long_words(text[start:end])
+                start = end
+
+    def _without_long_words(self, text: str) -> Iterator[str]:
+        start = 0
+        for word in _LONG_WORD.finditer(text):
+            self.cut_words += 1
+            if self.cut_words * LONGEST_WORD <= FROM_LONG_WORDS:
+                yield text[start : word.end()]
+            else:
+                self.left_out += LONGEST_WORD
+                yield text[start : word.start()]
+            start = word.end()
+        self.count += 1
+        yield text[start:]
 
 
 def _with_reserved(trained: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -7,6 +7,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minimind.data.shards.prepare import prepare
 from minimind.data.sources.check import Findings, check
 from minimind.data.sources.documents import Document, read_documents
 from minimind.data.sources.show import sequences
@@ -153,3 +154,11 @@ def test_no_character_of_a_conversation_is_lost(tmp_path_factory, tokenizer, tur
         stripped -= len(parsed["content"]) + len(parsed["reasoning_content"])
     assert stripped == findings.stripped
     assert mask.sum() >= len(expected)
+
+
+def test_words_that_are_too_long_for_the_tokenizer_are_counted(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("x" * 300_000 + "\n\n" + "the cat " * 40_000)
+    findings = check([tmp_path / "a.txt"], print, tokenizer)
+    assert (findings.documents, findings.cut_words, findings.changed_by_tokenizer) == (2, 2, 0)
+    report = prepare([tmp_path / "a.txt"], tokenizer, cache=tmp_path / "cache").report
+    assert report["cut_words"] == 2

@@ -29,6 +29,7 @@ from minimind.data.sources.files import Record, check_file, is_plain_text, read_
 from minimind.errors import UserError
 from minimind.tokenizer import ChatError
 from minimind.tokenizer.encode import Encoded, encode_chat, encode_texts, token_dtype
+from minimind.tokenizer.windows import WINDOW
 from minimind.util.progress import Bar, progress
 from minimind.util.system import is_disk_full
 
@@ -61,6 +62,7 @@ class EncodedBatch(NamedTuple):
     docs: np.ndarray
     bad: list[BadLine]
     nothing_to_train_on: int
+    cut_words: int
 
 
 def prepare(
@@ -121,13 +123,13 @@ def prepare(
         raise
     data = ShardSet.open(directory)
     data.sources = [str(file) for file in files]  # the same content may stand under another name today
-    if data.report["bad_lines"] or data.report["nothing_to_train_on"]:
-        log.warning("%s", report_text(data.report))
+    if said := report_text(data.report):
+        log.warning("%s", said)
     return data
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """What was left out, for people."""
+    """What was left out or cut, for people."""
     lines = []
     if report["bad_lines"]:
         reasons = ", ".join(f"{count} × {why}" for why, count in report["reasons"].items())
@@ -135,6 +137,8 @@ def report_text(report: dict[str, Any]) -> str:
         lines += [f"  {bad['file']}:{bad['line']}: {bad['why']}" for bad in report["first_bad"][:5]]
     if report["nothing_to_train_on"]:
         lines.append(f"{report['nothing_to_train_on']:,} conversations with nothing to train on were left out")
+    if cut := report.get("cut_words"):  # shards of before do not say
+        lines.append(f"{cut:,} cuts in words of more than {WINDOW:,} characters, the tokenizer's window")
     return "\n".join(lines)
 
 
@@ -182,7 +186,7 @@ def _write(
         workers = 1 if total < SMALL else min(_processors(), MAX_WORKERS)
     reasons: Counter[str] = Counter()
     first_bad: list[BadLine] = []
-    empty = 0
+    empty = cut_words = 0
     with (
         partial_directory(directory) as place,
         progress("tokenizing", total) as bar,
@@ -201,6 +205,7 @@ def _write(
                 reasons.update(bad.sort for bad in tokens.bad)
                 first_bad += tokens.bad[: NAMED_BAD_LINES - len(first_bad)]
                 empty += tokens.nothing_to_train_on
+                cut_words += tokens.cut_words
                 bar(documents=len(tokens.docs))
             if not writer.counts["documents"]:
                 why = f"the first: {first_bad[0]}" if first_bad else "its conversations have nothing to train on"
@@ -210,6 +215,7 @@ def _write(
                 "reasons": dict(reasons.most_common()),
                 "first_bad": [vars(bad) for bad in first_bad],
                 "nothing_to_train_on": empty,
+                "cut_words": cut_words,
             }
             writer.finish({"sources": sources, "settings": settings, "report": report})
 
@@ -271,7 +277,7 @@ def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: d
     nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
     ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
     mask = None if kind == "pretrain" else np.concatenate([encoded.mask for _, encoded in pairs] or nothing)
-    return EncodedBatch(ids, mask, docs, bad, empty)
+    return EncodedBatch(ids, mask, docs, bad, empty, sum(encoded.cut_words for _, encoded in pairs))
 
 
 def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict[str, Any]) -> list[Encoded]:

@@ -14,6 +14,7 @@ from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.data.sources.files import DamagedFile, check_file
 from minimind.data.sources.show import sequences
 from minimind.tokenizer import ChatError
+from minimind.tokenizer.encode import encode_texts
 from minimind.tokenizer.messages import split_reasoning
 from minimind.tokenizer.reserved import SPECIAL
 from minimind.util.progress import Bar, progress
@@ -36,6 +37,7 @@ class Findings:
     stripped             line ends and spaces that the chat template leaves out around thinking and before answers
     empty_answers        conversations that end with an empty answer and have no `gt` to check one against
     tokens, longest      tokens of all documents and of the longest; 0 without a tokenizer
+    cut_words            how often a word fills a window of the tokenizer (131,072 characters) and is cut
     changed_by_tokenizer documents whose tokens do not give back their text
     longer_than_context  documents of more than `context` tokens
     """
@@ -53,6 +55,7 @@ class Findings:
     tokens: int = 0
     longest: int = 0
     longer_than_context: int = 0
+    cut_words: int = 0
     changed_by_tokenizer: int = 0
 
 
@@ -129,17 +132,19 @@ def _measure(
     findings: Findings,
     report: Callable[[BadLine], None],
 ) -> None:
-    length = 0
     try:
-        for name, ids, _ in sequences(document, tokenizer):
-            length = max(length, len(ids))
-            if name == "text":
-                spelled = _spells(ids[1:-1], document.text, tokenizer)
-            else:
+        if document.kind == "pretrain":
+            encoded = encode_texts([document.text], tokenizer)[0]
+            length = len(encoded.ids)
+            findings.cut_words += encoded.cut_words
+            findings.changed_by_tokenizer += not _spells(encoded.ids[1:-1], document.text, tokenizer)
+        else:
+            length = 0
+            for name, ids, _ in sequences(document, tokenizer):
+                length = max(length, len(ids))
                 messages = {"chosen": document.chosen, "rejected": document.rejected}.get(name, document.messages)
                 text = tokenizer.render(messages, document.tools, add_generation_prompt=name == "prompt")
-                spelled = _spells(ids, text, tokenizer)
-            findings.changed_by_tokenizer += not spelled
+                findings.changed_by_tokenizer += not _spells(ids, text, tokenizer)
     except ChatError as error:
         report(BadLine(document.file, document.line, str(error)))
         return
