@@ -71,6 +71,11 @@ def test_the_end_of_an_answer_has_a_logprob(served: Served) -> None:
         assert ended.logprobs.text_offset[-1] == len(ended.text)
 
 
+def test_false_is_no_number_of_logprobs(served: Served) -> None:
+    assert complete(served, TEXT, logprobs=False, max_tokens=1).choices[0].logprobs is None
+    assert complete(served, TEXT, logprobs=0, max_tokens=1).choices[0].logprobs.top_logprobs != []
+
+
 def test_an_echo_is_streamed_as_it_is_whole(served: Served) -> None:
     asked: dict[str, Any] = {"echo": True, "max_tokens": 6, "logprobs": 2}
     whole = complete(served, [TEXT, "a dog"], **asked)

@@ -41,6 +41,11 @@ def no_limit(value: int) -> int:
     return value
 
 
+def unless_false(value: Any) -> Any:
+    """Some say false where the other endpoint would."""
+    return None if value is False else value
+
+
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, AfterValidator(no_limit)]
 Stop = Annotated[str, Field(min_length=1)]
@@ -257,7 +262,7 @@ class CompletionRequest(Sampling):
     best_of: Count | None = None
     echo: bool = False
     """whether the answer begins with the prompt, and with its log-probabilities if those are asked for"""
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=20)] | None, BeforeValidator(unless_false)] = None
     """how many of the likeliest tokens are reported beside each token"""
     add_special_tokens: bool | None = None
     """whether a text begins with the tokenizer's token for beginnings; default: unless it is echoed"""
