@@ -247,15 +247,17 @@ def test_tools_named_at_the_start_can_be_chosen(visit: Any) -> None:
 
 
 class Endless(BaseHTTPRequestHandler):
-    """A model that never ends by itself."""
+    """A model that never ends by itself, nor its thinking where it is to ponder."""
 
     def do_GET(self) -> None:
         self.begin()
         self.wfile.write(json.dumps({"data": [{"id": "endless"}]}).encode())
 
     def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["Content-Length"]))
         self.begin()
-        event = json.dumps({"choices": [{"index": 0, "delta": {"content": "on and "}}]})
+        part = "reasoning_content" if b"ponder" in asked else "content"
+        event = json.dumps({"choices": [{"index": 0, "delta": {part: "on and "}}]})
         with contextlib.suppress(OSError):  # until nobody listens any more
             while True:
                 self.wfile.write(f"data: {event}\n\n".encode())
@@ -295,6 +297,13 @@ def test_stop_ends_an_answer_of_a_server(visit: Any) -> None:
         answer = page.get_by_test_id("stChatMessage").last
         playwright.expect(answer).to_contain_text("on and on and")
         playwright.expect(answer.get_by_test_id("stCaptionContainer")).to_contain_text("stopped")
+        page.fill(ASK, "ponder")
+        page.keyboard.press("Enter")
+        playwright.expect(page.get_by_test_id("stChatMessage")).to_have_count(6, timeout=PATIENCE)
+        thought = page.get_by_test_id("stChatMessage").last.get_by_test_id("stExpander")
+        playwright.expect(thought).to_contain_text("Thinking", timeout=PATIENCE)
+        page.locator(".st-key-stop button").click()
+        playwright.expect(thought).to_contain_text("Thinking · stopped", timeout=PATIENCE)
         visit.settle()
         visit.check()
         server.shutdown()
