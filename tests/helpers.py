@@ -183,8 +183,9 @@ def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
 
 # ----------------------------------------------------------------------------------- processes to be killed
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["minimind.stages.launch", "minimind.commands.train", "torch._dynamo"])
+_server = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+if os.name == "posix":
+    _server.set_forkserver_preload(["minimind.stages.launch", "minimind.commands.train", "torch._dynamo"])
 
 
 def start(
