@@ -141,11 +141,11 @@ class Model:
         return self.model.logits(self.model(rows)).reshape(*tokens.shape, -1)
 
     def sampling_params(self, **sampling: Any) -> SamplingParams:
-        """SamplingParams with the stop tokens of this model's tokenizer."""
+        """SamplingParams with the stop tokens of this model."""
         known = SamplingParams.__dataclass_fields__.keys()
         if unknown := sorted(sampling.keys() - known):
             raise UserError(f"{unknown[0]} is no sampling parameter; there are {', '.join(sorted(known))}")
-        return SamplingParams(**{"stop_ids": (self.tokenizer.eos_id, self.tokenizer.pad_id), **sampling})
+        return SamplingParams(**{"stop_ids": self.tokenizer.stop_ids, **sampling})
 
     def _text_prompt(self, text: str) -> list[int]:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]

@@ -32,6 +32,7 @@ def run(argv: list[str]) -> None:
     from minimind.errors import UserError
     from minimind.interop.upstream import build, read_tokenizer, read_weights
     from minimind.model import save_model
+    from minimind.tokenizer.stops import read_stops
 
     if options.to.exists() and (not options.to.is_dir() or any(options.to.iterdir())):
         raise UserError(f"{options.to} already exists; choose another --to, or remove it first")
@@ -39,6 +40,7 @@ def run(argv: list[str]) -> None:
     source, tokenizer = options.tokenizer or weights.folder, None
     if options.tokenizer or (source / "tokenizer.json").is_file():
         tokenizer = read_tokenizer(source, weights.config)
+        tokenizer.stop_also_at(read_stops(weights.folder))
     model = build(weights)
     save_model(model, options.to, tokenizer)
 

@@ -170,7 +170,8 @@ def _answer(
     """The greedy answer to each conversation, in one batch. Control tokens stay in the text: tool calls are made of
     them, and a stray one makes an answer wrong."""
     ids = [tokenizer.encode_chat(messages, add_generation_prompt=True)[0] for messages in prompts]
-    completions = engine.generate(ids, SamplingParams(temperature=0.0, max_tokens=max_tokens))
+    params = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids)
+    completions = engine.generate(ids, params)
     return [(tokenizer.decode(one.ids, skip_special=False).strip(), one) for one in completions]
 
 

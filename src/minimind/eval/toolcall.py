@@ -127,7 +127,7 @@ def evaluate(
     fitting = [at for at, prompt in enumerate(prompts) if len(prompt) + 1 < engine.context]
     if not fitting:
         raise UserError(f"no conversation fits into the model's context of {engine.context} tokens")
-    params = SamplingParams(temperature=0.0, max_tokens=max_tokens)
+    params = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids)
     completions = engine.generate([prompts[at] for at in fitting], params)
     tallies: dict[str, list[bool]] = {measure: [] for measure in MEASURES}
     answers: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ answer = model.generate(**prompt, max_new_tokens=256)
 print(tokenizer.decode(answer[0][prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 """
 TEXT_USE = """\
-prompt = tokenizer(tokenizer.bos_token + "Once upon a time", return_tensors="pt", return_token_type_ids=False)
+prompt = tokenizer(tokenizer.bos_token + "Once upon a time", return_tensors="pt")
 answer = model.generate(**prompt, max_new_tokens=64)
 print(tokenizer.decode(answer[0], skip_special_tokens=True))
 """

@@ -26,6 +26,8 @@ SAMPLING = {
     "repetition_penalty": "penalty_repeat",
 }
 """our name -> llama.cpp's, for what a file proposes where the user says nothing"""
+MORE_STOPS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+"""where a file names further tokens at which an answer ends: of the turn, of the message"""
 
 
 def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Exported:
@@ -57,6 +59,9 @@ def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Expo
     with whole_file(path) as partial:
         write(partial, name, fields, chosen)
     notes = list(words.notes)
+    if forgotten := more_stops(tokenizer, words)[len(MORE_STOPS) :]:
+        named = ", ".join(words.tokens[index] for index in forgotten)
+        notes.append(f"a GGUF file names three tokens at which answers end; give llama.cpp the others: {named}")
     if uneven := [label for label, _, stored in chosen if stored == Type.F16 != wanted]:
         notes.append(f"{len(uneven)} matrices are f16, because their rows are no multiple of 32: {uneven[0]} …")
     return Exported(name, path.stat().st_size, notes)
@@ -77,6 +82,12 @@ def sampling(directory: Path) -> dict[str, float | int]:
         raise UserError(f"{path} has no numbers for sampling: {error}") from None
 
 
+def more_stops(tokenizer: Tokenizer, words: GGUFVocabulary) -> list[int]:
+    """What ends an answer beside the end of sequence; padding, which llama.cpp mostly knows by its name, last."""
+    others = [index for index in tokenizer.stop_ids if index != tokenizer.eos_id and index < len(words.tokens)]
+    return sorted(others, key=lambda index: index == tokenizer.pad_id)
+
+
 def _tokenizer_fields(tokenizer: Tokenizer, words: GGUFVocabulary) -> dict[str, Value]:
     template = {} if words.chat_template is None else {"tokenizer.chat_template": words.chat_template}
     return {
@@ -88,6 +99,7 @@ def _tokenizer_fields(tokenizer: Tokenizer, words: GGUFVocabulary) -> dict[str, 
         "tokenizer.ggml.bos_token_id": tokenizer.bos_id,
         "tokenizer.ggml.eos_token_id": tokenizer.eos_id,
         "tokenizer.ggml.padding_token_id": tokenizer.pad_id,
+        **dict(zip(MORE_STOPS, more_stops(tokenizer, words))),
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.add_eos_token": False,
         **template,

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 
 from minimind.errors import UserError
 from minimind.tokenizer import Tokenizer
+from minimind.tokenizer.template import default_template, without_generation_blocks
 from minimind.tokenizer.train import WORDS
 
 # Qwen2's and Qwen3's own way of writing the same; `(?i:…)` also folds "ſ" to "s", which llama.cpp does not.
@@ -50,7 +51,7 @@ def vocabulary(tokenizer: Tokenizer, size: int) -> GGUFVocabulary:
     """The vocabulary of a model with `size` ids; UserError where llama.cpp would find other tokens in a text."""
     content = json.loads(tokenizer.backend.to_str())
     words = GGUFVocabulary(_pre_tokenizer(content["pre_tokenizer"]), *_tokens(tokenizer, content, size))
-    words.chat_template = tokenizer.chat_template
+    words.chat_template = tokenizer.chat_template and without_generation_blocks(tokenizer.chat_template)
     if OPENED_BY_IT in (words.chat_template or ""):
         words.chat_template = f"{QUIET}{words.chat_template}"
     model = content["model"]
@@ -148,8 +149,14 @@ def restore(fields: Mapping[str, Any], where: str) -> Tokenizer:
         "clean_up_tokenization_spaces": False,
     }
     template = fields.get("tokenizer.chat_template")
+    template = template and template.removeprefix(QUIET)
+    if template == without_generation_blocks(default_template()):
+        template = default_template()
     try:
-        return Tokenizer(backend, config, template and template.removeprefix(QUIET))
+        tokenizer = Tokenizer(backend, config, template)
+        ends = [fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eom")]
+        tokenizer.stop_also_at(index for index in ends if index is not None)
+        return tokenizer
     except jinja2.TemplateError as error:
         raise UserError(f"{where}: the chat template has an error: {error}") from None
 

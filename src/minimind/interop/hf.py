@@ -54,7 +54,7 @@ def export_hf(
     tokenizer = Tokenizer.load(where) if (where / "tokenizer.json").is_file() else None
     with whole_directory(out.resolve()) as partial:
         write_model(model, partial, tokenizer, DTYPES[dtype], limit)
-        copy_generation_config(where, partial)
+        copy_generation_config(where, partial, tokenizer)
         files = weight_files(partial)
         size = sum(file.stat().st_size for file in files)
         about = About(out.resolve().name, dtype, len(files), size, license, list(languages))
@@ -84,8 +84,9 @@ def marked(text: str) -> str:
     return f"{text}<!-- minimind export hf {hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
 
 
-def copy_generation_config(source: Path, directory: Path) -> None:
-    """Take over how the model proposes to sample and where it stops, where it says so."""
+def copy_generation_config(source: Path, directory: Path, tokenizer: Tokenizer | None) -> None:
+    """Take over how the model proposes to sample, and say all that it stops at."""
     path = source / "generation_config.json"
     if path.is_file():
-        write_json(directory / path.name, read_json(path))
+        stops = {} if tokenizer is None else {"eos_token_id": list(tokenizer.stop_ids)}
+        write_json(directory / path.name, {**read_json(path), **stops})

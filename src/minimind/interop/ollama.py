@@ -50,8 +50,8 @@ def modelfile(source: Path, tokenizer: Tokenizer) -> str:
         lines.append(f'TEMPLATE """{go_template()}"""')
     lines += [f"PARAMETER {NAMES[name]} {value}" for name, value in sampling(source).items()]
     lines.append(f"PARAMETER num_ctx {read_config(source).context_length}")
-    stops = [tokenizer.backend.id_to_token(index) for index in dict.fromkeys((tokenizer.eos_id, tokenizer.pad_id))]
-    lines += [f'PARAMETER stop "{stop}"' for stop in stops]
+    stops = map(tokenizer.backend.id_to_token, tokenizer.stop_ids)
+    lines += [f'PARAMETER stop "{stop}"' for stop in stops if stop is not None]
     return "\n".join(lines) + "\n"
 
 

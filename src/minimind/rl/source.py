@@ -33,7 +33,10 @@ class Rollouts:
         self.sequences = setup.recipe.batch.sequences
         self.engine = Engine(setup.model, max_batch=self.options.prompts * self.options.group_size)
         self.params = SamplingParams(
-            temperature=self.options.temperature, top_p=1.0, max_tokens=self.options.max_tokens
+            temperature=self.options.temperature,
+            top_p=1.0,
+            max_tokens=self.options.max_tokens,
+            stop_ids=setup.tokenizer.stop_ids,
         )
 
     def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from operator import itemgetter
@@ -17,9 +17,14 @@ from minimind.errors import UserError
 from minimind.tokenizer.chat import ChatTemplate, normalize, trained_spans
 from minimind.tokenizer.messages import validate, validate_prompt
 from minimind.tokenizer.reserved import BOS, EOS, PAD
+from minimind.tokenizer.stops import read_stops
 from minimind.tokenizer.windows import WINDOW, Encoder, TextSpan, Window
 from minimind.util.files import whole_file, write_json
 from minimind.util.json_files import read_json
+
+# What transformers is to know of a decoder: else its version 4 hands the model `token_type_ids`, and pads on the
+# right, where the model goes on.
+DECODER = {"model_input_names": ["input_ids", "attention_mask"], "padding_side": "left"}
 
 
 class Tokenizer:
@@ -46,6 +51,8 @@ class Tokenizer:
         self.eos_id = self._special_id("eos_token", EOS)
         padded = config.get("pad_token") is not None or backend.token_to_id(PAD) is not None
         self.pad_id = self._special_id("pad_token", PAD) if padded else self.eos_id
+        self.stop_ids = tuple(dict.fromkeys((self.eos_id, self.pad_id)))
+        """what ends an answer: with those that the files of a model name, see `stop_also_at`"""
         self.chat_template = chat_template
         self._template = None
         if chat_template is not None:
@@ -80,16 +87,21 @@ class Tokenizer:
         config = read_json(config_path, "a tokenizer directory holds it beside tokenizer.json")
         source, template_path = _read_template(directory, config.pop("chat_template", None))
         try:
-            return cls(backend, config, source, f"the chat template in {template_path}")
+            tokenizer = cls(backend, config, source, f"the chat template in {template_path}")
         except jinja2.TemplateError as error:
             raise UserError(f"{template_path}: the chat template has an error: {error}") from None
         except ValueError as error:
             raise UserError(f"{directory}: {error}") from None
+        tokenizer.stop_also_at(read_stops(directory))
+        return tokenizer
+
+    def stop_also_at(self, ids: Iterable[int]) -> None:
+        self.stop_ids = tuple(dict.fromkeys((*self.stop_ids, *ids)))
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` (chat template inline); the same bytes every time."""
         directory = Path(directory)
-        config = dict(self.config)
+        config = {**self.config, **DECODER}
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         with whole_file(directory / "tokenizer.json") as partial:  # by it a directory is a tokenizer's: named last
@@ -100,7 +112,8 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple:
         name = "" if self._template is None else self._template.name
-        return _restore, (self.backend.to_str(), self.config, self.chat_template, name)
+        parts = (self.backend.to_str(), self.config, self.chat_template, name)
+        return _restore, parts, {"stop_ids": self.stop_ids}
 
     @cached_property
     def fingerprint(self) -> str:

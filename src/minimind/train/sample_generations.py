@@ -31,7 +31,7 @@ class SampleGenerations:
         """Append one line per prompt. The model's training state, compiled code included, is not touched."""
         if not self.prompts:
             return
-        params = SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS)
+        params = SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS, stop_ids=self.tokenizer.stop_ids)
         answers = Engine(model).generate(self.prompts, params)
         for prompt, answer in zip(self.prompts, answers):
             said = [("user", prompt), ("assistant", answer.ids)]

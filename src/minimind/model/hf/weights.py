@@ -68,7 +68,7 @@ def write_model(
     special = {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
     config = adapter.settings(model) if adapted else {**to_hf(model.config, dtype), **special}
     write_json(directory / (ADAPTER_CONFIG if adapted else "config.json"), config)
-    stops = list(dict.fromkeys([eos, pad]))
+    stops = [eos, pad] if tokenizer is None else list(tokenizer.stop_ids)
     write_json(directory / "generation_config.json", {**GENERATION, **special, "eos_token_id": stops})
     if tokenizer is not None:
         tokenizer.save(directory)
