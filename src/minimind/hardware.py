@@ -35,6 +35,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def sampling_device(device: torch.device) -> torch.device:
+    """Where tokens are sampled: on the device, or on the CPU where that has no fp64 (MPS)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type of the computation; auto takes bf16 where that is fast."""
     return DTYPES[precision] if precision in DTYPES else choose_dtype(device)[0]

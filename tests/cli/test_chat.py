@@ -92,8 +92,8 @@ def test_commands(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert (conversation.params.temperature, conversation.params.top_k, conversation.params.seed) == (0.25, 5, None)
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
-        "error: /set temperature: the value must be a number, not 'hot'",
-        "error: temperature must be 0 or more, not -1.0",
+        "error: /set temperature: the value must be a number from 0 to 1,000, not 'hot'",
+        "error: /set temperature: the value must be a number from 0 to 1,000, not '-1'",
         "error: /set color: name one of temperature, top_k, top_p, min_p, repetition_penalty, "
         "presence_penalty, frequency_penalty, max_tokens, seed, "
         "then its value",
@@ -106,7 +106,7 @@ def test_commands(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     ("arguments", "sentence"),
     [
         (["nowhere"], "error: nowhere is no directory; give a model directory or a run directory"),
-        (["{talker}", "--temperature", "-1"], "error: temperature must be 0 or more, not -1.0"),
+        (["{talker}", "--temperature", "-1"], "error: temperature must be a number from 0 to 1,000, not -1.0"),
         (["{talker}", "--device", "abacus"], "error: device 'abacus' cannot be used here; try auto or cpu"),
         (["{talker}", "--prompt", "cat " * 1000], "error: the message is too long"),
         (["{talker}", "--top-k", "many"], "error: argument --top-k: invalid int value: 'many'"),

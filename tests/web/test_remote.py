@@ -84,4 +84,4 @@ def test_a_mistake_ends_the_answer_and_is_said(stub: StubServer) -> None:
     assert answer.note == f"{stub.url}/chat/completions answers with status 400: top_k is too large"
     answer = begin(stub, temperature=-1.0)
     finish(answer)
-    assert answer.note == "temperature must be 0 or more, not -1.0"
+    assert answer.note == "temperature must be a number from 0 to 1,000, not -1.0"

@@ -87,7 +87,7 @@ def test_a_stopped_answer_keeps_what_it_has_and_frees_the_engine(talker: Path) -
 def test_a_mistake_ends_the_answer_and_is_said(talker: Path) -> None:
     answer = begin(talker / "model", temperature=-1.0)
     finish(answer)
-    assert answer.note == "temperature must be 0 or more, not -1.0"
+    assert answer.note == "temperature must be a number from 0 to 1,000, not -1.0"
 
 
 class Script:

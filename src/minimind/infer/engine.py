@@ -21,6 +21,7 @@ from itertools import chain, islice
 import torch
 
 from minimind.errors import UserError
+from minimind.hardware import sampling_device
 from minimind.infer.constraint import Constraint, Vocabulary
 from minimind.infer.events import End, Token
 from minimind.infer.network import AttentionSpan, Network, WeightFormat, decode_tokens, prompt_chunk
@@ -63,6 +64,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.weights: WeightFormat = weights
         self.max_repeats = max_repeats
+        self.sampling_device = sampling_device(model.output_weight.device)
         on_cpu = model.output_weight.device.type == "cpu"  # which computes no faster with more tokens at once
         self.prefill_tokens = prefill_tokens or (256 if on_cpu else 2048)
         self.context = model.config.context_length
@@ -146,8 +148,8 @@ class Engine:
                 f"the prompt has {len(prompt)} tokens, but the model's context is {self.context} tokens and the "
                 "answer needs room in it; shorten the prompt"
             )
-        max_tokens, device = min(params.max_tokens, room), self.source.output_weight.device
-        adjustment = Adjustment(params, prompt, vocab_size, device)
+        max_tokens = min(params.max_tokens, room)
+        adjustment = Adjustment(params, prompt, vocab_size, self.sampling_device)
         return Request(list(prompt), params, max_tokens, self.max_repeats, adjustment, self._constraint(params))
 
     def _constraint(self, params: SamplingParams) -> Constraint | None:
@@ -213,7 +215,7 @@ class Engine:
         if len(wanted) < len(tokens):
             hidden_ND = hidden_ND[wanted]
         if sampling:
-            self._sample(sampling, network.logits(hidden_ND))
+            self._sample(sampling, network.logits(hidden_ND).to(self.sampling_device))
         self._evict(lambda request: request.stop_reason is not None)
         for prefill, stop in chunks:
             prefill.done = stop

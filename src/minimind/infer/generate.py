@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from minimind.hardware import sampling_device
 from minimind.infer.events import Token
 from minimind.infer.sampler import Adjustment, SamplingParams, relative, sample_inverse_cdf, truncate
 from minimind.model import Transformer
@@ -27,13 +28,14 @@ from minimind.model.transformer import Attention, Block
 def generate(model: Transformer, prompt: Sequence[int], params: SamplingParams) -> Iterator[Token]:
     """Sample tokens until a stop token (which is yielded, too), max_tokens or the end of the context."""
     rng = params.rng()
-    adjust = Adjustment(params, prompt, model.config.vocab_size, model.output_weight.device)
+    device = sampling_device(model.output_weight.device)
+    adjust = Adjustment(params, prompt, model.config.vocab_size, device)
     longest = min(len(prompt) + params.max_tokens, model.config.context_length)
     cache = KVCache.empty(model.config, 1, longest, model.compute_dtype, model.output_weight.device)
     ids = list(prompt)
     hidden_TD = forward(model, ids, 0, cache)  # prefill
     while len(ids) < longest:
-        logits_V = model.logits(hidden_TD[-1]).float()
+        logits_V = model.logits(hidden_TD[-1]).float().to(device)
         token = sample_token(adjust(logits_V), params, rng.random())
         logprobs_V = (logits_V / (params.divisor or 1.0)).log_softmax(-1)
         yield Token(token, logprob=float(logprobs_V[token]))
