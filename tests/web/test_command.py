@@ -19,6 +19,8 @@ def test_mistakes_are_answered_in_one_sentence(tmp_path: Path, capsys: pytest.Ca
         assert main(["web", "--port", port]) == 2
         assert f"cannot listen at 127.0.0.1 port {port}" in capsys.readouterr().err
     assert main(["web", "--port", "70000"]) == 2
+    assert "expected a whole number from 0 to 65,535, got '70000'" in capsys.readouterr().err
+    assert main(["web", "--port", "0"]) == 2
     assert "a port is a number from 1 to 65535" in capsys.readouterr().err
     assert main(["web", "--host", "no.such.host.invalid"]) == 2
     assert "cannot listen at no.such.host.invalid" in capsys.readouterr().err

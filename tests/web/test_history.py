@@ -197,7 +197,7 @@ def test_an_export_is_trained_on_as_the_model_saw_it(
     system = [{"role": "system", "content": settings["system"]}] if "system" in settings else []
     for model, document in zip("ab", documents):
         ids, mask = tokenizer.encode_chat([*system, *chat.messages(model)], settings.get("schemas"))
-        assert [one[1:] for one in sequences(document, tokenizer)] == [(ids, mask)]
+        assert [(list(i), list(m)) for _, i, m in sequences(document, tokenizer)] == [(list(ids), list(mask))]
 
 
 def test_what_was_stopped_is_not_learned(tmp_path: Path, tokenizer_directory: Path) -> None:
