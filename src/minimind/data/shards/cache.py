@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minimind.errors import UserError
-from minimind.util.files import write_text
+from minimind.util.files import flush, write_text
 from minimind.util.system import is_alive
 
 _serial = itertools.count()
@@ -62,6 +62,8 @@ def partial_directory(final: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for path in partial.iterdir():
+            flush(path)
         try:
             partial.rename(final)
         except OSError:
