@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -91,11 +92,30 @@ def test_train_measures_every_size(report: Callable[..., dict]) -> None:
     for one in speed["micro_batches"]:
         assert one["memory_gb"] > 0
         assert one["mfu"] == pytest.approx(one["tokens_per_second"] * flops / speed["matmul_rate"])
+        assert 0 < one["mfu"] <= 1
         without_update = one["tokens"] / one["seconds"]
         assert 0 < one["tokens_per_second"] < without_update
     assert speed["best"] == max(speed["micro_batches"], key=lambda one: one["tokens_per_second"])["tokens"]
     assert sum(speed["parts"].values()) == pytest.approx(1)
+    assert 0 < speed["product_efficiency"] <= 1
+    slowest, fastest = speed["large_rates"]
+    assert 0 < slowest <= fastest <= speed["matmul_rate"]
     assert speed["limit"]
+
+
+def test_no_share_exceeds_one_on_a_machine_whose_speed_moves(
+    report: Callable[..., dict], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large products measured far too slow and then threefold faster: what was faster is the ceiling."""
+    rates = (1e9 * factor for factor in itertools.cycle((1, 3)))
+    monkeypatch.setattr("minimind.bench.train.matmul_rate", lambda device, dtype: next(rates))
+    flags = ["train", "--preset", "tiny", "--micro-batch-tokens", "64", "--seq-len", "64"]
+    (speed,) = report(*flags, "--seconds", "100000000")["results"]
+    assert 0 < speed["product_efficiency"] <= 1
+    assert all(0 < one["mfu"] <= 1 for one in speed["micro_batches"])
+    assert speed["large_rates"] == [1e9, 3e9]
+    assert main(["bench", *flags, "--seconds", "100000000"]) == 0
+    assert "tiny: the rate of large products moved from 1 to 3 GFLOP/s" in capsys.readouterr().out
 
 
 def test_train_for_people(capsys: pytest.CaptureFixture[str]) -> None:

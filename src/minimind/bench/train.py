@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -42,7 +42,7 @@ class MicroBatch:
     tokens_per_second: float = 0.0
     """of whole steps, without padding"""
     mfu: float = 0.0
-    """share of the rate of a large matrix product, as a training reports it"""
+    """share of `Speed.matmul_rate`"""
     memory_gb: float = 0.0
 
 
@@ -55,7 +55,9 @@ class Speed:
     tokens_per_step: int
     compiled: bool
     matmul_rate: float = 0.0
-    """floating-point operations per second of a large matrix product"""
+    """floating-point operations per second of the fastest matrix product that was timed between the steps"""
+    large_rates: tuple[float, float] = (0.0, 0.0)
+    """slowest and fastest of the large products among them: how far the machine's speed moved meanwhile"""
     update_seconds: float = 0.0
     """clipping and optimizers, once a step"""
     micro_batches: list[MicroBatch] = field(default_factory=list)
@@ -151,42 +153,49 @@ def _time(
             break
         for tokens, micro in micros.items():
             gradients[tokens].append(timed.gradients(micro))
+            peaks.append(matmul_rate(device, dtype))
             on_work(flops * tokens)
         updates.append(timed.update())
-        peaks.append(matmul_rate(device, dtype))
-    speed.matmul_rate, speed.update_seconds = statistics.median(peaks), statistics.median(updates)
+    speed.update_seconds = statistics.median(updates)
     for tokens, micro in micros.items():
         once = statistics.median(gradients[tokens])
         positions = micro.tokens.numel()
         step_seconds = speed.tokens_per_step / positions * once + speed.update_seconds
         real = float((micro.documents != PADDING).double().mean())
         rate = speed.tokens_per_step * real / step_seconds
-        mfu = rate * flops / speed.matmul_rate
-        speed.micro_batches.append(MicroBatch(tokens, "", once, rate, mfu, memory[tokens]))
+        speed.micro_batches.append(MicroBatch(tokens, "", once, rate, 0.0, memory[tokens]))
     speed.best = max(speed.micro_batches, key=lambda one: one.tokens_per_second).tokens
-    _split(speed, timed, micros[speed.best], rounds)
+    products = _split(speed, timed, micros[speed.best], rounds, peaks)
+    # Small products may be faster than large ones, or timed in a quieter moment: the ceiling is the fastest of all.
+    steps = [one.tokens_per_second * flops for one in speed.micro_batches]
+    speed.matmul_rate, speed.large_rates = max(*peaks, *products, *steps), (min(peaks), max(peaks))
+    speed.product_efficiency = statistics.median(products) / speed.matmul_rate
+    speed.micro_batches = [
+        replace(one, mfu=rate / speed.matmul_rate) for one, rate in zip(speed.micro_batches, steps)
+    ]
+    speed.limit = limit(speed)
 
 
-def _split(speed: Speed, timed: TimedStep, micro: Batch, rounds: int) -> None:
-    """The parts of a step: what was timed apart, and what is left."""
+def _split(speed: Speed, timed: TimedStep, micro: Batch, rounds: int, peaks: list[float]) -> list[float]:
+    """Fill in the parts of a step: what was timed apart, and what is left. Returns the rates of the layers'
+    products; those of large ones are added to `peaks`."""
     positions = micro.tokens.numel()
     shapes = layer_products(timed.model, positions)
     operations = sum(6 * rows * inner * columns * count for (rows, inner, columns), count in shapes.items())
-    times, efficiencies = [], []
+    times = []
     for number in range(rounds + 1):
         whole, loss = timed.gradients_and_loss(micro)
         products, attention = timed.products(micro), timed.attention(micro)
         if number:  # the first lays out memory
             times.append((whole, loss, products, attention))
-            efficiencies.append(operations / products / matmul_rate(timed.device, timed.model.compute_dtype))
+            peaks.append(matmul_rate(timed.device, timed.model.compute_dtype))
     whole, loss, products, attention = (statistics.median(column) for column in zip(*times))
     optimizer = speed.update_seconds * positions / speed.tokens_per_step
     parts = {"products": products, "attention": attention, "loss": loss}
     parts |= {"other": max(0.0, whole - sum(parts.values())), "optimizer": optimizer}
     total = sum(parts.values())
     speed.parts = {name: seconds / total for name, seconds in parts.items()}
-    speed.product_efficiency = statistics.median(efficiencies)
-    speed.limit = limit(speed)
+    return [operations / products for _, _, products, _ in times]
 
 
 def limit(speed: Speed) -> str:
@@ -199,9 +208,9 @@ def limit(speed: Speed) -> str:
 def _reason(speed: Speed, part: str, share: str, efficiency: str) -> str:
     rates = [one.tokens_per_second for one in speed.micro_batches if not one.skipped]
     if part == "products" and speed.product_efficiency >= EFFICIENT:
-        return f"the machine's matrix products: {share}, at {efficiency} of the rate of large ones"
+        return f"the machine's matrix products: {share}, at {efficiency} of the fastest"
     if part == "products":
-        return f"small matrices: their products are {share} and reach {efficiency} of the rate of large ones"
+        return f"small matrices: their products are {share} and reach {efficiency} of the fastest"
     if part == "attention":
         return f"attention: {share}; shorter sequences cost less"
     if part == "loss":
