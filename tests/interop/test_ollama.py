@@ -191,6 +191,12 @@ def test_the_models_own_sampling_is_proposed(talker: Path, tmp_path: Path) -> No
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "out"]
 
 
+def test_the_template_of_earlier_models_is_known(tmp_path: Path) -> None:
+    earlier = Path(__file__).parents[1] / "fixtures" / "old_runs" / "dense" / "model"
+    assert not export_ollama(earlier, tmp_path / "out").notes
+    assert "TEMPLATE" in (tmp_path / "out" / "Modelfile").read_text(encoding="utf-8")
+
+
 def test_a_template_of_its_own_is_left_to_ollama(talker: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(talker / "model")
     other = Tokenizer(tokenizer.backend, tokenizer.config, "{{ messages[0].content }}")

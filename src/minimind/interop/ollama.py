@@ -9,7 +9,7 @@ from minimind.interop.gguf import export_gguf, sampling
 from minimind.model.hf.config import read_config
 from minimind.model.hf.weights import model_directory
 from minimind.tokenizer import Tokenizer
-from minimind.tokenizer.template import default_template
+from minimind.tokenizer.template import is_default
 from minimind.util.files import whole_directory
 
 FILES = ("model.gguf", "Modelfile")
@@ -35,7 +35,7 @@ def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> Exp
     with whole_directory(out.resolve()) as partial:
         done = export_gguf(source, partial / FILES[0], kind)
         (partial / FILES[1]).write_text(modelfile(source, tokenizer), encoding="utf-8")
-    if tokenizer.chat_template != default_template():
+    if not is_default(tokenizer.chat_template):
         done.notes.append(
             "its chat template is not MiniMind's own, so the Modelfile has no TEMPLATE; see what Ollama takes "
             "instead with: ollama show NAME --template"
@@ -46,7 +46,7 @@ def export_ollama(source: str | Path, out: str | Path, kind: str = "f16") -> Exp
 def modelfile(source: Path, tokenizer: Tokenizer) -> str:
     """What Ollama builds the model in the directory `source` from."""
     lines = [MARK, f"FROM ./{FILES[0]}"]
-    if tokenizer.chat_template == default_template():
+    if is_default(tokenizer.chat_template):
         lines.append(f'TEMPLATE """{go_template()}"""')
     lines += [f"PARAMETER {NAMES[name]} {value}" for name, value in sampling(source).items()]
     lines.append(f"PARAMETER num_ctx {read_config(source).context_length}")

@@ -1,6 +1,7 @@
 """Chat templates: Jinja sources, rendered as transformers renders them."""
 
 import datetime
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,13 @@ class GenerationBlock(Extension):
 
     def _enclose(self, caller: Any) -> str:
         return TURN_START + caller() + TURN_END
+
+
+# They differ from today's in tags within answers and in content as a list of parts.
+FORMER_DEFAULTS = (
+    "89ba6874dd26e47d6093c945b899e165460b28c5a578367064e3587be95a49fc",
+    "a23803f6df519c39ffdfc409e1c472e5423d1d14573dc8ee9f4b8a9da2cc2832",
+)
 
 
 @cache
@@ -76,6 +84,11 @@ def reason(error: Exception) -> str:
     if not said or isinstance(error, KeyError):  # whose text is only the key
         said = f"{type(error).__name__} {said}".rstrip()
     return said if len(said) <= 300 else f"{said[:300]}…"
+
+
+def is_default(source: str | None) -> bool:
+    """Whether a template is MiniMind's own, as it is or as models trained earlier have it."""
+    return source == default_template() or hashlib.sha256((source or "").encode()).hexdigest() in FORMER_DEFAULTS
 
 
 def has_generation_blocks(source: str) -> bool:
