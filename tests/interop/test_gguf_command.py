@@ -92,7 +92,7 @@ def test_a_failed_write_and_a_kill_leave_the_earlier_file(talker: Path, tmp_path
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))
-        assert main(command) == 1
+        assert main(command) == 2
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
         print(os.listdir(Path(sys.argv[2]).parent), flush=True)
 
