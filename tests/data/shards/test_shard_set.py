@@ -95,6 +95,10 @@ def test_directories_that_are_none_or_damaged(tmp_path):
         "empty": lambda d: (d / "00000.docs.npy").write_bytes(b""),
         "another": lambda d: np.save(d / "00000.ids.npy", np.zeros(3, np.uint16)),
         "meta": lambda d: (d / "meta.json").write_text("{"),
+        "shape": lambda d: (d / "meta.json").write_text("[]"),
+        "key": lambda d: (d / "meta.json").write_text(
+            (d / "meta.json").read_text().replace('"counts"', '"cpunts"')
+        ),
     }.items():
         write(tmp_path / name, [60, 60])
         damage(tmp_path / name)

@@ -220,13 +220,18 @@ class ShardSet:
         """Open a data set directory; UserError when it is none or was damaged."""
         directory = Path(directory)
         try:
+            return cls._open(directory)
+        except (ValueError, LookupError, TypeError, AttributeError):  # of another shape than we write it
+            raise UserError(f"{directory}/meta.json is damaged; delete {directory} and prepare again") from None
+
+    @classmethod
+    def _open(cls, directory: Path) -> ShardSet:
+        try:
             meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
                 f"{directory} is not a prepared data set (no meta.json); make one with minimind data prepare"
             ) from None
-        except ValueError:
-            raise UserError(f"{directory}/meta.json is damaged; delete {directory} and prepare again") from None
         if meta.get("version") != VERSION:
             raise UserError(f"{directory} was prepared by another version of MiniMind; delete it and prepare again")
         columns = meta.get("columns") or ["ids", "docs", *(["mask"] if meta["kind"] == "chat" else [])]
