@@ -59,7 +59,7 @@ def test_questions_longer_than_the_context_are_no_samples(sft, base_model, tmp_p
 
 
 def test_a_run_directory(pretrain, corpus, tokenizer_directory, tmp_path):
-    run, argv = tmp_path / "run", pretrain(tmp_path / "run", evaluation__every=4, preset="")
+    run, argv = tmp_path / "run", pretrain(tmp_path / "run", evaluation__every=4)
     assert main(argv) == 0
     assert {path.name for path in run.iterdir()} == {
         "best", "checkpoints", "data.json", "environment.json", "lock", "metrics.jsonl", "model", "recipe.yaml",
@@ -166,7 +166,7 @@ def test_minutes_become_steps_once(pretrain, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", stopping)
         assert main(pretrain(run, **changes)) == 130
-    assert "0:06 are enough for 11 steps" in capsys.readouterr().err
+    assert "6.0 s are enough for 11 steps" in capsys.readouterr().err
     monkeypatch.setattr(budget, "seconds_per_step", lambda step, source: 0.01)
     assert main(pretrain(run, **changes)) == 0
     assert len(losses(run)) == 11
