@@ -151,3 +151,23 @@ def test_the_published_schema(ours: Tokenizer, theirs):
     normal, tools = normalize(messages)
     expected = theirs.apply_chat_template(normal, tools=tools, return_dict=True)["input_ids"]
     assert ours.encode_chat(messages)[0] == expected
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [None, CHATML])
+@pytest.mark.parametrize("begun", ["The", "It is\n\n", "天气 ", "- one\n-"])
+def test_a_message_that_is_continued(ours: Tokenizer, theirs, template: str | None, begun: str):
+    """Also after a turn with the same words, and with a template that has no generation blocks."""
+    one = {"role": "assistant", "content": begun}
+    messages = [{"role": "user", "content": begun}, one, {"role": "system", "content": "Be brief."}, one]
+    if template:
+        ours = Tokenizer(ours.backend, ours.config, template)
+    wanted = theirs.apply_chat_template(
+        messages, chat_template=template, continue_final_message=True, return_dict=False
+    )
+    assert ours.encode_chat(messages, add_generation_prompt=True)[0] == wanted

@@ -298,6 +298,7 @@ def test_calls_in_the_history_have_an_object_of_arguments(served: Served) -> Non
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "Input should be"),
         ({"messages": [{"role": "user", "refusal": "no"}]}, "messages[0].refusal", "leave it out"),
         ({"stop": [""]}, "stop[0]", "at least 1 character"),
+        ({"stop": ["a"] * 17}, "stop", "at most 16 items"),
         ({"logit_bias": {"a": 1}}, "logit_bias.a", "valid integer"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "is missing"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "Input should be"),

@@ -45,9 +45,13 @@ def to_json(value: Any) -> bytes:
 
 def explain(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
     """What pydantic found wrong with a body, as one sentence about one place."""
-    # Of a union every option reports why it does not fit; the one that got furthest was meant. A wrong type
-    # explains what else is missing.
-    error = max(errors, key=lambda error: (len(place_of(error, body)), error["loc"][-1:] == ("type",)))
+
+    # Of a union every option reports why it does not fit; the one that got furthest was meant, or has the type.
+    # A wrong `type` explains what else is missing.
+    def fits(error: Mapping[str, Any]) -> tuple[int, bool, bool]:
+        return len(place_of(error, body)), error["loc"][-1:] == ("type",), not error["type"].endswith("_type")
+
+    error = max(errors, key=fits)
     if error["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}")
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place_of(error, body)).lstrip(
