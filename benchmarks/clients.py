@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import subprocess
@@ -21,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from benchmarks.results import command, machine, table, write_page
@@ -31,17 +30,19 @@ from minimind import Model
 from minimind.errors import UserError
 
 QUESTION = "What is 7 + 5?"
-SCHEMA_QUESTION = "Name a city."
+SCHEMA_QUESTION = "What color is the sea?"
 
 
-class City(BaseModel):
-    name: str
-    big: bool
+class Seen(BaseModel):
+    """A schema whose answers are short, whatever a small model writes."""
+
+    color: Literal["red", "green", "blue"]
+    bright: bool
 
 
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
+def paint(color: Literal["red", "green", "blue"]) -> str:
+    """Paint it."""
+    return f"it is {color} now"
 
 
 class Server:
@@ -69,8 +70,8 @@ def openai_client(server: Server) -> None:
     server.same(client.responses.create(**asked, input=QUESTION).output_text)
     with client.responses.stream(**asked, input=QUESTION) as events:
         server.same(events.get_final_response().output_text)
-    parsed = client.responses.parse(**asked, input=SCHEMA_QUESTION, text_format=City)
-    assert isinstance(parsed.output_parsed, City)
+    parsed = client.responses.parse(**asked, input=SCHEMA_QUESTION, text_format=Seen)
+    assert isinstance(parsed.output_parsed, Seen)
 
 
 def litellm_client(server: Server) -> None:
@@ -86,9 +87,9 @@ def litellm_client(server: Server) -> None:
     server.same(litellm.completion(**asked, messages=messages).choices[0].message.content)
     chunks = litellm.completion(**asked, messages=messages, stream=True)
     server.same("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
-    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    tool = {"type": "function", "function": {"name": "paint", "parameters": Seen.model_json_schema()}}
     called = litellm.completion(**asked, messages=messages, tools=[tool], tool_choice="required", max_tokens=64)
-    assert called.choices[0].message.tool_calls[0].function.name == "add"
+    assert called.choices[0].message.tool_calls[0].function.name == "paint"
     long = [{"role": "user", "content": "word " * 2 * server.context}]
     try:
         litellm.completion(**asked, messages=long)
@@ -106,9 +107,9 @@ def langchain_client(server: Server) -> None:
         )
         server.same(chat.invoke(QUESTION).text)
         server.same("".join(chunk.text for chunk in chat.stream(QUESTION)))
-        calls = chat.bind_tools([add], tool_choice="required").invoke(QUESTION).tool_calls
-        assert calls[0]["name"] == "add"
-        assert isinstance(chat.with_structured_output(City).invoke(SCHEMA_QUESTION), City)
+        calls = chat.bind_tools([paint], tool_choice="required").invoke(QUESTION).tool_calls
+        assert calls[0]["name"] == "paint"
+        assert isinstance(chat.with_structured_output(Seen).invoke(SCHEMA_QUESTION), Seen)
 
 
 def pydantic_ai_client(server: Server) -> None:
@@ -120,8 +121,8 @@ def pydantic_ai_client(server: Server) -> None:
     for kind in (OpenAIChatModel, OpenAIResponsesModel):
         model = kind(server.name, provider=provider)
         server.same(Agent(model, model_settings={"temperature": 0}).run_sync(QUESTION).output)
-        structured = Agent(model, output_type=NativeOutput(City), model_settings={"temperature": 0})
-        assert isinstance(structured.run_sync(SCHEMA_QUESTION).output, City)
+        structured = Agent(model, output_type=NativeOutput(Seen), model_settings={"temperature": 0})
+        assert isinstance(structured.run_sync(SCHEMA_QUESTION).output, Seen)
 
 
 def instructor_client(server: Server) -> None:
@@ -131,8 +132,8 @@ def instructor_client(server: Server) -> None:
     for mode in (instructor.Mode.JSON_SCHEMA, instructor.Mode.TOOLS):
         client = instructor.from_openai(OpenAI(base_url=server.url, api_key="none"), mode=mode)
         asked = [{"role": "user", "content": SCHEMA_QUESTION}]
-        found = client.chat.completions.create(model=server.name, response_model=City, messages=asked)
-        assert isinstance(found, City)
+        found = client.chat.completions.create(model=server.name, response_model=Seen, messages=asked)
+        assert isinstance(found, Seen)
 
 
 def llm_client(server: Server) -> None:
@@ -157,17 +158,22 @@ def agents_client(server: Server) -> None:
 
     set_tracing_disabled(True)
     model = OpenAIResponsesModel(server.name, AsyncOpenAI(base_url=server.url, api_key="none"))
-    greedy = ModelSettings(temperature=0)
-    plain = Agent(name="plain", model=model, model_settings=greedy)
-    server.same(asyncio.run(Runner.run(plain, QUESTION)).final_output)
+    plain = Agent(name="plain", model=model, model_settings=ModelSettings(temperature=0))
     used = Agent(
         name="tools",
         model=model,
-        tools=[function_tool(add)],
+        tools=[function_tool(paint)],
         tool_use_behavior="stop_on_first_tool",
-        model_settings=ModelSettings(temperature=0, tool_choice="required", max_tokens=64),
+        model_settings=ModelSettings(temperature=0, tool_choice="required"),
     )
-    assert asyncio.run(Runner.run(used, QUESTION)).final_output
+
+    async def ask() -> tuple[str, str]:
+        answer, painted = await Runner.run(plain, QUESTION), await Runner.run(used, SCHEMA_QUESTION)
+        return answer.final_output, painted.final_output
+
+    answer, painted = asyncio.run(ask())
+    server.same(answer)
+    assert painted.startswith("it is ")
 
 
 CLIENTS: dict[str, Callable[[Server], None]] = {

@@ -62,6 +62,30 @@ def test_answers_follow_the_schema(engine: Engine, tokenizer: Tokenizer, tempera
         check(json.loads(tokenizer.decode(completion.ids)))
 
 
+def test_no_property_is_invented(engine: Engine, tokenizer: Tokenizer) -> None:
+    """A schema that says nothing of others allows them, but a small model would name them without end."""
+    inner = {"type": "object", "properties": {"properties": {"type": "boolean"}}, "required": ["properties"]}
+    schema = {
+        "type": "object",
+        "$defs": {"Inner": inner},
+        "properties": {"a": {"enum": [1, 2]}, "inner": {"$ref": "#/$defs/Inner"}},
+        "required": ["a", "inner"],
+    }
+    params = [replace(PARAMS, json_schema=json.dumps(schema), seed=seed) for seed in range(8)]
+    for completion in engine.generate([[1, 5, 9]] * 8, params):
+        assert completion.stop_reason == "stop"
+        value = json.loads(tokenizer.decode(completion.ids))
+        assert set(value) == {"a", "inner"}
+        assert set(value["inner"]) == {"properties"}
+
+
+def test_schemas_that_share_an_object_stay_open(engine: Engine, tokenizer: Tokenizer) -> None:
+    parts = [{"properties": {name: {"const": 1}}, "required": [name]} for name in "ab"]
+    schema = {"type": "object", "allOf": parts, "additionalProperties": {"const": 2}}
+    for part in (schema, {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a", "b"]}):
+        assert constraint._rule(part).endswith(json.dumps(part)[1:])
+
+
 def test_an_empty_schema_is_any_object(engine: Engine, tokenizer: Tokenizer) -> None:
     params = [replace(PARAMS, json_schema="{}", max_tokens=100, seed=seed) for seed in range(12)]
     completions = engine.generate([[1, 5, 9]] * 12, params)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +178,41 @@ def _json_schema(text: str) -> str:
 
 def _rule(schema: dict[str, Any]) -> str:
     """The right side of a rule for what a schema allows."""
+    if not any(_combines(part) for part in _objects(schema)):
+        schema = _closed(schema)
     return "%json " + json.dumps({"x-guidance": {"whitespace_pattern": WHITE_SPACE}, **schema})
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with no other properties than those that it names: a small model invents names without end."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "definitions") and isinstance(value, dict):  # whose keys are names
+            closed[key] = {name: _closed(one) for name, one in value.items()}
+        else:
+            closed[key] = value if key in ("enum", "const") else _closed(value)
+    named = schema.get("properties")
+    if isinstance(named, dict) and named and set(schema.get("required", ())) <= named.keys():
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def _combines(schema: dict[str, Any]) -> bool:
+    """Whether the properties of an object come from several schemas, none of which may then exclude the others'."""
+    if schema.keys() & {"allOf", "if", "not", "dependentSchemas", "patternProperties", "minProperties"}:
+        return True
+    return "properties" in schema and bool(schema.keys() & {"anyOf", "oneOf", "$ref"})
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for inside in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(inside)
 
 
 def _reason(text: str) -> str:
