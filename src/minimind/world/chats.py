@@ -76,17 +76,17 @@ def several_turns(rng: Rng, lang: str) -> Sample:
 
 # How often each kind of conversation comes. Arithmetic and rows of items need the most practice.
 KINDS: dict[Callable[..., Sample], float] = {
-    arithmetic.sample: 20,
-    arithmetic.reasoned: 3,
+    arithmetic.sample: 12,
+    arithmetic.reasoned: 2,
     strings.sample: 20,
     strings.reasoned: 2,
     facts.sample: 12,
     translation.sample: 8,
     recall.sample: 12,
-    tools.sample: 6,
+    tools.sample: 7,
     tools.unneeded: 1,
     identity.sample: 3,
-    stopping.sample: 15,
+    stopping.sample: 22,
     several_turns: 6,
     smalltalk.sample: 2,
     told_story: 2,
