@@ -47,7 +47,7 @@ def test_draws_are_fixed_for_ever():
     for stream in (pretrain_texts, conversations, preferences, rl_prompts):
         for sample in islice(stream(0), 300):
             digest.update(json.dumps(sample, ensure_ascii=False).encode())
-    assert digest.hexdigest()[:16] == "69837ba95bec87aa"
+    assert digest.hexdigest()[:16] == "ba9052c60f0b95c3"
 
 
 def test_the_world_is_fixed_for_its_seed(tmp_path):
@@ -302,7 +302,7 @@ def test_results_of_expressions_are_those_of_the_built_in_tool():
         lengths[len(str(result["result"]))] += 1
         assert result == _calculate({"expression": expression})
     assert set(range(1, 14)) <= set(lengths)
-    assert sum(lengths[n] for n in range(5, 14)) > 1200
+    assert sum(lengths[n] for n in range(5, 14)) > 1000  # half of them are longer than a small model likes
 
 
 def test_preferences_differ_only_in_the_last_answer():

@@ -69,7 +69,7 @@ class MockTool:
         return {"type": "function", "function": function}
 
 
-def _whole(rng: Rng, low: int, high: int) -> str:
+def whole(rng: Rng, low: int, high: int) -> str:
     """A whole number of `low` to `high` digits, each length as often as another."""
     digits = rng.between(low, high)
     return str(rng.between(10 ** (digits - 1), 10**digits - 1))
@@ -78,8 +78,8 @@ def _whole(rng: Rng, low: int, high: int) -> str:
 def _expression(rng: Rng, lang: str) -> str:
     """Two numbers and an operator, mostly `*`; of a sum or difference the second is above 99, since a tenth of the
     smaller ones is kept for evaluation."""
-    sign = rng.weighted({"*": 6, "+": 2, "-": 2, "/": 2})
-    x, y = _whole(rng, 1, 6), _whole(rng, 3 if sign in "+-" else 1, 6)
+    sign = rng.weighted({"*": 6, "+": 2, "-": 2, "/": 1})
+    x, y = whole(rng, 1, 5), whole(rng, 3 if sign in "+-" else 1, 4)
     if rng.chance(0.1):
         x += f".{rng.between(1, 9)}"
     return f"{x} {sign} {y}" if rng.chance(0.8) else f"{x}{sign}{y}"
@@ -140,7 +140,7 @@ TOOLS = (
         "Price of a thing",
         ("item", "string"),
         _goods,
-        lambda rng, lang, a: {"price": int(_whole(rng, 1, 5))},
+        lambda rng, lang, a: {"price": int(whole(rng, 1, 5))},
         {
             "en": ('What is the price of "{a}"?', 'How much does "{a}" cost?', 'Tell me the price of "{a}".'),
             "zh": ("“{a}”多少钱？", "“{a}”的价格是多少？", "查一下“{a}”的价格。"),
@@ -152,7 +152,7 @@ TOOLS = (
         "Set an alarm",
         ("time", "string"),
         lambda rng, lang: _clock(rng),
-        lambda rng, lang, a: {"alarm": a, "id": int(_whole(rng, 2, 5))},
+        lambda rng, lang, a: {"alarm": a, "id": int(whole(rng, 2, 5))},
         {
             "en": ("Set an alarm for {a}.", "Wake me up at {a}.", "I need an alarm at {a}."),
             "zh": ("设一个 {a} 的闹钟。", "请在 {a} 叫醒我。", "我要一个 {a} 的闹钟。"),
@@ -164,7 +164,7 @@ TOOLS = (
         "Phone number of a person",
         ("name", "string"),
         lambda rng, lang: rng.pick(NAMES[lang]),
-        lambda rng, lang, a: {"phone": _whole(rng, 4, 11)},
+        lambda rng, lang, a: {"phone": whole(rng, 4, 11)},
         {
             "en": ("What is the phone number of {a}?", "Find the phone number of {a}.", "How can I call {a}?"),
             "zh": ("{a}的电话号码是多少？", "查一下{a}的电话。", "我怎么打电话给{a}？"),
