@@ -224,9 +224,9 @@ def test_data_of_the_built_in_corpus(report: Callable[..., dict], tokenizer_dire
     ("command", "words"),
     [
         (["train", "--preset", "tny"], "did you mean tiny?"),
-        (["train", "--seq-len", "4"], "too short"),
+        (["train", "--seq-len", "4"], "batch.seq_len must be a whole number from 8"),
         (["train", "--micro-batch-tokens", "256"], "less than one sequence of 512"),
-        (["train", "--rounds", "0"], "not a whole number above 0"),
+        (["train", "--rounds", "0"], "argument --rounds: expected a whole number from 1"),
         (["matmul", "--preset", "tny"], "did you mean tiny?"),
         (["matmul", "--device", "abacus"], "abacus"),
         (["data", "--data", "nowhere.jsonl"], "nowhere.jsonl does not exist"),

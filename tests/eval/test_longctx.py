@@ -237,15 +237,15 @@ def test_what_it_says_to_keep_can_be_kept(talker, tmp_path, novel, capsys):
     ("more", "sentence"),
     [
         (["--lengths", "64", "32"], "--lengths 64 32: give lengths of at least 2 tokens, each longer than the one"),
-        (["--lengths", "1", "32"], "--lengths 1 32: give lengths of at least 2 tokens"),
+        (["--lengths", "1", "32"], "argument --lengths: expected a whole number from 2"),
         (["--lengths", "16", "5000"], "no text is long enough: a context of 5000 tokens takes one of 5008; name a"),
         (["--rope", "yarn", "ntk"], "--rope ntk: there are none, linear, dynamic, yarn"),
         (
             ["--trained", "64"],
             "a factor of 1 stretches nothing: the model was trained at 64 tokens, the longest of",
         ),
-        (["--factor", "nan"], "a factor of nan stretches nothing"),
-        (["--factor", "inf"], "a factor of inf stretches nothing"),
+        (["--factor", "nan"], "argument --factor: expected a number from 1"),
+        (["--factor", "inf"], "argument --factor: expected a number from 1"),
         (["--out", "plot.png"], "cannot draw plot.png: end its name in .svg"),
         (["--data", "chats"], "has no text; the first line: "),
         (["--data", "/no/such.txt"], "/no/such.txt does not exist"),

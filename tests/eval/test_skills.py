@@ -15,6 +15,8 @@ from minimind.world.skills import SKILLS
 class Characters:
     """A tokenizer whose ids are code points."""
 
+    stop_ids = (2, 0)
+
     def encode_chat(self, messages, tools=None, add_generation_prompt=False, **_):
         assert add_generation_prompt
         text = json.dumps(messages, ensure_ascii=False)
