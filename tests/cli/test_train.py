@@ -1,5 +1,6 @@
 """`minimind train` as typed: what it does, and one sentence for every mistake."""
 
+import os
 import re
 
 import pytest
@@ -221,3 +222,9 @@ def test_all_documents_held_out(pretrain, refused, tmp_path):
         if main(argv_with_seed) == 2:
             sentences.add(refused(argv_with_seed))
     assert sentences == {"all 1 documents are held out; lower evaluation.holdout or add data"}
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_written(pretrain, tmp_path, refused):
+    out = tmp_path / os.fsdecode(b"run\xe9")
+    assert "is not UTF-8; choose another" in refused(pretrain(out))
+    assert list(tmp_path.iterdir()) == []

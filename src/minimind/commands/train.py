@@ -57,8 +57,10 @@ def run(argv: list[str]) -> int:
     from minimind.stages.launch import launch
     from minimind.stages.resolve import resolve
     from minimind.train.console import TrainingConsole
+    from minimind.util.files import check_name
 
     out = options.out or default_directory() / options.stage
+    check_name(out)
     given = {"data": options.data, "init_from": options.init_from}
     recipe = resolve(
         options.stage,

@@ -18,13 +18,11 @@ def check_input(path: Path, missing: str = "check the path") -> None:
 
     `missing` says what to do where there is no such file.
     """
+    check_name(path)
     try:
-        str(path).encode()
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             path.open("rb").close()
-    except UnicodeEncodeError:
-        raise UserError(f"the name {str(path)!a} is not UTF-8; rename the file") from None
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist; {missing}") from None
     except PermissionError:
@@ -37,6 +35,14 @@ def check_input(path: Path, missing: str = "check the path") -> None:
         raise UserError(f"{path} is a directory; name a file")
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is no file but a pipe, socket or device; write its content to a file first")
+
+
+def check_name(path: Path) -> None:
+    """UserError for a name that is no text, which no file of ours could mention."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the name {str(path)!a} is not UTF-8; choose another") from None
 
 
 def write_text(path: Path, text: str) -> Path:
