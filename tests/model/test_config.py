@@ -22,7 +22,7 @@ def test_what_is_left_out_follows_from_the_rest() -> None:
     ("fields", "sentence"),
     [
         ({"hidden_size": 0}, "model.hidden_size must be a whole number from 1 to 1,048,576, not 0"),
-        ({"rope_theta": -1.0}, "model.rope_theta must be a number above 0, at most .*, not -1.0"),
+        ({"rope_theta": -1.0}, "model.rope_theta must be a number above 1, at most .*, not -1.0"),
         ({"intermediate_size": 0}, "model.intermediate_size must be a whole number from 1"),
         ({"hidden_size": 100, "num_attention_heads": 3}, "model.hidden_size 100 is not a multiple of .* set"),
         (

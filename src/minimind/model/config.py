@@ -86,7 +86,7 @@ class ModelConfig:
     """longest context that is claimed to work, in tokens"""
     original_max_position_embeddings: Length | None = None
     """length the model was trained at, in tokens, from which it can be stretched; none: not recorded"""
-    rope_theta: Annotated[float, Range(1, 1e30, above=True)] = 1e6
+    rope_theta: Annotated[float, Range(1, 1e12, above=True)] = 1e6
     """base of the rotary frequencies"""
     rope_scaling: RopeScaling | None = None
     """stretching of the rotary positions to contexts longer than the model was trained at"""

@@ -32,7 +32,7 @@ class Range:
 
 
 def _bound(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else f"{value:g}"
+    return f"{int(value):,}" if value == int(value) and (isinstance(value, int) or value < 1e16) else f"{value:g}"
 
 
 # A setting that follows from others where nobody names it: None until it is derived, then a number.
