@@ -396,7 +396,7 @@ def test_penalties_and_biases_act_on_their_own_request() -> None:
     prompt = random_prompts([9])[0]
     free = Engine(MODEL).generate([prompt], GREEDY)[0].ids
     forced = replace(GREEDY, logit_bias=((7, 1000.0),))
-    never_twice = replace(GREEDY, presence_penalty=1000.0)
+    never_twice = replace(GREEDY, presence_penalty=100.0)
     found = Engine(MODEL).generate([prompt] * 3, [forced, GREEDY, never_twice])
     assert found[0].ids == [7] * GREEDY.max_tokens
     assert found[1].ids == free
