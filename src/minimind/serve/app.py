@@ -1,4 +1,4 @@
-"""The HTTP side: endpoints, keys, limits, and errors in OpenAI's shape."""
+"""The HTTP side: endpoints, keys and limits."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ from functools import partial
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from minimind.api import Model
-from minimind.errors import UserError
 from minimind.infer.constraint import SchemaError
 from minimind.infer.score import score
 from minimind.infer.text import AnswerStream, TextStream
 from minimind.serve.answers import ChatChoice, Reply, TextChoice
-from minimind.serve.errors import ApiError, Json, explain
+from minimind.serve.errors import REFUSALS, ApiError, ErrorBody, Json, add_error_handlers
 from minimind.serve.guards import LimitBody, RequireKey
 from minimind.serve.metrics import Metrics, Observe
 from minimind.serve.prompts import Asked, ask_chat, ask_completion
@@ -36,7 +31,6 @@ from minimind.serve.responses import ResponsesRequest, in_responses
 from minimind.serve.schemas import ChatRequest, CompletionRequest, Sampling
 from minimind.serve.token_text import TokenText
 from minimind.serve.worker import Busy, Job, Worker
-from minimind.tokenizer.messages import ChatError
 
 
 @dataclass(frozen=True)
@@ -59,33 +53,6 @@ class ServerSettings:
     """seconds for an answer, waiting included"""
     forget: bool = False
     """whether conversations that outgrow the context lose their oldest turns, instead of being refused"""
-
-
-class Error(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(BaseModel):
-    """Every error."""
-
-    error: Error
-
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": text}
-    for status, text in (
-        (400, "Something in the request is wrong"),
-        (401, "No API key, or a wrong one"),
-        (404, "There is no such model"),
-        (413, "The body is too large"),
-        (429, "Too many requests wait; come back after Retry-After seconds"),
-        (503, "The server is shutting down"),
-        (504, "The answer took too long"),
-    )
-}
 
 
 class EventStream(StreamingResponse):
@@ -259,44 +226,6 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         Observe, metrics=metrics, paths=frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions"})
     )
     return app
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Every error in OpenAI's shape."""
-    endpoints = [route.path for route in app.routes if isinstance(route, APIRoute) and "{" not in route.path]
-
-    @app.exception_handler(ApiError)
-    async def known(request: Request, error: ApiError) -> Response:
-        return error.response()
-
-    @app.exception_handler(UserError)
-    @app.exception_handler(ChatError)
-    async def wrong(request: Request, error: Exception) -> Response:
-        return ApiError(400, str(error)).response()
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return explain(error.errors(), error.body).response()
-
-    @app.exception_handler(RecursionError)
-    async def too_deep(request: Request, error: RecursionError) -> Response:
-        return ApiError(400, "the body is nested too deeply; flatten it").response()
-
-    @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
-        sentences = {
-            404: f"there is no {request.url.path} here; there are {', '.join(endpoints)}",
-            405: f"{request.url.path} does not know the method {request.method}",
-            413: str(error.detail),
-        }
-        headers = dict(error.headers or {})
-        return ApiError(
-            error.status_code, sentences.get(error.status_code, str(error.detail)), headers=headers
-        ).response()
-
-    @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> Response:
-        return ApiError(500, f"this is a fault in the server: {type(error).__name__}").response()
 
 
 async def unless_gone(http: Request, work: Coroutine[Any, Any, Any]) -> Any:

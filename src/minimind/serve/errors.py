@@ -6,9 +6,44 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from minimind.errors import UserError
+from minimind.tokenizer.messages import ChatError
 
 TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "server_error"}
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every error."""
+
+    error: Error
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in (
+        (400, "Something in the request is wrong"),
+        (401, "No API key, or a wrong one"),
+        (404, "There is no such model"),
+        (413, "The body is too large"),
+        (429, "Too many requests wait; come back after Retry-After seconds"),
+        (503, "The server is shutting down"),
+        (504, "The answer took too long"),
+    )
+}
 
 
 class ApiError(Exception):
@@ -74,3 +109,41 @@ def place_of(error: Mapping[str, Any], body: Any) -> list[str | int]:
     # A missing field is in no body; nor is one that a check of the whole body names.
     named = isinstance(body, dict) and (last in body or error["type"] in ("missing", "field"))
     return [*place, last] if named or (isinstance(body, list) and isinstance(last, int)) else place
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error in OpenAI's shape."""
+    endpoints = [route.path for route in app.routes if isinstance(route, APIRoute) and "{" not in route.path]
+
+    @app.exception_handler(ApiError)
+    async def known(request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(UserError)
+    @app.exception_handler(ChatError)
+    async def wrong(request: Request, error: Exception) -> Response:
+        return ApiError(400, str(error)).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return explain(error.errors(), error.body).response()
+
+    @app.exception_handler(RecursionError)
+    async def too_deep(request: Request, error: RecursionError) -> Response:
+        return ApiError(400, "the body is nested too deeply; flatten it").response()
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        sentences = {
+            404: f"there is no {request.url.path} here; there are {', '.join(endpoints)}",
+            405: f"{request.url.path} does not know the method {request.method}",
+            413: str(error.detail),
+        }
+        headers = dict(error.headers or {})
+        return ApiError(
+            error.status_code, sentences.get(error.status_code, str(error.detail)), headers=headers
+        ).response()
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return ApiError(500, f"this is a fault in the server: {type(error).__name__}").response()
