@@ -50,7 +50,7 @@ def write_file(path: Path, kind: str, size: int) -> Tokenizer:
 def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     except FileNotFoundError:
         return []
     return [pid, *(one for child in children for one in family(int(child)))]
@@ -61,7 +61,7 @@ def memory(pids: list[int]) -> tuple[float, float]:
     uss = pss = 0
     for pid in pids:
         try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
         sizes = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}

@@ -202,7 +202,7 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any], tally: Tally, lea
 
 def memory(pid: int) -> int:
     """What the process holds, in MiB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     assert found is not None
     return int(found[1]) // 1024
 

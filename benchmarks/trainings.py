@@ -58,7 +58,7 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def get(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if name not in self.values:

@@ -44,7 +44,7 @@ def refuse_what_is_open(directory):
     """From now on die where a file below `directory` is renamed or removed while this process has it open."""
 
     def open_files():
-        maps = Path("/proc/self/maps").read_text()
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
         descriptors = Path("/proc/self/fd").iterdir()
         yield from (os.readlink(one) for one in descriptors if one.is_symlink())
         yield from (line.split(maxsplit=5)[-1].strip() for line in maps.split("\n") if line)

@@ -226,7 +226,7 @@ def test_world(tmp_path, capsys):
     for name in ("a", "b"):
         code, out, _ = run(capsys, "world", "--out", tmp_path / name, "--seed", "3", *sizes)
         assert code == 0
-        outputs.append([Path(path).read_text() for path in out.split()])
+        outputs.append([Path(path).read_text(encoding="utf-8") for path in out.split()])
     assert outputs[0] == outputs[1]
     assert len(outputs[0]) == 5
     files = [tmp_path / "a" / f"{name}.jsonl" for name in ("pretrain", "sft", "preference", "rl")]

@@ -51,7 +51,7 @@ def train(*argv):
 
 def assert_as_the_earlier_version(run, name):
     """All that does not depend on the speed of the machine, line by line."""
-    wanted = [json.loads(line) for line in Path(f"{name}-resumed.jsonl").read_text().splitlines()]
+    wanted = [json.loads(line) for line in Path(f"{name}-resumed.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(wanted) == 6
     for line, expected in zip(metrics(run), wanted, strict=True):
         assert line.keys() == expected.keys()
@@ -83,8 +83,8 @@ def test_its_recipe_begins_a_new_run(place, name):
     found, wanted = ([line for line in metrics(Path(run)) if "loss" in line] for run in ("new", name))
     for key in ("loss", "grad_norm", "lr"):
         assert [line[key] for line in found] == pytest.approx([line[key] for line in wanted], rel=1e-6)
-    written = yaml.safe_load(Path("new/recipe.yaml").read_text())
-    old = yaml.safe_load(Path(f"{name}/recipe.yaml").read_text())
+    written = yaml.safe_load(Path("new/recipe.yaml").read_text(encoding="utf-8"))
+    old = yaml.safe_load(Path(f"{name}/recipe.yaml").read_text(encoding="utf-8"))
     assert "row_length" in old["batch"]
     assert written["batch"]["seq_len"] == old["batch"]["row_length"] == 64
     assert written["schedule"]["decay"] == old["schedule"]["cooldown"]

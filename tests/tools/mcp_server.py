@@ -50,5 +50,5 @@ def leave() -> str:
 if len(sys.argv) > 1 and sys.argv[1].isdigit():
     server.run("streamable-http", port=int(sys.argv[1]))
 else:
-    Path(sys.argv[-1] + ".pid").write_text(str(os.getpid()))
+    Path(sys.argv[-1] + ".pid").write_text(str(os.getpid()), encoding="utf-8")
     server.run()

@@ -300,7 +300,7 @@ def test_sft_trains_on_answers_alone(sft, tmp_path):
     assert len(batch.table["source"]) > 5
     for document, source in enumerate(batch.table["source"].tolist()):
         file, line = trainer.setup.data.provenance(source)
-        talk = json.loads(Path(file).read_text().splitlines()[line - 1])["conversations"]
+        talk = json.loads(Path(file).read_text(encoding="utf-8").splitlines()[line - 1])["conversations"]
         ids = batch.targets[(batch.documents == document) & (batch.targets >= 0)]
         answers = [message["content"] + "<|im_end|>" for message in talk if message["role"] == "assistant"]
         assert trainer.setup.tokenizer.decode(ids.tolist(), skip_special=False) == "".join(answers)

@@ -389,7 +389,7 @@ if __name__ == "__main__":
 
 def is_running(pid):
     try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2]
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -407,7 +407,10 @@ def test_killed_in_the_middle(tmp_path, tokenizer):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    workers = [
+        int(pid)
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+    ]
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(cache.glob("partial*"))
