@@ -76,17 +76,17 @@ def several_turns(rng: Rng, lang: str) -> Sample:
 
 # How often each kind of conversation comes. Arithmetic, rows of items and stopping need the most practice.
 KINDS: dict[Callable[..., Sample], float] = {
-    arithmetic.sample: 18,
+    arithmetic.sample: 20,
     arithmetic.reasoned: 3,
     strings.sample: 20,
     strings.reasoned: 2,
     facts.sample: 12,
     translation.sample: 8,
     recall.sample: 12,
-    tools.sample: 8,
+    tools.sample: 7,
     tools.unneeded: 1,
     identity.sample: 3,
-    stopping.sample: 19,
+    stopping.sample: 18,
     several_turns: 6,
     smalltalk.sample: 2,
     told_story: 2,
