@@ -306,6 +306,19 @@ def test_a_damaged_data_set_is_made_anew(tmp_path, tokenizer):
     assert contents(prepare([file], tokenizer, cache=tmp_path / "cache").directory) == before
 
 
+def test_one_flipped_bit_is_enough(tmp_path, tokenizer, caplog):
+    file = write(tmp_path / "a.jsonl", texts(20))
+    data = prepare([file], tokenizer, cache=tmp_path / "cache")
+    before = contents(data.directory)
+    for path in sorted(data.directory.iterdir()):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        caplog.clear()
+        assert contents(prepare([file], tokenizer, cache=tmp_path / "cache").directory) == before
+        assert "are damaged" in caplog.text, path.name
+
+
 def test_two_at_the_same_time(tmp_path, tokenizer, monkeypatch):
     file = write(tmp_path / "a.jsonl", texts(20))
     finish = module.ShardWriter.finish

@@ -30,6 +30,8 @@ from minimind.errors import UserError
 from minimind.tokenizer import ChatError
 from minimind.tokenizer.encode import Encoded, encode_chat, encode_texts, token_dtype
 from minimind.tokenizer.windows import WINDOW
+from minimind.util.checksums import find_damage, write_sums
+from minimind.util.files import remove_directory
 from minimind.util.progress import Bar, progress
 from minimind.util.system import is_disk_full
 
@@ -164,11 +166,15 @@ def _is_usable(directory: Path) -> bool:
     if not directory.exists():
         return False
     try:
+        problem = find_damage(directory)
         ShardSet.open(directory)
+    except UserError as error:
+        problem = str(error)
+    if problem is None:
         return True
-    except UserError:
-        shutil.rmtree(directory)  # damaged after it was written
-        return False
+    log.warning("the prepared data in %s are damaged (%s): they are made anew", directory, problem)
+    remove_directory(directory)
+    return False
 
 
 def _write(
@@ -218,6 +224,7 @@ def _write(
                 "cut_words": cut_words,
             }
             writer.finish({"sources": sources, "settings": settings, "report": report})
+            write_sums(place)
 
 
 def _processors() -> int:
