@@ -106,23 +106,6 @@ def rows(rng: Rng, lang: str) -> str:
     return "\n".join(lines)
 
 
-NUMBERS = {
-    "en": ("number {n}: {n} was called", "{n} is written {n}", '{{"number": {n}}}: the number is {n}'),
-    "zh": ("编号 {n}：请 {n} 号", "{n} 写作 {n}", '{{"number": {n}}}：号码是 {n}'),
-}
-
-
-def numbers(rng: Rng, lang: str) -> str:
-    """Lines that say a long number again, digit by digit the same, some negative or with a fraction. An equals sign
-    never stands before the copy: after it comes a sum."""
-    lines = []
-    for _ in range(rng.between(10, 16)):
-        n = tools.whole(rng, 3, 11)
-        n = rng.pick((n, n, n, f"-{n}", f"{n}.{tools.whole(rng, 1, 4)}"))
-        lines.append(rng.pick(NUMBERS[lang]).format(n=n))
-    return "\n".join(lines)
-
-
 MEANINGS = {
     "en": ('"{e}" is “{c}” in Chinese.', "{e}: {c}", "“{c}” means {e}.", "{c}: {e}"),
     "zh": ("“{c}”的英文是 {e}。", "{c}：{e}", "{e} 的意思是{c}。", "{e}：{c}"),
@@ -202,8 +185,7 @@ KINDS = {
     questions_and_answers: 18,
     sums: 25,
     small_sums: 2,
-    rows: 22,
-    numbers: 3,
+    rows: 23,
     meanings: 9,
     lists: 4,
     talk: 12,
