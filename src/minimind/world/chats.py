@@ -74,7 +74,7 @@ def several_turns(rng: Rng, lang: str) -> Sample:
     return Sample("mixed", lang, [message for part in parts for message in part.messages], parts[-1].gt)
 
 
-# How often each kind of conversation comes. Arithmetic, rows of items and stopping need the most practice.
+# How often each kind of conversation comes. Arithmetic and rows of items need the most practice.
 KINDS: dict[Callable[..., Sample], float] = {
     arithmetic.sample: 20,
     arithmetic.reasoned: 3,
@@ -83,10 +83,10 @@ KINDS: dict[Callable[..., Sample], float] = {
     facts.sample: 12,
     translation.sample: 8,
     recall.sample: 12,
-    tools.sample: 7,
+    tools.sample: 6,
     tools.unneeded: 1,
     identity.sample: 3,
-    stopping.sample: 18,
+    stopping.sample: 15,
     several_turns: 6,
     smalltalk.sample: 2,
     told_story: 2,
