@@ -15,10 +15,6 @@ from minimind.serve.parts import Body, Effort, Function, JsonObject, Named, argu
 from minimind.serve.schemas import ChatRequest
 
 IN_RESPONSES = {"messages": "input", "response_format": "text", "max_completion_tokens": "max_output_tokens"}
-PASSED_ON = (
-    *("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "repetition_penalty"),
-    *("presence_penalty", "frequency_penalty", "parallel_tool_calls", "top_logprobs"),
-)
 
 
 class Part(Body):
@@ -125,7 +121,25 @@ class StreamOptions(Body):
     accepted = fields.STREAM_OPTIONS
 
 
-class ResponsesRequest(Body):
+class PassedOn(Body):
+    """The fields that mean what they mean in /v1/chat/completions, where they are checked."""
+
+    model: Any = None
+    stream: Any = None
+    temperature: Any = None
+    top_p: Any = None
+    top_k: Any = None
+    min_p: Any = None
+    seed: Any = None
+    stop: Any = None
+    repetition_penalty: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    parallel_tool_calls: Any = None
+    top_logprobs: Any = None
+
+
+class ResponsesRequest(PassedOn):
     accepted = fields.RESPONSES
 
     input: Annotated[list[Item], Field(min_length=1, max_length=2048)] | str
@@ -139,20 +153,6 @@ class ResponsesRequest(Body):
     stream_options: StreamOptions = StreamOptions()
     truncation: Literal["auto", "disabled"] = "disabled"
     """auto: the oldest turns go where the conversation does not fit"""
-    model: Any = None
-    """this and the following: as in /v1/chat/completions"""
-    stream: Any = None
-    temperature: Any = None
-    top_p: Any = None
-    top_k: Any = None
-    min_p: Any = None
-    seed: Any = None
-    stop: Any = None
-    repetition_penalty: Any = None
-    presence_penalty: Any = None
-    frequency_penalty: Any = None
-    parallel_tool_calls: Any = None
-    top_logprobs: Any = None
     _chat: ChatRequest = PrivateAttr()
 
     @property
@@ -165,7 +165,7 @@ class ResponsesRequest(Body):
         format_ = self.text.format
         if format_.type == "json_schema" and format_.schema_ is None:
             raise wrong("text", "format.schema is missing")
-        body: dict[str, Any] = {name: getattr(self, name) for name in PASSED_ON}
+        body: dict[str, Any] = {name: getattr(self, name) for name in PassedOn.model_fields}
         body |= {
             "messages": self._messages(),
             "max_completion_tokens": self.max_output_tokens,

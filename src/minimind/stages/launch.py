@@ -47,7 +47,6 @@ def make_setup(
     split: Split | None = None,
 ) -> Setup:
     """Gather what a training stands on; nothing is written. `split`: its data, where they are loaded already."""
-    check_fits(recipe.model, not recipe.lora.rank, total_memory(strategy.device))
     stage = stage or STAGES[recipe.stage]
     tokenizer = Tokenizer.load(recipe.tokenizer)
     data, train_documents, held_out = split or stage.data(recipe, tokenizer, stage.kind)
