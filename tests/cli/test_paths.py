@@ -2,11 +2,10 @@
 
 import errno
 import os
-import shutil
-import subprocess
 import sys
 
 import pytest
+from tests.helpers import mounted
 
 from minimind.cli import main
 from minimind.util.system import explain
@@ -119,13 +118,8 @@ def test_a_file_where_a_directory_is_to_be(name, typed, tmp_path):
 @pytest.fixture
 def read_only(tmp_path):
     """A file system that takes nothing."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a disk can only be mounted by root on Linux")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", "ro") as place:
+        yield place
 
 
 @pytest.mark.parametrize("name", [*WRITES, "cache"])

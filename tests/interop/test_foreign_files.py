@@ -41,7 +41,6 @@ def rewrite(directory: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -
     path = directory / "model.safetensors"
     tensors = load_file(path)
     save_file(change(tensors) or tensors, path)
-    (directory / "checksums.json").unlink(missing_ok=True)
 
 
 def refused(directory: Path) -> str:

@@ -10,7 +10,16 @@ import subprocess
 import pytest
 import torch
 from safetensors import SafetensorError
-from tests.helpers import assert_same_run, evaluations, last_checkpoint, losses, make_trainer, metrics, weights
+from tests.helpers import (
+    assert_same_run,
+    evaluations,
+    last_checkpoint,
+    losses,
+    make_trainer,
+    metrics,
+    mounted,
+    weights,
+)
 
 from minimind.cli import main
 from minimind.model import Transformer
@@ -288,13 +297,8 @@ def test_a_disk_that_is_full_from_the_start(pretrain, tmp_path, whole_run, capsy
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 2 MiB at a path, and how to make it larger."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a disk can only be mounted by root on Linux")
-    yield place, lambda: subprocess.run(["mount", "-o", "remount,size=32m", str(place)], check=True)
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", "size=2m") as place:
+        yield place, lambda: subprocess.run(["mount", "-o", "remount,size=32m", str(place)], check=True)
 
 
 def test_a_small_disk(pretrain, whole_run, small_disk, capsys):
