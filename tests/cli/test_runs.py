@@ -174,6 +174,15 @@ def test_whatever_stands_in_a_file_of_a_run_it_is_shown(runs, capsys, name):
             say(capsys, *command)
 
 
+MERGES = "".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize("text", ["m0: &m0 {a: 1}\n" + MERGES, "a: " + "[" * 20_000], ids=["merges", "nested"])
+def test_a_recipe_that_unfolds_or_nests_without_end_is_damaged(runs, capsys, text):
+    (runs / "base" / "recipe.yaml").write_text(text, encoding="utf-8")
+    assert "base" in say(capsys, "list")
+
+
 def test_show(runs, capsys):
     page = say(capsys, "show", "quick/中文")
     for part in ("pretrain (stopped)", "50 of 200 steps, 5k tokens", "corpus.jsonl", "x86", "2.5 MB"):

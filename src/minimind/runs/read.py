@@ -18,6 +18,7 @@ import yaml
 from minimind.config import RENAMED, flatten
 from minimind.errors import UserError
 from minimind.util.json_files import loads, read_json_lines
+from minimind.util.plain_yaml import PlainLoader
 from minimind.util.suggest import did_you_mean
 from minimind.util.system import is_alive as process_is_alive
 from minimind.util.units import date_text, duration, size_text
@@ -185,8 +186,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """A JSON or YAML file with a mapping; empty if it is missing, damaged or just being written."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+        content = loads(text) if path.suffix == ".json" else yaml.load(text, PlainLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
 
