@@ -112,6 +112,12 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
                 429, f"{busy}; try again later", headers={"Retry-After": str(busy.retry_after)}
             ) from None
 
+    def answer_to(request: ChatRequest) -> AnswerStream:
+        forced = request.calling == "required"
+        return AnswerStream(
+            tokenizer, request.thinks, request.stops, bool(request.offered), forced, request.continues
+        )
+
     async def respond(http: Request, request: Sampling, reply: Reply) -> Response:
         if request.stream:
             return EventStream(reply.job, reply.events(request))
@@ -129,12 +135,8 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         job = await submit(request, asked)
         choices = []
         for index in range(len(asked)):
-            forced = request.calling == "required"
-            stream = AnswerStream(
-                tokenizer, request.thinks, request.stops, bool(request.offered), forced, request.continues
-            )
             former, several = bool(request.functions), request.parallel_tool_calls
-            choices.append(ChatChoice(index, stream, text, request.logprobs, several, former))
+            choices.append(ChatChoice(index, answer_to(request), text, request.logprobs, several, former))
         return await respond(http, request, Reply("chat.completion", settings.name, job, choices, len(asked[0][0])))
 
     @app.post("/v1/responses", responses=REFUSALS)
@@ -148,9 +150,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
             job = await submit(chat, asked)
         except ApiError as error:
             raise in_responses(error) from None
-        forced = chat.calling == "required"
-        stream = AnswerStream(tokenizer, chat.thinks, chat.stops, bool(chat.offered), forced, chat.continues)
-        choice = ResponseChoice(stream, text, chat.logprobs, chat.parallel_tool_calls)
+        choice = ResponseChoice(answer_to(chat), text, chat.logprobs, chat.parallel_tool_calls)
         return await respond(http, chat, ResponseReply(request, settings.name, job, choice, len(asked[0][0])))
 
     @app.post("/v1/completions", responses=REFUSALS)
