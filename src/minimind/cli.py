@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("minimind.commands.serve:run", "serve a model over HTTP, with OpenAI's API"),
     "import": ("minimind.commands.import_:run", "read the public MiniMind's published weights"),
     "export": ("minimind.commands.export:run", "write a model for other programs: llama.cpp, Ollama, …"),
+    "merge": ("minimind.commands.merge:run", "one model from several of one shape: mean, SLERP, task vectors"),
     "runs": ("minimind.commands.runs:run", "list, show, compare and plot training runs"),
     "bench": ("minimind.commands.bench:run", "what this machine can do: matrix products, training, data"),
     "models": ("minimind.commands.models:run", "list and show the named model shapes"),

@@ -14,9 +14,11 @@ import minimind
 from minimind.model import ModelConfig
 from minimind.model.count import count_parameters
 from minimind.model.hf.adapter import find_base, is_adapter, read_settings
+from minimind.model.hf.merge import RECORD
 from minimind.runs.read import Run, read_mapping, read_run
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.tokenizer import well_formed
+from minimind.util.json_files import read_json
 
 SETTINGS = (
     "preset",
@@ -166,12 +168,22 @@ def introduction(config: ModelConfig, stages: Sequence[str]) -> str:
 
 
 def merged(directory: Path) -> str:
-    """What the card says of weights into which an adapter was merged."""
+    """What the card says of weights into which an adapter was merged, or that several models were merged into."""
+    if (directory / RECORD).is_file():
+        return f" {merged_models(read_json(directory / RECORD))}"
     if not is_adapter(directory):
         return ""
     rank, base = read_settings(directory).get("r"), find_base(directory)
     name = (run_directory(base) or base).name
     return f" A LoRA adapter of rank {rank} was trained on `{name}` and is merged into these weights."
+
+
+def merged_models(record: dict[str, Any]) -> str:
+    paths = [Path(one["path"]) for one in (*record["models"], *filter(None, [record.get("base")]))]
+    names = [f"`{(run_directory(path) or path).name}`" for path in paths]
+    if "base" in record:
+        names[-1] = f"the base {names[-1]}"
+    return f"Its weights are a merge ({record['method']}) of {', '.join(names[:-1])} and {names[-1]}."
 
 
 def model_rows(config: ModelConfig, about: About) -> Rows:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,31 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of one file, in the types they are stored in."""
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    warn_of_change(path)
+    return tensors
+
+
+def warn_of_change(path: Path) -> None:
     if is_changed(path):
         log.warning("%s is damaged, or was replaced: it does not fit the %s beside it", path, SUMS)
-    return tensors
+
+
+@contextmanager
+def open_tensors(paths: Sequence[Path]) -> Iterator[dict[str, Callable[[], torch.Tensor]]]:
+    """By name what reads each tensor of some files, in fp32 and finite, so that one at a time is in memory."""
+
+    def read(file: Any, path: Path, name: str) -> torch.Tensor:
+        tensor = file.get_tensor(name)
+        check_numbers(name, tensor, path.parent)
+        return tensor.float()
+
+    with ExitStack() as stack:
+        readers: dict[str, Callable[[], torch.Tensor]] = {}
+        for path in paths:
+            warn_of_change(path)
+            file = stack.enter_context(_opened(path))
+            readers |= {WRAPPERS.sub("", name): partial(read, file, path, name) for name in file.keys()}  # noqa: SIM118
+        yield readers
 
 
 def read_shapes(paths: Sequence[Path]) -> dict[str, Shape]:
