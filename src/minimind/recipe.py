@@ -153,7 +153,7 @@ class Recipe:
     tokenizer: str = ""
     """directory of the tokenizer (a stage that starts from a model has that model's)"""
     data: list[str] = field(default_factory=list)
-    """files to train on: jsonl, json, txt (each also .gz or .zst) or parquet"""
+    """files or folders to train on: jsonl, json, txt, csv, md, html (each also .gz or .zst), parquet, pdf"""
     encoding: str = ""
     """of text files that are not UTF-8: gb18030, big5, utf-16, cp1252, …"""
     init_from: str = ""

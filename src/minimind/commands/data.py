@@ -1,4 +1,4 @@
-"""`minimind data`: prepare, show, check, world; `get` is in data_get.py."""
+"""`minimind data`: prepare, show, check, world; `get` is in data_get.py, `import` and `mix` in data_collect.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind.commands import data_collect
 from minimind.commands.options import add_encoding, add_json, count, seed, typed
 from minimind.commands.output import print_json
 from minimind.commands.subcommands import Subcommands
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer
 
 KNOWN_FILES = """\
-files: .jsonl, .json (also an array), .txt (documents separated by <|endoftext|> or else by blank lines), each also
-.gz or .zst, and .parquet"""
+files: .jsonl, .json (also an array), .txt (documents separated by <|endoftext|> or else by blank lines), .csv,
+.tsv, .md, .html, each also .gz or .zst, .parquet and .pdf; a folder stands for all of them in it"""
 
 SHOWN = 20_000  # tokens of a document that are printed
 
 EXAMPLES = """\
 examples:
   minimind data world --out world                                  write the built-in bilingual corpus
+  minimind data import notes/ --out notes.jsonl                    texts from Markdown, HTML, PDF, …
   minimind data check mine.jsonl                                   name every line that cannot be used
   minimind data show mine.jsonl --tokenizer tokenizer --sample 3   what is trained on, in color
   minimind data prepare mine.jsonl --tokenizer tokenizer           tokenize once, for all later runs"""
@@ -106,6 +108,7 @@ def run(argv: list[str]) -> int | None:
     for name, text in sizes.items():
         child.add_argument(f"--{name}", type=count, metavar="N", help=f"how many {text}")
 
+    data_collect.add(subcommands)
     subcommands.mention("get", "download a published data set")
     return subcommands.call(argv)
 

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.data.sources import encodings, files
+from minimind.data.sources import encodings, files, records
 from minimind.data.sources.documents import BadLine, Document, parse, plain_text_of, read_documents, read_texts
 from minimind.errors import UserError
 
@@ -100,7 +100,7 @@ def test_lines_that_cross_read_boundaries(tmp_path, monkeypatch):
 
 
 def test_a_record_too_long_is_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_RECORD", 50)
+    monkeypatch.setattr(records, "MAX_RECORD", 50)
     monkeypatch.setattr(files, "CHUNK", 20)
     monkeypatch.setattr(encodings, "BLOCK", 20)
     long = {"text": "x" * 90}
@@ -111,7 +111,7 @@ def test_a_record_too_long_is_passed_over(tmp_path, monkeypatch):
 
 
 def test_a_text_too_long_is_cut_into_documents(tmp_path, monkeypatch, caplog):
-    for module, name, size in [(files, "MAX_RECORD", 50), (files, "CHUNK", 20), (encodings, "BLOCK", 20)]:
+    for module, name, size in [(records, "MAX_RECORD", 50), (files, "CHUNK", 20), (encodings, "BLOCK", 20)]:
         monkeypatch.setattr(module, name, size)
     text = "a\n\n" + "x" * 30 + "\n" + "y" * 30 + "\n\n" + "字" * 40 + "\n\nb\n"
     items = list(read_documents(write(tmp_path / "a.txt", text.encode())))
@@ -132,12 +132,12 @@ def test_a_text_too_long_is_cut_into_documents(tmp_path, monkeypatch, caplog):
 
 def test_files_that_are_none(tmp_path):
     write(tmp_path / "empty.jsonl", b"")
-    write(tmp_path / "data.csv", b"a,b")
+    write(tmp_path / "data.xls", b"a,b")
     for name, message in [
         ("missing.jsonl", "does not exist"),
         ("", "is a directory"),
         ("empty.jsonl", "is empty"),
-        ("data.csv", "unknown file type"),
+        ("data.xls", "unknown file type"),
     ]:
         with pytest.raises(UserError, match=message):
             list(read_documents(tmp_path / name))

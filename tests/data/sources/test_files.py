@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimind.cli import main
-from minimind.data.sources import encodings, files
+from minimind.data.sources import encodings, files, records
 from minimind.data.sources.documents import BadLine, Document, read_documents
 from minimind.errors import UserError
 
@@ -228,7 +228,7 @@ def test_what_is_no_json_in_an_array_is_a_bad_line(tmp_path, monkeypatch):
         (5, True),
         (6, False),
     ]
-    monkeypatch.setattr(files, "MAX_RECORD", 50)
+    monkeypatch.setattr(records, "MAX_RECORD", 50)
     monkeypatch.setattr(encodings, "BLOCK", 20)
     monkeypatch.setattr(files, "CHUNK", 20)
     long = json.dumps([{"text": "x" * 30}, {"text": "y" * 300}, {"text": "z"}], indent=0)

@@ -25,7 +25,9 @@ from minimind.data.shards.cache import default_cache, make_cache, partial_direct
 from minimind.data.shards.shard_set import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter
 from minimind.data.shards.workers import run_in_order
 from minimind.data.sources.documents import BadLine, Document, kind_of, parse
-from minimind.data.sources.files import Record, check_file, is_plain_text, read_records
+from minimind.data.sources.files import check_file, container, is_plain_text, read_records
+from minimind.data.sources.folder import data_files
+from minimind.data.sources.records import Record
 from minimind.errors import UserError
 from minimind.tokenizer import ChatError
 from minimind.tokenizer.encode import Encoded, encode_chat, encode_texts, token_dtype
@@ -93,7 +95,7 @@ def prepare(
     Bad lines and conversations with nothing to train on are left out, counted in the data set's `report` and
     told in a warning. UserError for a file that cannot be read, when nothing is left, and on a full disk.
     """
-    files = [Path(file) for file in files]
+    files = data_files(files)
     cache = Path(cache) if cache else default_cache()
     if not files:
         raise UserError("no data files are given; name at least one .jsonl file")
@@ -107,7 +109,7 @@ def prepare(
             hashes = [source_hash(file, cache, bar) for file in files]
         trained = {"train_on": train_on, "train_thinking": train_thinking, "train_tool_calls": train_tool_calls}
         settings = {"trained": trained, "shard_tokens": shard_tokens}
-        contents = [(sha, is_plain_text(file)) for file, sha in zip(files, hashes)]
+        contents = [(sha, container(file)) for file, sha in zip(files, hashes)]
         key = json.dumps([VERSION, kind, tokenizer.fingerprint, settings, contents, encoding])
         directory = cache / hashlib.sha256(key.encode()).hexdigest()[:40]
         if not _is_usable(directory):

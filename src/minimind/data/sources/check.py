@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minimind.data.sources.documents import BadLine, Document, read_documents
-from minimind.data.sources.files import DamagedFile, check_file
+from minimind.data.sources.files import check_file
+from minimind.data.sources.folder import data_files
+from minimind.data.sources.records import DamagedFile
 from minimind.data.sources.show import sequences
 from minimind.tokenizer import ChatError
 from minimind.tokenizer.encode import encode_texts
@@ -67,6 +69,7 @@ def check(
     encoding: str | None = None,
 ) -> Findings:
     """Read every document; `on_bad` hears of each bad line as it is met. UserError for a file that is none."""
+    files = data_files(files)
     for file in files:
         check_file(file)
     findings = Findings()

@@ -15,7 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from minimind.data.sources.files import MAX_RECORD, is_plain_text, read_records
+from minimind.data.sources.files import is_plain_text, read_records
+from minimind.data.sources.folder import data_files
+from minimind.data.sources.records import MAX_RECORD
 from minimind.data.sources.schemas import Content, SchemaError, normalize
 from minimind.tokenizer import ChatError
 from minimind.tokenizer import normalize as chat_messages
@@ -105,6 +107,19 @@ def _decode(data: bytes, plain_text: bool) -> Content:
         raise SchemaError(f"not JSON: {error}") from None
 
 
+def to_record(content: Content) -> dict[str, Any]:
+    """The record of the published shape that `normalize` reads as the same content."""
+    if content.kind == "pretrain":
+        return {"text": content.text}
+    tools = {"tools": content.tools} if content.tools else {}
+    if content.kind == "preference":
+        return {"chosen": content.chosen, "rejected": content.rejected, **tools}
+    messages = list(content.messages)
+    if content.kind == "rl" and not content.gt:  # known by its empty answer
+        messages.append({"role": "assistant", "content": ""})
+    return {"conversations": messages, **tools, **({"gt": content.gt} if content.gt else {})}
+
+
 def content_hash(content: Content) -> int:
     """64 bits of blake2b over what a document says; differences in white space do not count in texts."""
     digest = hashlib.blake2b(digest_size=8)
@@ -144,7 +159,7 @@ def read_texts(
 
     Bad lines go to `on_bad`. UserError when a file cannot be read.
     """
-    for path in paths:
+    for path in data_files(paths):
         for item in read_documents(path, encoding=encoding):
             if isinstance(item, BadLine):
                 on_bad(item)

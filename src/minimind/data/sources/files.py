@@ -1,29 +1,36 @@
-"""Source files as a stream of numbered records: .jsonl, .json, .txt, each also .gz or .zst, and .parquet.
+"""Source files as a stream of numbered records: .jsonl, .json, .txt, .csv, .tsv, .md, .html, each also .gz or .zst,
+.parquet and .pdf.
 
-A record is the bytes of one document in UTF-8, not yet looked at: a JSON object, or a paragraph of plain text. Only
-a few megabytes of a file are in memory at a time, whatever its size and compression.
+A record is the bytes of one document in UTF-8, not yet looked at: a JSON object, a paragraph of plain text, or a
+whole page. Only a few megabytes of a file are in memory at a time, whatever its size and compression; .md, .html
+and .pdf are read whole.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, starmap
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
+from minimind.data.sources import records
 from minimind.data.sources.encodings import BOM, say, text_blocks
-from minimind.data.sources.json_values import is_one_per_line, json_values, split_joined
+from minimind.data.sources.json_values import UTF8, is_one_per_line, json_values, split_joined
+from minimind.data.sources.pages import html_charset, html_text, markdown_text, pdf_text
+from minimind.data.sources.records import DamagedFile, Record, line_feeds, lines
+from minimind.data.sources.tables import read_csv, read_parquet
 from minimind.errors import UserError, missing_extra
 from minimind.util.files import check_input
 
-EXTENSIONS = tuple(kind + packed for kind in (".jsonl", ".json", ".txt") for packed in ("", ".gz", ".zst"))
-EXTENSIONS += (".parquet",)
-MAX_RECORD = 32 * 2**20  # bytes; a longer JSON object is reported as bad, so that it cannot fill the memory
+CONTAINERS = {"markdown": "md", "htm": "html", "jsonl": "json"}  # endings that mean the same as another
+STREAMED = (".jsonl", ".json", ".txt", ".csv", ".tsv", ".md", ".markdown", ".html", ".htm")
+EXTENSIONS = tuple(kind + packed for kind in STREAMED for packed in ("", ".gz", ".zst"))
+EXTENSIONS += (".parquet", ".pdf")
 # Lines that separate the documents of a .txt, as in TinyStories, whose stories have blank lines inside.
 ENDS = (b"<|endoftext|>", b"<|end_of_text|>", b"</s>")
 
@@ -32,20 +39,15 @@ CHUNK = 2**20
 COMPRESSED_CHUNK = 2**14
 
 
-class DamagedFile(UserError):
-    """A compressed file or a .parquet that breaks off or makes no sense."""
-
-
-class Record(NamedTuple):
-    """One document's bytes and the line it begins at (in .parquet the row), from 1. None = too long."""
-
-    line: int
-    data: bytes | None
+def container(path: Path) -> str:
+    """What a file is by its ending: json, txt, csv, tsv, md, html, parquet or pdf."""
+    ending = path.name.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
+    return CONTAINERS.get(ending, ending)
 
 
 def is_plain_text(path: Path) -> bool:
     """Whether records of this file are text rather than JSON."""
-    return path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".txt")
+    return container(path) in ("txt", "md", "html", "pdf")
 
 
 def check_file(path: Path) -> None:
@@ -68,13 +70,22 @@ def read_records(
     text files. UserError for a file that cannot be read at all, and where a compressed one turns out to be damaged.
     """
     check_file(path)
-    if path.name.lower().endswith(".parquet"):
-        yield from _parquet_records(path, on_read)
+    kind = container(path)
+    if kind == "parquet":
+        yield from read_parquet(path, on_read)
         return
-    split = _plain_text if is_plain_text(path) else _json_text
+    if kind == "pdf":
+        on_read(path.stat().st_size)
+        yield _pdf_record(path)
+        return
+    split = SPLITTERS.get(kind, _json_text)
     line = 0
     try:
-        for record in split(text_blocks(_chunks(path, on_read), path, encoding), path):
+        chunks = _chunks(path, on_read)
+        if kind == "html" and encoding is None:
+            first = next(chunks, b"")
+            encoding, chunks = html_charset(first), chain([first], chunks)
+        for record in split(text_blocks(chunks, path, encoding), path):
             line = record.line
             yield record
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -128,9 +139,9 @@ def _json_text(blocks: Iterator[bytes], path: Path) -> Iterator[Record]:
     first = next(blocks, b"")
     blocks = chain([first], blocks)
     if not is_one_per_line(first):
-        yield from starmap(Record, json_values(blocks, MAX_RECORD))
+        yield from starmap(Record, json_values(blocks, records.MAX_RECORD))
         return
-    for line, data in _lines(blocks):
+    for line, data in lines(blocks):
         if data is None:
             yield Record(line, None)
         elif data.strip():
@@ -140,7 +151,7 @@ def _json_text(blocks: Iterator[bytes], path: Path) -> Iterator[Record]:
 
 def _plain_text(blocks: Iterator[bytes], path: Path) -> Iterator[Record]:
     """Documents separated by lines such as `<|endoftext|>`, or else by blank lines."""
-    blocks = _line_feeds(blocks)
+    blocks = line_feeds(blocks)
     first = next(blocks, b"")
     separator = next((end for end in ENDS if re.search(re.escape(end) + rb"[ \t]*(\n|$)", first)), None)
     if separator:
@@ -156,13 +167,14 @@ def _plain_text(blocks: Iterator[bytes], path: Path) -> Iterator[Record]:
         document.clear()
         size = 0
 
-    for line, data in _lines(chain([first], blocks), cut=True):
+    for line, data in lines(chain([first], blocks), cut=True):
         assert data is not None
         for number, text in enumerate(data.split(separator) if separator else [data]):
             if number or (separator is None and _is_blank(text)):
                 yield from end()
-            if size and size + len(text) >= MAX_RECORD:
-                say(f"{path}:{line}: a text of more than {MAX_RECORD >> 20} MiB is cut into several documents")
+            if size and size + len(text) >= records.MAX_RECORD:
+                most = records.MAX_RECORD >> 20
+                say(f"{path}:{line}: a text of more than {most} MiB is cut into several documents")
                 yield from end()
             if document or not _is_blank(text):
                 start = start if document else line
@@ -171,14 +183,18 @@ def _plain_text(blocks: Iterator[bytes], path: Path) -> Iterator[Record]:
     yield from end()
 
 
-def _line_feeds(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """CR and CRLF as LF, the way that Python opens text."""
-    held = b""
-    for block in blocks:
-        block = held + block
-        held = block[-1:] if block.endswith(b"\r") else b""
-        yield block[: len(block) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    yield held and b"\n"
+def _page(blocks: Iterator[bytes], convert: Callable[[str], str]) -> Iterator[Record]:
+    """A whole file as one document."""
+    data = b"".join(line_feeds(blocks))
+    too_long = len(data) > records.MAX_RECORD
+    yield Record(1, None if too_long else convert(data.removeprefix(BOM).decode(*UTF8)).encode(*UTF8))
+
+
+def _pdf_record(path: Path) -> Record:
+    try:
+        return Record(1, pdf_text(path).encode("utf-8", "replace"))
+    except ValueError as error:
+        raise DamagedFile(f"{path} is no PDF that can be read ({error}); print it to a PDF anew") from None
 
 
 def _is_blank(line: bytes) -> bool:
@@ -187,62 +203,10 @@ def _is_blank(line: bytes) -> bool:
     return not rest or (rest[0] >= 0x80 and not rest.decode("utf-8", "replace").strip())
 
 
-def _lines(blocks: Iterable[bytes], cut: bool = False) -> Iterator[Record]:
-    """Numbered lines without their line feed, and without a byte order mark, which concatenated files have inside.
-
-    A line longer than MAX_RECORD is passed over as None, or with `cut` comes in several parts.
-    """
-    line, parts, size = 1, list[bytes](), 0
-    for block in blocks:
-        head, *rest = block.split(b"\n")
-        size += len(head)
-        if size <= MAX_RECORD or cut:
-            parts.append(head)
-        else:
-            parts = []
-        while cut and size > MAX_RECORD:
-            joined = b"".join(parts)
-            place = MAX_RECORD
-            while joined[place] & 0xC0 == 0x80:  # within a character
-                place -= 1
-            yield Record(line, joined[:place].removeprefix(BOM))
-            parts, size = [joined[place:]], size - place
-        if rest:
-            yield Record(line, b"".join(parts).removeprefix(BOM) if size <= MAX_RECORD else None)
-            for number, whole in enumerate(rest[:-1], line + 1):
-                yield Record(number, whole.removeprefix(BOM))
-            line += len(rest)
-            parts, size = [rest[-1]], len(rest[-1])
-    yield Record(line, b"".join(parts).removeprefix(BOM) if size <= MAX_RECORD else None)
-
-
-def _parquet_records(path: Path, on_read: Callable[[int], None]) -> Iterator[Record]:
-    """Rows as JSON objects, so that everything after the reader knows one form only."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise missing_extra("pyarrow", "data") from None
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            bytes_per_row = path.stat().st_size / max(1, file.metadata.num_rows)
-            for batch in file.iter_batches(batch_size=256):
-                on_read(int(bytes_per_row * len(batch)))
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(number, json.dumps(_without_nulls(row), default=_plain).encode())
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedFile(f"{path} is damaged after row {number} ({error}); get the file again") from None
-
-
-def _without_nulls(value: Any) -> Any:
-    """A row without what Arrow fills in so that all rows have the same keys; pandas writes it as NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None and inner == inner}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _plain(value: object) -> str:
-    """Column types that JSON has not: bytes are taken for UTF-8 text, dates and numbers for what they print."""
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+SPLITTERS: dict[str, Callable[[Iterator[bytes], Path], Iterator[Record]]] = {
+    "txt": _plain_text,
+    "md": lambda blocks, path: _page(blocks, markdown_text),
+    "html": lambda blocks, path: _page(blocks, html_text),
+    "csv": partial(read_csv, delimiters=",;\t"),
+    "tsv": partial(read_csv, delimiters="\t"),
+}

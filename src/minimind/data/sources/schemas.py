@@ -7,6 +7,7 @@ rl          a chat with "gt" (what a verifier checks), or whose last assistant t
 openai      {"messages": [{"role", "content", "tool_calls"?, "weight"?}, …], "tools"?}
 sharegpt    {"conversations": [{"from": "human|gpt|system|function_call|observation", "value"}, …]}
 alpaca      {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], …]}
+qa          {"question", "answer", "system"?}, also as prompt and response or completion, 问题 and 答案, …
 
 A key that is not read is counted by name, unless it is empty.
 """
@@ -20,6 +21,10 @@ from typing import Any
 from minimind.tokenizer import chat
 from minimind.tokenizer.messages import Message
 from minimind.util.json_files import loads
+
+# Names of a question and its answer, in any case.
+ASKS = ("question", "prompt", "query", "q", "问题", "提问", "问")
+ANSWERS = ("answer", "response", "completion", "a", "答案", "回答", "答")
 
 
 class SchemaError(ValueError):
@@ -79,10 +84,16 @@ def normalize(record: Any) -> Content:
         if not text.strip():
             raise SchemaError("empty text")
         return Content("pretrain", "text", text=text, unread=_unread(record, ("text",)))
+    names = {str(key).strip().casefold(): key for key in record}
+    question, answer = (next((names[one] for one in known if one in names), None) for known in (ASKS, ANSWERS))
+    if question is not None and answer is not None:
+        return _chat(
+            record, "qa", _one_turn(_string(record, question), _string(record, answer)), (question, answer)
+        )
     keys = ", ".join(sorted(map(str, record))[:6]) or "none"
     raise SchemaError(
-        f"unknown schema: its keys are {keys}; expected text, conversations, messages, chosen + rejected or"
-        " instruction + output"
+        f"unknown schema: its keys are {keys}; expected text, conversations, messages, chosen + rejected,"
+        " instruction + output or question + answer"
     )
 
 
@@ -253,15 +264,15 @@ def _alpaca_turns(record: dict) -> list[Message]:
     for pair in history if isinstance(history, list) else [None]:
         if not (isinstance(pair, list) and len(pair) == 2):
             raise SchemaError("history is not a list of [question, answer] pairs")
-        turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+        turns += _one_turn(*pair)
     question = _string(record, "instruction")
     if record.get("input"):
         question += "\n" + _string(record, "input")
-    return [
-        *turns,
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": _string(record, "output")},
-    ]
+    return [*turns, *_one_turn(question, _string(record, "output"))]
+
+
+def _one_turn(question: Any, answer: Any) -> list[Message]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _string(record: dict, key: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from minimind.data.sources.documents import BadLine, Document, parse, read_documents
 from minimind.data.sources.files import is_plain_text, read_records
+from minimind.data.sources.folder import data_files
 from minimind.errors import UserError
 from minimind.tokenizer.encode import encode_chat, encode_texts
 
@@ -34,7 +35,7 @@ class TokenRun:
 def pick(files: Sequence[Path], index: int, encoding: str | None = None) -> Document:
     """The document number `index` (from 0) of all the files' good lines."""
     number = -1
-    for file in files:
+    for file in data_files(files):
         for item in read_documents(file, encoding=encoding):
             if isinstance(item, Document):
                 number += 1
@@ -47,7 +48,9 @@ def sample(files: Sequence[Path], count: int, seed: int, encoding: str | None = 
     """`count` records chosen at random (reservoir sampling: Vitter, 1985), in the order of the files."""
     draw = random.Random(seed)
     chosen: list[tuple[int, Path, int, bytes | None]] = []
-    records = ((file, line, data) for file in files for line, data in read_records(file, encoding=encoding))
+    records = (
+        (file, line, data) for file in data_files(files) for line, data in read_records(file, encoding=encoding)
+    )
     for number, (file, line, data) in enumerate(records):
         if number < count:
             chosen.append((number, file, line, data))
