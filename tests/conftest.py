@@ -115,6 +115,28 @@ def talker(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) 
     return run
 
 
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory, talker: Path) -> dict[str, Path]:
+    """Runs of random adapters of the talker, of different ranks and matrices, by name."""
+    import torch
+
+    from minimind.model import load_model, save_model
+    from minimind.model.hf.weights import add_adapter
+    from minimind.model.lora import LoraOptions, lora_layers
+    from minimind.tokenizer import Tokenizer
+
+    base, home = talker / "model", tmp_path_factory.mktemp("adapters")
+    options = {"law": LoraOptions(rank=3), "med": LoraOptions(rank=2, alpha=6, targets=["q_proj", "down_proj"])}
+    for seed, (name, chosen) in enumerate(options.items()):
+        model = load_model(base)
+        add_adapter(model, chosen, seed, base)
+        generator = torch.Generator().manual_seed(seed)
+        for layer in lora_layers(model).values():
+            layer.lora_B.weight.data = torch.randn(layer.lora_B.weight.shape, generator=generator)
+        save_model(model, home / name / "model", Tokenizer.load(base))
+    return {name: home / name for name in options}
+
+
 @pytest.fixture
 def pretrain(corpus: Path, tokenizer_directory: Path) -> Callable[..., list[str]]:
     """`pretrain(out, **changes)`: the arguments of a tiny pretraining."""

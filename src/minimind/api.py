@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import AnswerStream, TextStream
 from minimind.interop.upstream import build, read_tokenizer, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
-from minimind.model.hf.adapter import ADAPTER_CONFIG
+from minimind.model.hf.adapter import ADAPTER_CONFIG, find_base
+from minimind.model.hf.weights import load_adapter, model_directory
 from minimind.runs.read import default_directory
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.messages import Message
@@ -37,6 +38,7 @@ def find_newest_model() -> Path:
 class Model:
     """A model and its tokenizer, ready to use.
 
+    `adapter` names one of those that the model was loaded with; None: it answers without any.
     `**sampling` stands for the fields of SamplingParams: temperature, top_k, top_p, min_p, repetition_penalty,
     presence_penalty, frequency_penalty, logit_bias, json_schema, max_tokens, seed.
     """
@@ -49,6 +51,7 @@ class Model:
         version: str | None = None,
         config: str | Path | None = None,
         weights: WeightFormat = "full",
+        adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
         """`path`: a model directory or a run directory; by default the newest model in `runs/`.
 
@@ -56,11 +59,16 @@ class Model:
         file, with what lies beside it. `version` and `config` are those of interop.upstream.read_weights. Or a
         GGUF file, see interop.gguf_read.
 
-        device   auto, cpu, cuda, cuda:1, mps
-        weights  "int8": generation with matrices in 8 bits, on a CPU about twice as fast; see Engine
+        device    auto, cpu, cuda, cuda:1, mps
+        weights   "int8": generation with matrices in 8 bits, on a CPU about twice as fast; see Engine
+        adapters  LoRA adapters of this model (directories or runs), by the names by which an answer chooses one;
+                  without a `path`, the model is the base of the first
         """
         self.device = pick_device(device)
-        path = find_newest_model() if path is None else Path(path)
+        adapters = adapters or {}
+        if path is None:
+            path = find_base(model_directory(next(iter(adapters.values())))) if adapters else find_newest_model()
+        path = Path(path)
         tokenizer: Tokenizer | None
         if path.suffix == ".gguf" and not path.is_dir():
             from minimind.interop.gguf_read import read_gguf  # needs an optional package
@@ -76,8 +84,9 @@ class Model:
             tokenizer = read_tokenizer(self.directory, read.config) if has_tokenizer else None
             model = build(read)
         self._tokenizer = tokenizer
-        self.model = model.cast(dtype).to(self.device)
-        self.engine = Engine(self.model, tokenizer=tokenizer, weights=weights)
+        adapted = {name: load_adapter(model, directory, self.directory) for name, directory in adapters.items()}
+        self.model, *_ = (one.cast(dtype).to(self.device) for one in (model, *adapted.values()))
+        self.engine = Engine(self.model, tokenizer=tokenizer, weights=weights, adapters=adapted)
 
     @classmethod
     def load(cls, path: str | Path | None = None, **options: Any) -> Model:
@@ -91,22 +100,32 @@ class Model:
             raise UserError(f"{self.directory} has no tokenizer.json; copy the model's tokenizer there")
         return self._tokenizer
 
-    def predict(self, text: str, **sampling: Any) -> str:
+    def predict(self, text: str, adapter: str | None = None, **sampling: Any) -> str:
         """How the text goes on."""
-        completion = self.engine.generate([self._text_prompt(text)], self.sampling_params(**sampling))[0]
+        completion = self.engine.generate([self._text_prompt(text)], self.sampling_params(**sampling), adapter)[0]
         return self.tokenizer.decode(completion.ids)
 
     def chat(
-        self, messages: Sequence[Message], tools: Any = None, open_thinking: bool = False, **sampling: Any
+        self,
+        messages: Sequence[Message],
+        tools: Any = None,
+        open_thinking: bool = False,
+        adapter: str | None = None,
+        **sampling: Any,
     ) -> Message:
         """The assistant's next message: role, content, and where it has some reasoning_content and tool_calls."""
         params = self.sampling_params(**sampling)
         prompt = self._chat_prompt(messages, params, tools, open_thinking)
-        completion = self.engine.generate([prompt], params)[0]
+        completion = self.engine.generate([prompt], params, adapter)[0]
         return assistant_message(completion.ids, self.tokenizer, open_thinking)
 
     def stream(
-        self, text: str | Sequence[Message], tools: Any = None, open_thinking: bool = False, **sampling: Any
+        self,
+        text: str | Sequence[Message],
+        tools: Any = None,
+        open_thinking: bool = False,
+        adapter: str | None = None,
+        **sampling: Any,
     ) -> Iterator[str]:
         """What `predict` of a text or `chat` of messages says, as it comes; thinking is left out."""
         params = self.sampling_params(**sampling)
@@ -116,7 +135,7 @@ class Model:
         else:
             prompt = self._chat_prompt(text, params, tools, open_thinking)
             answer = AnswerStream(self.tokenizer, open_thinking)
-        for news in self.engine.stream(prompt, params):
+        for news in self.engine.stream(prompt, params, adapter):
             yield from (event.text for event in answer.push(news) if isinstance(event, Text) and event.text)
 
     @torch.inference_mode()

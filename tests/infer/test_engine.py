@@ -374,7 +374,7 @@ def test_cached_prefixes_are_those_used_last_and_go_with_the_weights() -> None:
     first, second, third, fourth = random_prompts([40, 40, 40, 130])
     for prompt in (first, second, first, third, fourth):
         engine.generate([prompt], SamplingParams(temperature=0, max_tokens=1, stop_ids=()))
-    assert set(engine.prefix_cache.texts) == {tuple(first), tuple(third)}
+    assert {text.ids for text in engine.prefix_cache.texts} == {tuple(first), tuple(third)}
     engine.refresh()
     assert not engine.prefix_cache.texts
 

@@ -107,7 +107,7 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         assert server.stderr is not None
         line = server.stderr.readline()
         found = re.match(
-            r"serving (\S+) at (http://127\.0\.0\.1:\d+)/v1 \(.* on cpu, context \d+\); Ctrl-C ends\n", line
+            r"serving (.+) at (http://127\.0\.0\.1:\d+)/v1 \(.* on cpu, context \d+\); Ctrl-C ends\n", line
         )
         assert found, line + server.stderr.read()
         while True:

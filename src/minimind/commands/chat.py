@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.options import add_model, add_tools, command_parser
+from minimind.commands.options import add_adapters, add_model, add_tools, command_parser, read_adapters
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ EPILOG = """examples:
   minimind chat --prompt "What is 17 + 25?"   one answer, then done
   printf 'Hello\\nAnd you?\\n' | minimind chat  every line is a turn
   minimind chat --tools calculate get_time    the model may use these
+  minimind chat --adapter runs/law            an adapter beside its base, which /adapter turns off and on
   minimind chat --url http://127.0.0.1:8000/v1  a model behind a server
 
 Ctrl-C stops an answer, Ctrl-D ends the conversation, /help names the commands inside."""
@@ -35,6 +36,7 @@ Ctrl-C stops an answer, Ctrl-D ends the conversation, /help names the commands i
 HELP = """/think            let the model think first, or no longer
 /system TEXT      say who the model is to be, and begin again
 /set NAME VALUE   {names}
+/adapter NAME     let this adapter answer; without a name the base alone
 /reset            forget the conversation
 /quit             end (also Ctrl-D)"""
 
@@ -68,11 +70,13 @@ def _local(options: argparse.Namespace) -> tuple[Conversation, Limits, str]:
 
     if options.served_model or options.api_key:
         raise UserError("--model and --api-key are about a server: say with --url where it is, or leave them out")
-    model = Model(options.model, device=options.device, weights=options.weights)
+    adapters = read_adapters(options)
+    model = Model(options.model, device=options.device, weights=options.weights, adapters=adapters)
     params = model.sampling_params(**_sampling(options))
     limits = Limits(seconds=options.tool_seconds).for_context(model.engine.context)
-    conversation = Conversation(LocalBackend(model.engine, model.tokenizer), params)
-    return conversation, limits, f"{model.directory} on {model.device}"
+    backend = LocalBackend(model.engine, model.tokenizer, adapter=next(iter(adapters), None))
+    with_adapter = f" with adapter {backend.adapter}" if adapters else ""
+    return Conversation(backend, params), limits, f"{model.directory}{with_adapter} on {model.device}"
 
 
 def _remote(options: argparse.Namespace) -> tuple[Conversation, Limits, str]:
@@ -82,6 +86,8 @@ def _remote(options: argparse.Namespace) -> tuple[Conversation, Limits, str]:
     from minimind.infer.sampler import SamplingParams
     from minimind.tools import Limits
 
+    if options.adapter:
+        raise UserError("--url asks a server, which holds its adapters itself; name one of them with --model")
     if options.model is not None:
         raise UserError(f"--url asks a server, not {options.model}; name a model of the server with --model")
     if (options.device, options.weights) != ("auto", "full"):
@@ -102,6 +108,7 @@ def _sampling(options: argparse.Namespace) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("chat", "Talk with a model in the terminal.", EPILOG)
     add_model(parser)
+    add_adapters(parser)
     parser.add_argument("--prompt", metavar="TEXT", help="answer this once instead of a conversation")
     parser.add_argument("--system", metavar="TEXT", default="", help="the system message")
     parser.add_argument("--think", action="store_true", help="let the model think before it answers")
@@ -167,6 +174,8 @@ def command(conversation: Conversation, line: str) -> bool:
             print("a new conversation with this system message")
         case "/set":
             conversation.params = with_setting(conversation.params, rest)
+        case "/adapter":
+            choose_adapter(conversation, rest.strip())
         case "/reset":
             conversation.messages.clear()
             print("a new conversation")
@@ -177,6 +186,18 @@ def command(conversation: Conversation, line: str) -> bool:
         case _:
             raise UserError(f"there is no command {name}; /help names them")
     return True
+
+
+def choose_adapter(conversation: Conversation, name: str) -> None:
+    """Let an adapter answer from now on; "" for the base alone."""
+    from minimind.infer.conversation import LocalBackend
+
+    backend = conversation.backend
+    if not isinstance(backend, LocalBackend):
+        raise UserError("/adapter: a server chooses by the model's name; begin again with --model NAME")
+    backend.engine.check_adapter(name or None)
+    backend.adapter = name or None
+    print(f"{name or 'the base alone'} answers")
 
 
 def with_setting(params: SamplingParams, text: str) -> SamplingParams:

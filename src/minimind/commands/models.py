@@ -61,13 +61,17 @@ def list_presets(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     from minimind import presets
+    from minimind.model.hf.adapter import is_adapter
     from minimind.model.hf.config import read_config
     from minimind.model.hf.weights import model_directory
-    from minimind.plan.memory import describe
+    from minimind.plan.memory import describe, describe_adapter
 
     name = options.name
     is_path = name not in presets.PRESETS and Path(name).exists()
     described = describe(read_config(model_directory(name)) if is_path else presets.get(name))
+    adapter = describe_adapter(directory) if is_path and is_adapter(directory := model_directory(name)) else None
+    if adapter:
+        described["adapter"] = adapter
     if options.json:
         print_json({"name": name, **described}, indent=2)
         return
@@ -77,6 +81,14 @@ def show(options: argparse.Namespace) -> None:
     print(f"{name}: {counts['total']:,} parameters, {counts['active']:,} active for a token ({share:.1%})")
     for part, count in counts["parts"].items():
         print(f"  {part.replace('_', '-'):<14} {count:>13,}  {count / counts['total']:6.1%}")
+    if adapter:
+        print("adapter:")
+        scale = f"alpha {adapter['alpha']:g}" + (", rank-stabilized" if adapter["rank_stabilized"] else "")
+        share = adapter["parameters"] / counts["total"]
+        print(f"  base            {adapter['base']}")
+        print(f"  rank            {adapter['rank']} ({scale})")
+        print(f"  targets         {', '.join(adapter['targets'])}")
+        print(f"  parameters      {adapter['parameters']:,}, {share:.2%} of the base's")
     print("memory:")
     print(f"  weights         {size_text(weights['fp32'])} in fp32, {size_text(weights['bf16'])} in bf16")
     print(f"  key/value cache {cache['fp32']:,} bytes a token in fp32, {cache['bf16']:,} in bf16")

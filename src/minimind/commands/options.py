@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+from minimind.errors import UserError
 from minimind.util.typed import Count, Range, Seed, convert, expected
 
 
@@ -68,6 +69,37 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="full",
         help="int8 is about twice as fast on a CPU (default: full)",
     )
+
+
+def add_adapters(parser: argparse.ArgumentParser) -> None:
+    """LoRA adapters that are held beside the model; `read_adapters` gives them by name."""
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="a LoRA adapter beside MODEL, known by NAME (default: the directory's); may be given several times. "
+        "MODEL is then by default the first one's base",
+    )
+
+
+def read_adapters(options: argparse.Namespace) -> dict[str, Path]:
+    """Adapter directories by name, in the order given."""
+    adapters: dict[str, Path] = {}
+    for text in options.adapter:
+        name, separator, directory = text.partition("=")
+        path = Path(directory if separator else text)
+        name = name if separator else name_of(path)
+        if not name or name in adapters:
+            raise UserError(f"--adapter {text}: each adapter needs a name of its own; give it as NAME=DIR")
+        adapters[name] = path
+    return adapters
+
+
+def name_of(directory: Path) -> str:
+    """`runs/chat/model` is known as `chat`."""
+    directory = directory.resolve()
+    return directory.parent.name if directory.name == "model" else directory.stem
 
 
 def add_tools(parser: argparse.ArgumentParser) -> None:

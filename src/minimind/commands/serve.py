@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minimind.commands.options import add_model, command_parser, count, port, seconds
+from minimind.commands.options import (
+    add_adapters,
+    add_model,
+    command_parser,
+    count,
+    name_of,
+    port,
+    read_adapters,
+    seconds,
+)
 from minimind.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   minimind serve runs/quickstart/chat
   minimind serve runs/chat --name chat --port 9000 --forget
+  minimind serve runs/chat --adapter law=runs/law --adapter med=runs/med    requests choose by name
   MINIMIND_API_KEY=secret minimind serve runs/chat --host 0.0.0.0
 
 Ctrl-C or SIGTERM: running answers are finished, new requests refused; a second Ctrl-C ends them."""
@@ -34,10 +44,16 @@ def run(argv: list[str]) -> None:
     from minimind.api import Model
 
     listener = listen(options.host, options.port)
-    model = Model(options.model, device=options.device, weights=options.weights)
+    adapters = read_adapters(options)
+    model = Model(options.model, device=options.device, weights=options.weights, adapters=adapters)
     model.engine.max_batch = options.batch
+    name = options.name or name_of(model.directory)
+    if name in adapters:
+        raise UserError(
+            f"{name} is the name of the model and of an adapter; give another --name or --adapter NAME=DIR"
+        )
     settings = ServerSettings(
-        name=options.name or name_of(model.directory),
+        name=name,
         api_keys=api_keys(options),
         origins=tuple(options.cors),
         max_body=options.max_body,
@@ -47,13 +63,15 @@ def run(argv: list[str]) -> None:
         forget=options.forget,
     )
     app = create_app(model, settings)
-    announce(settings, listener, f"{model.directory} on {model.device}, context {model.engine.context}")
+    names = ", ".join([name, *adapters])
+    announce(settings, names, listener, f"{model.directory} on {model.device}, context {model.engine.context}")
     UvicornServer(app, options.shutdown_timeout).serve_at(listener)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("serve", "Serve a model over HTTP, with OpenAI's API.", EPILOG)
     add_model(parser)
+    add_adapters(parser)
     parser.add_argument("--name", help="what clients call the model (default: the directory's name)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: 127.0.0.1)"
@@ -95,12 +113,6 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def name_of(directory: Path) -> str:
-    """`runs/chat/model` is known as `chat`."""
-    directory = directory.resolve()
-    return directory.parent.name if directory.name == "model" else directory.stem
-
-
 def api_keys(options: argparse.Namespace) -> tuple[str, ...]:
     keys = list(options.api_key)
     if options.api_key_file:
@@ -131,9 +143,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def announce(settings: ServerSettings, listener: socket.socket, what: str) -> None:
+def announce(settings: ServerSettings, names: str, listener: socket.socket, what: str) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving {settings.name} at http://{shown}:{port}/v1 ({what}); Ctrl-C ends", file=sys.stderr, flush=True)
+    print(f"serving {names} at http://{shown}:{port}/v1 ({what}); Ctrl-C ends", file=sys.stderr, flush=True)
     if not settings.api_keys and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         print("warning: everybody who reaches this machine may ask; --api-key asks for a key", file=sys.stderr)

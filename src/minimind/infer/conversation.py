@@ -136,11 +136,13 @@ class LocalBackend:
 
     transcript  records the one conversation that the backend then serves. No old turns are left out, so where it
                 outgrows the context it ends in a UserError, and the transcript stays as far as it came.
+    adapter     the engine's adapter that answers; None: the base alone
     """
 
     engine: Engine
     tokenizer: Tokenizer
     transcript: Transcript | None = None
+    adapter: str | None = None
 
     def speak(
         self, messages: list[Message], schemas: list[dict[str, Any]], params: SamplingParams, think: bool
@@ -152,7 +154,7 @@ class LocalBackend:
             prompt = transcript.prompt(self.tokenizer, messages, schemas, think)
         answer = AnswerStream(self.tokenizer, think, calls=bool(schemas))
         decoder = StreamDecoder(self.tokenizer, skip_special=False)
-        with closing(self.engine.stream(prompt, params)) as stream:
+        with closing(self.engine.stream(prompt, params, self.adapter)) as stream:
             for news in stream:
                 if transcript is not None:
                     transcript.record(prompt, news)

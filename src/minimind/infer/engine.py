@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import chain, islice
 
 import torch
 
 from minimind.errors import UserError
 from minimind.hardware import sampling_device
+from minimind.infer.adapters import check_adapters
 from minimind.infer.constraint import Constraint, Vocabulary
 from minimind.infer.events import End, Token
 from minimind.infer.network import AttentionSpan, Network, WeightFormat, decode_tokens, prompt_chunk
@@ -48,6 +49,7 @@ class Engine:
         prefill_tokens: int | None = None,
         prefix_bytes: int = 2**28,
         max_repeats: int = 0,
+        adapters: Mapping[str, Transformer] | None = None,
     ) -> None:
         """
         max_batch       most requests active at once
@@ -56,10 +58,14 @@ class Engine:
         prefill_tokens  most tokens of prompts in one step; default: 256 on a CPU, else 2048
         prefix_bytes    memory of the prefix cache; 0 = none
         max_repeats     an answer whose last tokens are one block, this many times in a row, ends; 0 = never
+        adapters        by name, what requests may ask for: models of the same shape, of which only the adapters are
+                        used, so that the rest may be on the meta device (as `load_adapter` gives them)
         """
         if max_repeats == 1 or max_repeats < 0:
             raise UserError(f"max_repeats must be 0 (never) or at least 2, not {max_repeats}")
         self.source = model
+        self.adapters = dict(adapters or {})
+        check_adapters(self.adapters)
         self.max_batch = max_batch
         self.tokenizer = tokenizer
         self.weights: WeightFormat = weights
@@ -86,20 +92,32 @@ class Engine:
     def refresh(self) -> None:
         """Take over the model's present weights; call it after they changed, with no active request."""
         assert not self.active, "active requests hold keys of the old weights"
-        self.network: Network | None = None  # laid out at the next step
+        self._network: Network | None = None  # laid out at the next step
         self.prefix_cache = PrefixCache(self.prefix_cache.capacity)
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams | Sequence[SamplingParams]
-    ) -> list[Completion]:
-        """One completion a prompt, in the order of the prompts.
+    @property
+    def network(self) -> Network:
+        """The weights as they are computed with."""
+        if self._network is None:
+            self._network = Network(self.source, self.weights, self.adapters)
+        return self._network
 
-        A request's answer depends on its prompt and its params alone: equal prompts with one seed give equal
-        answers. Raises UserError for a prompt or params that cannot be used, and what ended a request unasked.
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams],
+        adapter: str | Sequence[str | None] | None = None,
+    ) -> list[Completion]:
+        """One completion a prompt, in the order of the prompts, with one adapter for all or one a prompt.
+
+        A request's answer depends on its prompt, params and adapter alone: equal prompts with one seed give equal
+        answers. Raises UserError for what of them cannot be used, and what ended a request unasked.
         """
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         assert len(each) == len(prompts), "one SamplingParams for all prompts, or one a prompt"
-        requests = [self.request(prompt, p) for prompt, p in zip(prompts, each)]
+        names = [adapter] * len(prompts) if adapter is None or isinstance(adapter, str) else list(adapter)
+        assert len(names) == len(prompts), "one adapter for all prompts, or one a prompt"
+        requests = [self.request(*one) for one in zip(prompts, each, names)]
         self.add(requests)
         try:
             while any(request.stop_reason is None for request in requests):
@@ -108,9 +126,11 @@ class Engine:
             self.cancel(requests)
         return [request.completion() for request in requests]
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Generator[Token | End, None, None]:
+    def stream(
+        self, prompt: Sequence[int], params: SamplingParams, adapter: str | None = None
+    ) -> Generator[Token | End, None, None]:
         """The tokens of one completion as they come, then its end; closing the generator ends the request."""
-        request = self.submit(prompt, params)
+        request = self.submit(prompt, params, adapter)
         count = 0  # of tokens handed out
         try:
             while True:
@@ -127,17 +147,18 @@ class Engine:
         finally:
             self.cancel([request])
 
-    def submit(self, prompt: Sequence[int], params: SamplingParams) -> Request:
+    def submit(self, prompt: Sequence[int], params: SamplingParams, adapter: str | None = None) -> Request:
         """Queue a request; the following steps fill its `ids` until its `stop_reason` is set."""
-        request = self.request(prompt, params)
+        request = self.request(prompt, params, adapter)
         self.add([request])
         return request
 
-    def request(self, prompt: Sequence[int], params: SamplingParams) -> Request:
+    def request(self, prompt: Sequence[int], params: SamplingParams, adapter: str | None = None) -> Request:
         """Make a request, which `add` queues. Steps go on meanwhile: compiling a schema may take long.
 
-        Raises UserError for a prompt or params that cannot be used.
+        Raises UserError for a prompt, params or an adapter that cannot be used.
         """
+        self.check_adapter(adapter)
         room, vocab_size = self.context - len(prompt), self.source.config.vocab_size
         if not prompt:
             raise UserError("the prompt is empty; give the model at least one token to go on from")
@@ -150,7 +171,13 @@ class Engine:
             )
         max_tokens = min(params.max_tokens, room)
         adjustment = Adjustment(params, prompt, vocab_size, self.sampling_device)
-        return Request(list(prompt), params, max_tokens, self.max_repeats, adjustment, self._constraint(params))
+        constraint = self._constraint(params)
+        return Request(list(prompt), params, max_tokens, self.max_repeats, adjustment, constraint, adapter)
+
+    def check_adapter(self, name: str | None) -> None:
+        """UserError unless requests may ask for the adapter; None: the base alone."""
+        if name is not None and name not in self.adapters:
+            raise UserError(f"there is no adapter {name} here, but {', '.join(self.adapters) or 'none at all'}")
 
     def _constraint(self, params: SamplingParams) -> Constraint | None:
         if params.json_schema is None and params.offered_tools is None:
@@ -184,19 +211,19 @@ class Engine:
             self._step()
 
     def _step(self) -> None:
-        if self.network is None:
-            self.network = Network(self.source, self.weights)
         network = self.network
         tokens: list[int] = []
         positions: list[int] = []
         lengths: list[int] = []
         spans: list[AttentionSpan] = []
+        adapters: list[str | None] = []
         for group in self.slot_groups:
             if group.cache is not None:
                 spans.append(decode_tokens(len(tokens), group.cache, [r.length for r in group.requests]))
                 tokens += [request.ids[-1] for request in group.requests]
                 positions += [request.length - 1 for request in group.requests]
                 lengths += [request.length for request in group.requests]
+                adapters += [request.adapter for request in group.requests]
         sampling = [request for group in self.slot_groups for request in group.requests]
         wanted = list(range(len(sampling)))  # the flat tokens whose output is sampled from
         chunks = list(self._prefill_chunks())
@@ -206,12 +233,13 @@ class Engine:
             tokens += prompt[prefill.done : stop]
             positions += range(prefill.done, stop)
             lengths += [len(prompt)] * (stop - prefill.done)
+            adapters += [prefill.request.adapter] * (stop - prefill.done)
             if stop == len(prompt):
                 wanted.append(len(tokens) - 1)
                 sampling.append(prefill.request)
         if not tokens:
             return
-        hidden_ND = network.hidden(tokens, positions, lengths, spans)
+        hidden_ND = network.hidden(tokens, positions, lengths, spans, adapters)
         if len(wanted) < len(tokens):
             hidden_ND = hidden_ND[wanted]
         if sampling:
@@ -242,16 +270,15 @@ class Engine:
 
     def _admit(self, request: Request) -> Prefill | None:
         """Begin to prefill a prompt after what the prefix cache holds of it; None: waiting a little is better."""
-        assert self.network is not None
-        prompt = request.prompt
+        prompt, adapter = request.prompt, request.adapter
         # Keys of a text whose positions are scaled by its length are of no use to a text of another length.
-        cached, text = (0, ()) if self.network.by_length else self.prefix_cache.lookup(prompt)
+        cached, text = (0, None) if self.network.by_length else self.prefix_cache.lookup(prompt, adapter)
         if self.prefix_cache.capacity and not self.network.by_length:
-            others = (common_prefix(prefill.request.prompt, prompt) for prefill in self.prefilling)
-            if max(others, default=0) - cached >= WORTH_WAITING:
+            others = (other.request for other in self.prefilling if other.request.adapter == adapter)
+            if max((common_prefix(other.prompt, prompt) for other in others), default=0) - cached >= WORTH_WAITING:
                 return None
         prefill = Prefill(request, self.network.cache(1, len(prompt)), cached)
-        if cached:
+        if text is not None:
             self.prefix_cache.copy(text, cached, prefill.cache)
         request.reused = cached
         self.waiting.remove(request)
@@ -283,7 +310,7 @@ class Engine:
             if request.stop_reason is None:
                 self._slot_group(request).add(request, memory, network)
             if not network.by_length and request.error is None:
-                self.prefix_cache.insert(request.prompt, memory)
+                self.prefix_cache.insert(request.prompt, request.adapter, memory)
 
     def _slot_group(self, request: Request) -> SlotGroup:
         """The shortest slots in which the request's next token has a place."""
@@ -306,7 +333,8 @@ class Engine:
                 if leaves(request := group.requests[row]):
                     if request.error is not None:
                         group.clear(row)
-                    elif self.network is not None and not self.network.by_length:
+                    elif not self.network.by_length:
                         memory = group.memory(row)
-                        self.prefix_cache.insert([*request.prompt, *request.ids][: memory.shape[1]], memory.clone())
+                        ids = [*request.prompt, *request.ids][: memory.shape[1]]
+                        self.prefix_cache.insert(ids, request.adapter, memory.clone())
                     group.remove(row)

@@ -11,7 +11,7 @@ one text, S cached positions, R rows of a cache.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minimind.errors import UserError
+from minimind.infer.adapters import LowRank, Mix, fused_linears
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
 from minimind.model.lora import LoraLinear
@@ -123,21 +124,43 @@ def prompt_chunk(first: int, cache: KVCache, start: int, stop: int) -> Attention
     return AttentionSpan(first, first + stop - start, cache.flat(), index_T, cache.keys_values(1, stop), mask)
 
 
-class Layer:
-    """One block's weights, fused."""
+class Fused:
+    """Matrices that share their input as one; and what adapters add to their product."""
 
-    def __init__(self, block: nn.Module, weights: WeightFormat, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        linears: Sequence[Linear],
+        adapted: Mapping[str, Sequence[Linear]],
+        weights: WeightFormat,
+        dtype: torch.dtype,
+    ) -> None:
+        merged = [m.merged_weight() if isinstance(m, LoraLinear) else m.weight for m in linears]
+        weight = torch.cat(merged).to(dtype)
+        self.matrix: Matrix = Int8(weight) if weights == "int8" else Dense(weight)
+        self.low_rank = LowRank(adapted, dtype, weight.device)
+
+    def __call__(self, x_ND: torch.Tensor, mix: Mix | None) -> torch.Tensor:
+        y_NF = self.matrix(x_ND)
+        if mix is not None:
+            self.low_rank.add(x_ND, y_NF, mix)
+        return y_NF
+
+
+class Layer:
+    """One block's weights, fused; `adapted` is the same block as each adapter has it."""
+
+    def __init__(
+        self, block: nn.Module, adapted: Mapping[str, nn.Module], weights: WeightFormat, dtype: torch.dtype
+    ) -> None:
         assert isinstance(block, Block)
         attention = block.self_attn
-        kind = Int8 if weights == "int8" else Dense
-
-        def fuse(*linears: Linear) -> Matrix:
-            merged = [m.merged_weight() if isinstance(m, LoraLinear) else m.weight for m in linears]
-            return kind(torch.cat(merged).to(dtype))
-
+        others = {name: fused_linears(other) for name, other in adapted.items()}
+        fused = {
+            key: Fused(linears, {name: other[key] for name, other in others.items()}, weights, dtype)
+            for key, linears in fused_linears(block).items()
+        }
         self.input_norm = block.input_layernorm.weight.to(dtype, copy=True)
-        self.qkv = fuse(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.out = fuse(attention.o_proj)
+        self.qkv, self.out = fused["qkv"], fused["out"]
         self.head_norms: torch.Tensor | None = None
         q_norm, k_norm = attention.q_norm, attention.k_norm
         if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
@@ -151,21 +174,25 @@ class Layer:
             for parameter in self.experts.parameters():
                 parameter.data = parameter.data.to(dtype)
         else:
-            self.gate_up = fuse(block.mlp.gate_proj, block.mlp.up_proj)
-            self.down = fuse(block.mlp.down_proj)
+            self.gate_up, self.down = fused["gate_up"], fused["down"]
 
-    def feed_forward(self, x_ND: torch.Tensor) -> torch.Tensor:
+    def feed_forward(self, x_ND: torch.Tensor, mix: Mix | None) -> torch.Tensor:
         if hasattr(self, "experts"):
             return self.experts(x_ND[None])[0][0]
-        gate_NF, up_NF = self.gate_up(x_ND).chunk(2, -1)
-        return self.down(F.silu(gate_NF).mul_(up_NF))
+        gate_NF, up_NF = self.gate_up(x_ND, mix).chunk(2, -1)
+        return self.down(F.silu(gate_NF).mul_(up_NF), mix)
 
 
 class Network:
-    """A model's weights at one moment, laid out for generation: about as much memory again as the model."""
+    """A model's weights at one moment, laid out for generation: about as much memory again as the model.
+
+    adapters  models of the same shape, of which only the adapters are taken, by the names that tokens ask for
+    """
 
     @torch.no_grad()
-    def __init__(self, model: Transformer, weights: WeightFormat = "full") -> None:
+    def __init__(
+        self, model: Transformer, weights: WeightFormat = "full", adapters: Mapping[str, Transformer] | None = None
+    ) -> None:
         config, dtype = model.config, model.compute_dtype
         self.device = model.output_weight.device
         if weights == "int8" and (self.device.type != "cpu" or config.family.experts):
@@ -176,7 +203,11 @@ class Network:
             config.rms_norm_eps, dtype=torch.promote_types(dtype, torch.float32), device=self.device
         )
         self.embedding = model.model.embed_tokens.weight.to(dtype, copy=True)
-        self.layers = [Layer(block, weights, dtype) for block in model.model.layers]
+        adapted = {name: other.model.layers for name, other in (adapters or {}).items()}
+        self.layers = [
+            Layer(block, {name: blocks[index] for name, blocks in adapted.items()}, weights, dtype)
+            for index, block in enumerate(model.model.layers)
+        ]
         self.norm = model.model.norm.weight.to(dtype, copy=True)
         self.head = (Int8 if weights == "int8" else Dense)(model.output_weight.to(dtype))
         scaling = config.rope_scaling
@@ -192,20 +223,23 @@ class Network:
         positions: Sequence[int],
         lengths: Sequence[int],
         spans: Sequence[AttentionSpan],
+        adapters: Sequence[str | None] = (),
     ) -> torch.Tensor:
         """Hidden states (N, D) after the last norm.
 
         positions  of each token in its own text
         lengths    of each token's text, as far as it is known: positions that are scaled by it ask for that
         spans      cover the tokens in order
+        adapters   which one each token asks for; empty: none asks for any
         """
+        mix = Mix(adapters, self.device) if any(adapters) else None
         tokens_N = torch.tensor(tokens, device=self.device)
         cos_N1C, sin_N1C = self._rotations_at(positions, lengths)[:, :, None].unbind(1)
         N, H, C = len(tokens), self.heads, self.head_dim
         x_ND = F.embedding(tokens_N, self.embedding)
         mixed_NHC = x_ND.new_empty(N, H, C)
         for index, layer in enumerate(self.layers):
-            qkv_NF = layer.qkv(self._normalize(x_ND, layer.input_norm))
+            qkv_NF = layer.qkv(self._normalize(x_ND, layer.input_norm), mix)
             heads_NHC = qkv_NF.view(N, -1, C)
             turning = heads_NHC[:, : H + self.config.num_key_value_heads]
             if layer.head_norms is not None:
@@ -216,8 +250,8 @@ class Network:
                 mine = slice(span.first, span.stop)
                 span.lines[index].index_copy_(0, span.index_N, qkv_NF[mine, H * C :])
                 span.attend(index, heads_NHC[mine, :H], mixed_NHC[mine])
-            x_ND = x_ND + layer.out(mixed_NHC.view(N, H * C))
-            x_ND = x_ND + layer.feed_forward(self._normalize(x_ND, layer.ffn_norm))
+            x_ND = x_ND + layer.out(mixed_NHC.view(N, H * C), mix)
+            x_ND = x_ND + layer.feed_forward(self._normalize(x_ND, layer.ffn_norm), mix)
         return self._normalize(x_ND, self.norm)
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -21,6 +22,14 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     return low
 
 
+@dataclass(frozen=True)
+class Text:
+    """What keys and values depend on: the ids so far, and the adapter that computed them."""
+
+    ids: tuple[int, ...]
+    adapter: str | None = None
+
+
 class PrefixCache:
     """Texts with their keys and values, in at most so many bytes; the least recently used are evicted first.
 
@@ -29,34 +38,39 @@ class PrefixCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.texts: dict[tuple[int, ...], torch.Tensor] = {}  # to (L, positions, 2, K, C), oldest use first
+        self.texts: dict[Text, torch.Tensor] = {}  # to (L, positions, 2, K, C), oldest use first
         self.bytes = 0
 
-    def lookup(self, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
+    def lookup(self, prompt: list[int], adapter: str | None) -> tuple[int, Text | None]:
         """How many tokens of the prompt are cached, and in which text; never the last: its output is wanted."""
         prompt_ids, best = tuple(prompt[:-1]), 0
-        best_text: tuple[int, ...] = ()
+        best_text: Text | None = None
         for text in self.texts:
-            if text[:best] == prompt_ids[:best] and (common := common_prefix(text, prompt_ids)) > best:
+            if text.adapter != adapter or text.ids[:best] != prompt_ids[:best]:
+                continue
+            if (common := common_prefix(text.ids, prompt_ids)) > best:
                 best, best_text = common, text
         return best, best_text
 
-    def copy(self, text: tuple[int, ...], length: int, cache: KVCache) -> None:
+    def copy(self, text: Text, length: int, cache: KVCache) -> None:
         """Put the first positions of a cached text into the cache's first row."""
         memory = self.texts[text] = self.texts.pop(text)  # used last
         cache.memory[:, 0, :length] = memory[:, :length]
 
-    def insert(self, ids: Sequence[int], memory: torch.Tensor) -> None:
+    def insert(self, ids: Sequence[int], adapter: str | None, memory: torch.Tensor) -> None:
         """Keep the keys and values of `ids`, memory that is nobody else's; texts that they begin with go."""
-        text = tuple(ids)
+        text = Text(tuple(ids), adapter)
         if memory.nbytes > self.capacity:
             return
-        for other in [other for other in self.texts if len(other) <= len(text) and text[: len(other)] == other]:
+        beginnings = [
+            other for other in self.texts if other.adapter == adapter and text.ids[: len(other.ids)] == other.ids
+        ]
+        for other in beginnings:
             self._evict(other)
         self.texts[text] = memory
         self.bytes += memory.nbytes
         while self.bytes > self.capacity:
             self._evict(next(iter(self.texts)))
 
-    def _evict(self, text: tuple[int, ...]) -> None:
+    def _evict(self, text: Text) -> None:
         self.bytes -= self.texts.pop(text).nbytes

@@ -43,6 +43,7 @@ class Request:
     max_repeats: int
     adjustment: Adjustment
     constraint: Constraint | None
+    adapter: str | None = None  # its name in the engine; None: the base alone
     rng: random.Random = field(init=False)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)

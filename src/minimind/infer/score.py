@@ -8,10 +8,12 @@ import torch
 
 from minimind.infer.engine import Engine
 from minimind.infer.events import Token
-from minimind.infer.network import Network, prompt_chunk
+from minimind.infer.network import prompt_chunk
 
 
-def score(engine: Engine, ids: Sequence[int], top_logprobs: int) -> Iterator[list[Token]]:
+def score(
+    engine: Engine, ids: Sequence[int], top_logprobs: int, adapter: str | None = None
+) -> Iterator[list[Token]]:
     """The tokens of `ids` in chunks, as the engine prefills prompts: between two of them it may do other work.
 
     Log-probabilities are in nats, of the model's own distribution; nan for the first token: nothing is before it.
@@ -21,12 +23,11 @@ def score(engine: Engine, ids: Sequence[int], top_logprobs: int) -> Iterator[lis
     for start in range(0, len(ids) - 1, engine.prefill_tokens):
         stop = min(start + engine.prefill_tokens, len(ids) - 1)
         with engine.lock, torch.inference_mode():
-            if engine.network is None:
-                engine.network = Network(engine.source, engine.weights)
-            cache = cache or engine.network.cache(1, len(ids) - 1)
-            chunk, lengths = prompt_chunk(0, cache, start, stop), [len(ids) - 1] * (stop - start)
-            hidden_ND = engine.network.hidden(ids[start:stop], range(start, stop), lengths, [chunk])
-            logprobs_NV = engine.network.logits(hidden_ND).float().log_softmax(-1)
+            network, count = engine.network, stop - start
+            cache = cache or network.cache(1, len(ids) - 1)
+            chunk, lengths = prompt_chunk(0, cache, start, stop), [len(ids) - 1] * count
+            hidden_ND = network.hidden(ids[start:stop], range(start, stop), lengths, [chunk], [adapter] * count)
+            logprobs_NV = network.logits(hidden_ND).float().log_softmax(-1)
             targets_N1 = torch.tensor(ids[start + 1 : stop + 1], device=logprobs_NV.device)[:, None]
             own_N = logprobs_NV.gather(-1, targets_N1)[:, 0].tolist()
             values_NK, ids_NK = (

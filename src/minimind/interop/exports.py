@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minimind.errors import UserError
+from minimind.model.hf.adapter import find_base, is_adapter, read_settings
 
 
 @dataclass
@@ -22,6 +23,14 @@ class Exported:
     """what their user should know"""
     files: int = 1
     """number of files with weights"""
+
+
+def merge_notes(directory: Path) -> list[str]:
+    """What is said of a model directory that holds an adapter: the export is its base with the adapter in it."""
+    if not is_adapter(directory):
+        return []
+    rank = read_settings(directory).get("r")
+    return [f"the LoRA adapter of rank {rank} was merged into its base, {find_base(directory)}"]
 
 
 def check_replaceable(out: Path, names: str, marked: str, is_ours: Callable[[str], bool]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from minimind.errors import UserError
 from minimind.infer.sampler import SamplingParams
-from minimind.interop.exports import Exported
+from minimind.interop.exports import Exported, merge_notes
 from minimind.interop.gguf_file import FILE_TYPES, Type, Value, choose_type, type_named, write
 from minimind.interop.gguf_model import architecture, settings, tensors
 from minimind.interop.gguf_tokenizer import GGUFVocabulary, vocabulary
@@ -58,7 +58,7 @@ def export_gguf(source: str | Path, path: str | Path, kind: str = "f16") -> Expo
     }
     with whole_file(path) as partial:
         write(partial, name, fields, chosen)
-    notes = list(words.notes)
+    notes = [*merge_notes(source), *words.notes]
     if forgotten := more_stops(tokenizer, words)[len(MORE_STOPS) :]:
         named = ", ".join(words.tokens[index] for index in forgotten)
         notes.append(f"a GGUF file names three tokens at which answers end; give llama.cpp the others: {named}")

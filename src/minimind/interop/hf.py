@@ -10,7 +10,7 @@ from pathlib import Path
 from minimind.errors import UserError
 from minimind.hardware import DTYPES
 from minimind.interop.card import About, card
-from minimind.interop.exports import Exported, check_replaceable
+from minimind.interop.exports import Exported, check_replaceable, merge_notes
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory, weight_files, write_model
 from minimind.tokenizer import Tokenizer
@@ -61,7 +61,9 @@ def export_hf(
         text = marked(card(where, model.config, tokenizer, about))
         (partial / "README.md").write_text(text, encoding="utf-8")
         write_sums(partial)
-    notes = [] if tokenizer else [f"{where} has no tokenizer, so only the weights can be used"]
+    notes = merge_notes(where)
+    if tokenizer is None:
+        notes.append(f"{where} has no tokenizer, so only the weights can be used")
     return Exported(model.config.family.architecture, size, notes, len(files))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from minimind.errors import UserError
 from minimind.model.config import ModelConfig
 from minimind.model.count import count_parameters
+from minimind.model.hf.adapter import NAME, TENSORS, read_settings
+from minimind.model.hf.files import read_shapes
 
 BYTES = {"fp32": 4, "bf16": 2}
 STATE_BYTES = 20  # of training, per parameter: master, gradient, two averages, a copy in the computation's type
@@ -47,6 +51,20 @@ def lacking_memory(tokens: int, peaks: Mapping[int, float], parameters: int, fre
         smaller = max(peaks)
         needed = peaks[smaller] * (tokens / smaller - 1)
     return needed if free is not None and needed > free else None
+
+
+def describe_adapter(directory: Path) -> dict[str, Any]:
+    """Say what the files of an adapter's directory say: base, rank, matrices, number of parameters."""
+    settings, shapes = read_settings(directory), read_shapes([directory / TENSORS])
+    modules = [match[1] for match in map(NAME.fullmatch, shapes) if match]
+    return {
+        "base": settings["base_model_name_or_path"],
+        "rank": settings["r"],
+        "alpha": settings["lora_alpha"],
+        "rank_stabilized": settings.get("use_rslora", False),
+        "targets": sorted({name.rpartition(".")[2] for name in modules}),
+        "parameters": sum(map(math.prod, shapes.values())),
+    }
 
 
 def describe(config: ModelConfig) -> dict[str, Any]:

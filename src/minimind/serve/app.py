@@ -38,7 +38,7 @@ class ServerSettings:
     """How a model is served."""
 
     name: str
-    """what clients call the model"""
+    """what clients call the model; its adapters have names of their own"""
     api_keys: tuple[str, ...] = ()
     """one of them must come with every request to /v1; none: everybody may ask"""
     origins: tuple[str, ...] = ()
@@ -83,8 +83,11 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
         "object": "model",
         "created": int(time.time()),
         "owned_by": "minimind",
+        "parent": None,
         "max_model_len": engine.context,
     }
+    adapters = {name: {**card, "id": name, "parent": settings.name} for name in engine.adapters}
+    cards = {settings.name: card, **adapters}
     worker: Worker
     scoring = asyncio.Lock()  # of one prompt at a time, so that they hold one cache together
 
@@ -97,13 +100,13 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
 
     app = FastAPI(title="MiniMind", lifespan=lifespan, docs_url=None, redoc_url=None)
 
-    async def submit(request: Sampling, asked: Asked) -> Job:
+    async def submit(request: Sampling, asked: Asked, model: str) -> Job:
         if len(asked) > worker.capacity:
             raise ApiError(
                 400, f"{len(asked)} completions at once are more than this server ever takes; ask for fewer"
             )
         try:
-            return await worker.submit(asked, settings.timeout)
+            return await worker.submit(asked, settings.timeout, adapter_of(model))
         except SchemaError as error:
             field = request.schema_field or "tools"
             raise ApiError(400, f"{field}: {error}", param=field) from None
@@ -130,35 +133,35 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
     @app.post("/v1/chat/completions", responses=REFUSALS)
     async def chat_completions(request: ChatRequest, http: Request) -> Response:
         """Answer a conversation."""
-        check_model(request.model)
+        name = named(request.model)
         asked = await run_in_threadpool(ask_chat, request, model, longest, settings.forget)
-        job = await submit(request, asked)
+        job = await submit(request, asked, name)
         choices = []
         for index in range(len(asked)):
             former, several = bool(request.functions), request.parallel_tool_calls
             choices.append(ChatChoice(index, answer_to(request), text, request.logprobs, several, former))
-        return await respond(http, request, Reply("chat.completion", settings.name, job, choices, len(asked[0][0])))
+        return await respond(http, request, Reply("chat.completion", name, job, choices, len(asked[0][0])))
 
     @app.post("/v1/responses", responses=REFUSALS)
     async def responses(request: ResponsesRequest, http: Request) -> Response:
         """Answer a conversation, in the form of OpenAI's newer clients."""
         chat = request.chat
-        check_model(chat.model)
+        name = named(chat.model)
         trim = settings.forget or request.truncation == "auto"
         try:
             asked = await run_in_threadpool(ask_chat, chat, model, longest, trim)
-            job = await submit(chat, asked)
+            job = await submit(chat, asked, name)
         except ApiError as error:
             raise in_responses(error) from None
         choice = ResponseChoice(answer_to(chat), text, chat.logprobs, chat.parallel_tool_calls)
-        return await respond(http, chat, ResponseReply(request, settings.name, job, choice, len(asked[0][0])))
+        return await respond(http, chat, ResponseReply(request, name, job, choice, len(asked[0][0])))
 
     @app.post("/v1/completions", responses=REFUSALS)
     async def completions(request: CompletionRequest, http: Request) -> Response:
         """Continue texts."""
-        check_model(request.model)
+        name = named(request.model)
         prompts, asked = await run_in_threadpool(ask_completion, request, model, longest)
-        job = await submit(request, asked)
+        job = await submit(request, asked, name)
         with_logprobs = request.logprobs is not None
         choices = [
             TextChoice(index, TextStream(tokenizer, request.stops), text, with_logprobs)
@@ -173,7 +176,7 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
                 said = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
                 if with_logprobs:
                     async with asyncio.timeout_at(job.deadline), scoring:
-                        chunks = score(engine, ids, request.logprobs or 0)
+                        chunks = score(engine, ids, request.logprobs or 0, adapter_of(name))
                         while (chunk := await worker.call(partial(next, chunks, None))) is not None:
                             tokens += chunk
                 for choice in choices[number * request.n : (number + 1) * request.n]:
@@ -181,25 +184,28 @@ def create_app(model: Model, settings: ServerSettings) -> FastAPI:
 
         prompt_tokens = sum(map(len, prompts))
         before = echoes() if request.echo else None
-        reply = Reply("text_completion", settings.name, job, choices, prompt_tokens, before)
+        reply = Reply("text_completion", name, job, choices, prompt_tokens, before)
         return await respond(http, request, reply)
 
-    def check_model(name: str | None) -> None:
-        if name is not None and name != settings.name:
-            raise ApiError(
-                404, f"there is no model {name!r} here, but {settings.name!r}", "model_not_found", "model"
-            )
+    def named(name: str | None) -> str:
+        """The name of the model that a request asks for: the base's or an adapter's."""
+        if name is not None and name not in cards:
+            known = ", ".join(map(repr, cards))
+            raise ApiError(404, f"there is no model {name!r} here, but {known}", "model_not_found", "model")
+        return settings.name if name is None else name
+
+    def adapter_of(name: str) -> str | None:
+        return name if name in adapters else None
 
     @app.get("/v1/models", responses={401: REFUSALS[401]})
     async def models() -> dict[str, Any]:
-        """The models served here."""
-        return {"object": "list", "data": [card]}
+        """The models served here: the base, and its adapters, whose `parent` it is."""
+        return {"object": "list", "data": list(cards.values())}
 
     @app.get("/v1/models/{name:path}", responses={401: REFUSALS[401], 404: REFUSALS[404]})
     async def one_model(name: str) -> dict[str, Any]:
         """One of them."""
-        check_model(name)
-        return card
+        return cards[named(name)]
 
     @app.get("/health", responses={503: {"model": ErrorBody, "description": "The engine has ended"}})
     async def health() -> dict[Literal["status"], Literal["ok"]]:

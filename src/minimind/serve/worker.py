@@ -123,7 +123,9 @@ class Worker:
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.thread.start()
 
-    async def submit(self, asked: Sequence[tuple[list[int], SamplingParams]], timeout: float) -> Job:
+    async def submit(
+        self, asked: Sequence[tuple[list[int], SamplingParams]], timeout: float, adapter: str | None = None
+    ) -> Job:
         """Start a job with one choice for each prompt and its params, which must end within `timeout` seconds.
 
         Requests are made in another thread: what is long about one, such as its schema, is no pause for the others.
@@ -137,7 +139,7 @@ class Worker:
         self.jobs.add(job)
         self.taken += len(asked)
         try:
-            job.requests = await asyncio.to_thread(lambda: [self.engine.request(*one) for one in asked])
+            job.requests = await asyncio.to_thread(lambda: [self.engine.request(*one, adapter) for one in asked])
             self.commands.put(lambda: self._submit(job))
         except BaseException:
             job.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,21 @@ def load_adapted(model: Transformer, directory: Path) -> None:
     set_tensors(model, read_tensors(base), f"{base}, the base of the adapter {directory}")
     add_lora(model, adapter.read_options(directory, model, tensors), base=base)
     set_adapter(model, tensors, directory)
+
+
+def load_adapter(model: Transformer, directory: str | Path, base: Path) -> Transformer:
+    """`model`, read from `base`, with the adapter of a directory or run; the two share all other weights, frozen.
+
+    UserError for what is no adapter, or one of another base.
+    """
+    directory = model_directory(directory)
+    if not is_adapter(directory):
+        raise UserError(f"{directory} is a whole model, not an adapter: it has no {ADAPTER_CONFIG}")
+    adapted = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    tensors = read_adapter(directory)
+    add_lora(adapted, adapter.read_options(directory, adapted, tensors), base=base)
+    set_adapter(adapted, tensors, directory)
+    return adapted
 
 
 def set_adapter(model: Transformer, tensors: dict[str, torch.Tensor], directory: Path) -> None:
