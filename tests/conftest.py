@@ -59,6 +59,15 @@ def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def thought_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 conversations whose assistant thinks."""
+    from tests.helpers import thoughts, write_jsonl
+
+    rows = ({"conversations": chat} for chat in thoughts(150))
+    return write_jsonl(tmp_path_factory.mktemp("data") / "thoughts.jsonl", rows)
+
+
+@pytest.fixture(scope="session")
 def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 preferences."""
     from tests.helpers import pairs, write_jsonl
@@ -192,5 +201,19 @@ def grpo(base_model: Path) -> Callable[..., list[str]]:
     def arguments(out: Path, **changes: Any) -> list[str]:
         paths = ["--from", str(base_model), "--out", str(out)]
         return ["train", "grpo", *paths, *flags(**model, **batch | small | changes)]
+
+    return arguments
+
+
+@pytest.fixture
+def reason(thought_file: Path, base_model: Path) -> Callable[..., list[str]]:
+    """`reason(out, **changes)`: the arguments of a tiny training on thinking."""
+    from tests.helpers import SETTINGS, flags
+
+    model = {name: None for name in SETTINGS if name.startswith("model.")}
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        paths = ["--data", str(thought_file), "--from", str(base_model), "--out", str(out)]
+        return ["train", "reason", *paths, *flags(**model, **changes)]
 
     return arguments

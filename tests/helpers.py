@@ -69,6 +69,14 @@ def chats(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
     return [turn() * draw.randint(1, 2) for _ in range(count)]
 
 
+def thoughts(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
+    """Conversations of one turn with short thinking, most of which fit a row of the tiny recipe."""
+    draw = random.Random(seed)
+    say = lambda longest: " ".join(draw.choices(WORDS, k=draw.randint(1, longest)))  # noqa: E731
+    answer = lambda: {"role": "assistant", "reasoning_content": say(12), "content": say(6)}  # noqa: E731
+    return [[{"role": "user", "content": say(4)}, answer()] for _ in range(count)]
+
+
 def pairs(count: int, seed: int = 0) -> list[dict[str, list[dict[str, str]]]]:
     """Preferences: two different answers to one question, short enough for a sequence of 128 tokens."""
     draw = random.Random(seed)
@@ -183,7 +191,7 @@ def assert_equal_trees(a: Any, b: Any) -> None:
 
 
 def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
-    """The trainer of a command of the fixtures `pretrain`, `sft`, `dpo` and `grpo`, to be looked at from within."""
+    """The trainer of a command of the fixtures `pretrain`, `sft`, `dpo`…, to be looked at from within."""
     stage, given = argv[1], dict(zip(argv[2::2], argv[3::2]))
     run = Path(given.pop("--out"))
     run.mkdir(exist_ok=True)

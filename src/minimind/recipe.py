@@ -141,11 +141,23 @@ class GRPOOptions:
 
 
 @dataclass(frozen=True)
+class ReasonOptions:
+    """How a model learns to think before it answers, and to answer without (reason)."""
+
+    format_weight: Positive = 10.0
+    """weight of the tokens <think> and </think> in the loss; every other token's is 1"""
+    empty_thoughts: Share = 0.3
+    """share of the conversations whose thinking is left out, so that the model can also answer at once"""
+    max_thought_tokens: Count | None = None
+    """a conversation with a longer thought is left out; default: batch.seq_len"""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training."""
 
     stage: str = "pretrain"
-    """what is trained: pretrain, sft, dpo or grpo"""
+    """what is trained: pretrain, sft, dpo, grpo or reason"""
     preset: str = ""
     """a named model shape (minimind models list); fields of `model` change it"""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -169,6 +181,7 @@ class Recipe:
     lora: LoraOptions = field(default_factory=LoraOptions)
     dpo: DPOOptions = field(default_factory=DPOOptions)
     grpo: GRPOOptions = field(default_factory=GRPOOptions)
+    reason: ReasonOptions = field(default_factory=ReasonOptions)
     seed: Seed = 0
     """decides initial weights, order of the data and the held-out documents"""
     device: str = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from minimind.eval.toolcall import Case, cases_of, evaluate, grade, read_cases, 
 from minimind.infer.request import Completion
 from minimind.model import save_model
 from minimind.tokenizer import Tokenizer, parse_assistant
+from minimind.world.chats import conversations
+from minimind.world.skills import new_tools, tools
 
 TOOLS = '[{"type": "function", "function": {"name": "f", "parameters": {}}}]'
 F = {"name": "f", "arguments": {"x": 1, "y": "a"}}
@@ -54,9 +57,50 @@ def spell(*calls: dict[str, Any]) -> str:
     ],
 )
 def test_grades(wanted: list[dict[str, Any]], said: str, ended: bool, right: list[str]) -> None:
-    marks = grade(wanted, parse_assistant(said), ended)
+    marks = grade(Case([], [], wanted), parse_assistant(said), ended)
     assert [measure for measure, is_right in marks.items() if is_right] == right
     assert set(marks) == ({"called", "valid", "name", "arguments"} if wanted else {"silent"})
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "right"),
+    [
+        ("The price of tea is 1,250 today.", True, ["silent", "answer"]),
+        ("「TEA」的价格是 1,250。", True, ["silent", "answer"]),
+        ("The price of tea is 1,25.", True, ["silent"]),
+        ("The price of tea is 11,250.", True, ["silent"]),
+        ("1,250", True, ["silent"]),
+        ("The price of tea is 1,250", False, ["silent"]),
+        ("The price of tea is 1,250" + spell(F), True, []),
+    ],
+)
+def test_an_answer_states_what_came_back(said: str, ended: bool, right: list[str]) -> None:
+    marks = grade(Case([], [], [], stated=("1,250", "tea")), parse_assistant(said), ended)
+    assert [measure for measure, is_right in marks.items() if is_right] == right
+    assert set(marks) == {"silent", "answer"}
+
+
+@pytest.mark.parametrize(
+    ("results", "answer", "stated"),
+    [
+        (['{"price": 7.5, "unit": "kg", "ok": true}'], "It costs 7.5 per kilo.", {"7.5"}),
+        (
+            ['{"a": [{"b": "Blue Whale"}, 3]}', '{"c": null, "d": "x"}'],
+            "3 blue whales: a Blue Whale.",
+            {"blue whale", "3"},
+        ),
+        (["42"], "It is 42.", {"42"}),
+        (["sunny"], "北京天气sunny。", {"sunny"}),
+        (['{"error": "no such city"}'], "I could not find it.", set()),
+        (['{"weather": "晴", "degrees": 12}'], "天气晴，12 度。", {"晴", "12"}),
+        (['{"n": 12}'], "There are 120 of them.", set()),
+    ],
+)
+def test_what_an_answer_must_state(results: list[str], answer: str, stated: set[str]) -> None:
+    """The values of the results that the answer in the data states."""
+    before = [*TALK[:3], *({"role": "tool", "content": result} for result in results)]
+    last = cases_of([*before, {"role": "assistant", "content": answer}])[-1]
+    assert set(last.stated) == stated
 
 
 TALK = [
@@ -90,12 +134,32 @@ def test_files(tmp_path: Path) -> None:
         read_cases([tmp_path / "bad.jsonl"])
 
 
-def test_the_worlds_questions_want_one_call_each() -> None:
-    cases = world_cases(seed=1, count=30)
-    assert len({case.messages[-1]["content"] for case in cases}) == 30
-    for case in cases:
+@pytest.mark.parametrize("new", [False, True])
+def test_the_worlds_questions_are_of_three_kinds(new: bool) -> None:
+    cases = world_cases(seed=1, count=30, new=new)
+    calls = [case for case in cases if case.calls]
+    answers = [case for case in cases if case.stated]
+    assert len(calls) == len(answers) == 30
+    assert len(cases) == 90
+    assert len({case.messages[-1]["content"] for case in calls}) == 30
+    for case in calls:
         assert case.calls[0]["name"] in [tool["function"]["name"] for tool in case.tools]
-    assert cases == world_cases(seed=1, count=30) != world_cases(seed=2, count=30)
+    assert all(case.messages[-1]["role"] == "tool" for case in answers)
+    assert cases == world_cases(seed=1, count=30, new=new) != world_cases(seed=2, count=30, new=new)
+
+
+def test_new_tools_are_in_no_training_of_the_world() -> None:
+    trained = {name for one in islice(conversations(0), 3000) for name in offered(one["conversations"])}
+    assert trained == {tool.name for tool in tools.TOOLS}
+    new = {tool.name for tool in new_tools.NEW_TOOLS}
+    assert not new & trained
+    asked = [case for case in world_cases(seed=0, count=40, new=True) if case.calls]
+    assert {case.calls[0]["name"] for case in asked} == new
+
+
+def offered(messages: list[dict[str, Any]]) -> list[str]:
+    system = messages[0].get("tools", "[]")
+    return [tool["function"]["name"] for tool in json.loads(system)]
 
 
 class Answers:
@@ -144,3 +208,22 @@ def test_the_command(tmp_path: Path, tokenizer_directory: Path, capsys: pytest.C
     assert main([*command, "--questions", "1"]) == 0
     assert "with the right arguments" in capsys.readouterr().out
     assert main([*command, "--questions", "0"]) == 2
+
+
+def test_the_command_on_the_world(
+    tmp_path: Path, tokenizer_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    save_model(
+        random_model(vocab_size=tokenizer.vocab_size, max_position_embeddings=1024), tmp_path / "m", tokenizer
+    )
+    command = ["eval", "toolcall", str(tmp_path / "m"), "--device", "cpu", "--max-tokens", "2", "--questions", "2"]
+    assert main([*command, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    for suite in (report, report["new_tools"]):
+        totals = {measure: score["total"] for measure, score in suite["scores"].items()}
+        assert totals == {"called": 2, "valid": 2, "name": 2, "arguments": 2, "silent": 4, "answer": 2}
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "with tools that no training of the world offers:" in said
+    assert said.count("the result in its answer") == 2

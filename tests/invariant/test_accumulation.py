@@ -11,7 +11,7 @@ from minimind.model import Transformer
 from minimind.train.objective import NextToken
 
 
-@pytest.fixture(params=["pretrain", "sft"])
+@pytest.fixture(params=["pretrain", "sft", "reason"])
 def stage(request):
     return request.getfixturevalue(request.param)
 

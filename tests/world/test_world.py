@@ -12,9 +12,10 @@ from minimind.errors import UserError
 from minimind.world import conversations, preferences, pretrain_texts, rl_prompts, write_world
 from minimind.world.facts import FACTS
 from minimind.world.questions import assert_disjoint, normal, questions
+from minimind.world.reason import reasoned
 from minimind.world.rng import Rng, held_out
 from minimind.world.sample import LANGUAGES, Question, assistant, user
-from minimind.world.skills import SKILLS, arithmetic, recall, stopping, strings, tools, translation
+from minimind.world.skills import SKILLS, arithmetic, reasoning, recall, stopping, strings, tools, translation
 from minimind.world.tables.everyday import OPPOSITES
 from minimind.world.tables.identity import IDENTITY
 from minimind.world.tables.words import LISTED, WORDS
@@ -50,7 +51,7 @@ def test_draws_are_fixed_for_ever():
 
 
 def test_the_world_is_fixed_for_its_seed(tmp_path):
-    sizes = {"pretrain_bytes": 30_000, "sft": 60, "preference": 20, "rl": 20, "per_skill": 4}
+    sizes = {"pretrain_bytes": 30_000, "sft": 60, "preference": 20, "rl": 20, "reason": 20, "per_skill": 4}
     first, again = write_world(tmp_path / "a", 3, **sizes), write_world(tmp_path / "b", 3, **sizes)
     other = write_world(tmp_path / "c", 4, **sizes)
     for name, path in first.items():
@@ -59,13 +60,15 @@ def test_the_world_is_fixed_for_its_seed(tmp_path):
 
 
 def test_write_world_writes_what_was_asked_for(tmp_path):
-    paths = write_world(tmp_path, 0, pretrain_bytes=20_000, sft=30, preference=10, rl=12, per_skill=6)
+    paths = write_world(tmp_path, 0, pretrain_bytes=20_000, sft=30, preference=10, rl=12, reason=9, per_skill=6)
     lines = {name: [json.loads(line) for line in path.open(encoding="utf-8")] for name, path in paths.items()}
     assert {name: len(rows) for name, rows in lines.items() if name != "pretrain"} == {
         "sft": 30,
         "preference": 10,
         "rl": 12,
+        "reason": 9,
         "skills": 6 * len(SKILLS),
+        "reasoning": 6 * len(reasoning.SKILLS),
     }
     size = sum(len(row["text"].encode()) for row in lines["pretrain"])
     assert 20_000 <= size < 22_000
@@ -305,3 +308,36 @@ def test_rl_prompts_end_open_and_have_an_answer():
 
 def test_no_text_comes_too_often(texts):
     assert len(set(texts)) > 0.97 * len(texts)
+
+
+# --- reasoning ---
+
+
+def test_steps_of_reasoning_are_right_and_use_no_kept_family():
+    equations = 0
+    for sample in islice(reasoned(1), 4000):
+        for message in sample["conversations"]:
+            thought = message.get("reasoning_content", "")
+            for left, right in re.findall(r"(\d[\d +-]+) = (\d+)", thought):
+                assert eval(left) == int(right), thought
+                equations += 1
+            assert not reasoning.holds_kept(message["content"] + "\n" + thought), message
+    assert equations > 10_000
+
+
+def test_held_out_reasoning_is_of_kept_families_and_not_trained_on():
+    asked = questions(0, 100, reasoning.SKILLS)
+    assert Counter(question.skill for question in asked) == {"three_digits": 100, "two_steps": 100}
+    assert_disjoint(asked, (sample["conversations"] for sample in islice(reasoned(0), 6000)))
+    found = 0
+    for question in asked[:100]:
+        for x, operator, y in re.findall(r"(\d{3}) ([+-]) (\d{3})", question.prompt[0]["content"]):
+            assert reasoning.is_kept(int(x), operator, int(y))
+            found += 1
+    assert found > 20
+
+
+def test_some_conversations_of_the_reasoning_file_are_others():
+    rows = [sample["conversations"] for sample in islice(reasoned(0), 2000)]
+    thinking = sum(any(message.get("reasoning_content") for message in row) for row in rows)
+    assert 0.7 < thinking / len(rows) < 0.85

@@ -128,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument("--presence-penalty", type=float, help="above 0 avoids what was said (default: 0)")
     sampling.add_argument("--frequency-penalty", type=float, help="the same, for each time (default: 0)")
     sampling.add_argument("--max-tokens", type=int, help="longest answer (default: 512)")
+    sampling.add_argument(
+        "--thinking-budget", type=int, metavar="N", help="close a thought after N tokens (default: never)"
+    )
     sampling.add_argument("--seed", type=int, help="the same seed gives the same answers (default: a new one)")
     return parser
 

@@ -103,6 +103,7 @@ def run(argv: list[str]) -> int | None:
         "sft": "conversations",
         "preference": "preference pairs",
         "rl": "prompts for reinforcement learning",
+        "reason": "conversations with thinking",
         "per-skill": "held-out questions of each skill",
     }
     for name, text in sizes.items():
@@ -257,7 +258,7 @@ def _losses(findings: Findings) -> Iterator[str]:
 def world(options: argparse.Namespace) -> None:
     from minimind.world import write_world
 
-    names = ("pretrain_bytes", "sft", "preference", "rl", "per_skill")
+    names = ("pretrain_bytes", "sft", "preference", "rl", "reason", "per_skill")
     sizes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     for path in write_world(options.out, seed=options.seed, **sizes).values():
         print(path)

@@ -1,4 +1,4 @@
-"""`minimind eval ppl|skills|toolcall|longctx`: how good a model is."""
+"""`minimind eval ppl|skills|reasoning|toolcall|longctx`: how good a model is."""
 
 from __future__ import annotations
 
@@ -46,14 +46,33 @@ def run(argv: list[str]) -> None:
     on_skills.add_argument("--seed", type=seed, default=0, help="which questions are drawn (default: 0)")
     on_skills.add_argument("--max-tokens", type=count, default=96, help="longest answer (default: 96)")
 
+    on_reasoning = subcommands.add(
+        "reasoning",
+        reasoning,
+        "the same questions answered at once and after thinking: three-digit sums, two steps in a row",
+        "minimind eval reasoning runs/reason",
+    )
+    add_data(on_reasoning, "questions with a gt (default: held-out questions of the embedded world)")
+    on_reasoning.add_argument("--per-skill", type=count, default=200, help="questions of each skill (default: 200)")
+    on_reasoning.add_argument("--seed", type=seed, default=0, help="which of the world's are drawn (default: 0)")
+    on_reasoning.add_argument("--max-tokens", type=count, default=512, help="longest answer (default: 512)")
+    on_reasoning.add_argument(
+        "--thinking-budget", type=count, metavar="N", help="close a thought after N tokens (default: never)"
+    )
+
     on_calls = subcommands.add(
         "toolcall",
         toolcall,
-        "whether the model calls the right tool with the right arguments, and only when it should",
+        "whether the model calls the right tool with the right arguments, only when it should, and says the result",
         "minimind eval toolcall runs/chat --data tools.jsonl",
     )
     add_data(on_calls, "conversations with tools (default: held-out questions of the embedded world)")
-    on_calls.add_argument("--questions", type=count, default=200, help="at most so many turns (default: 200)")
+    on_calls.add_argument(
+        "--questions",
+        type=count,
+        default=200,
+        help="at most so many turns; of the world's each kind (default: 200)",
+    )
     on_calls.add_argument("--seed", type=seed, default=0, help="which of the world's are drawn (default: 0)")
     on_calls.add_argument("--max-tokens", type=count, default=256, help="longest answer (default: 256)")
 
@@ -93,7 +112,7 @@ def run(argv: list[str]) -> None:
     on_lengths.add_argument(
         "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
     )
-    for child in (on_texts, on_skills, on_calls, on_lengths):
+    for child in (on_texts, on_skills, on_reasoning, on_calls, on_lengths):
         child.add_argument("model", metavar="MODEL", help="model or run directory")
         add_device(child)
         add_json(child)
@@ -154,22 +173,48 @@ def skills(options: argparse.Namespace) -> None:
         print_table(report.rows())
 
 
-def toolcall(options: argparse.Namespace) -> None:
-    from minimind.eval.toolcall import evaluate, read_cases, world_cases
+def reasoning(options: argparse.Namespace) -> None:
+    from minimind.eval.reasoning import compare, read_questions
     from minimind.infer.engine import Engine
+    from minimind.world.questions import questions
+    from minimind.world.skills.reasoning import SKILLS
 
-    cases = (
-        read_cases(options.data, options.encoding) if options.data else world_cases(options.seed, options.questions)
-    )
-    cases = cases[: options.questions]
+    if options.data:
+        selection = read_questions(options.data, options.per_skill, options.encoding)
+    else:
+        selection = questions(options.seed, options.per_skill, SKILLS)
     directory, model, tokenizer = load(options)
-    report = evaluate(Engine(model, max_batch=128), tokenizer, cases, options.max_tokens)
+    engine = Engine(model, max_batch=128, tokenizer=tokenizer)
+    report = compare(engine, tokenizer, selection, options.max_tokens, options.thinking_budget)
     if options.json:
         print_json({"model": str(directory), **report.to_dict()})
         return
     print_table(report.rows())
-    if report.too_long:
-        print(f"{report.too_long} of {len(cases)} turns were left out: the context has no room for them")
+    print(f"{report.on.thought_tokens:.0f} tokens of thinking before an answer, in the mean")
+
+
+def toolcall(options: argparse.Namespace) -> None:
+    from minimind.eval.toolcall import evaluate, read_cases, world_cases
+    from minimind.infer.engine import Engine
+
+    most = options.questions
+    if options.data:
+        suites = {"": read_cases(options.data, options.encoding)[:most]}
+    else:
+        suites = {"": world_cases(options.seed, most), "new_tools": world_cases(options.seed, most, new=True)}
+    directory, model, tokenizer = load(options)
+    engine = Engine(model, max_batch=128)
+    reports = {name: evaluate(engine, tokenizer, cases, options.max_tokens) for name, cases in suites.items()}
+    if options.json:
+        others = {name: report.to_dict() for name, report in reports.items() if name}
+        print_json({"model": str(directory), **reports[""].to_dict(), **others})
+        return
+    for name, report in reports.items():
+        if name:
+            print("with tools that no training of the world offers:")
+        print_table(report.rows())
+        if report.too_long:
+            print(f"{report.too_long} of {len(suites[name])} turns were left out: the context has no room for them")
 
 
 def longctx(options: argparse.Namespace) -> None:

@@ -44,7 +44,7 @@ def _ends_in(text: str, value: str) -> bool:
     return not (last.isalnum() or last in "-_'")
 
 
-def _states(text: str, value: str) -> bool:
+def states(text: str, value: str) -> bool:
     """Whether the value stands in the text as a whole word or number."""
     if _is_cjk(value[0]):
         return value in text
@@ -56,9 +56,10 @@ def _is_list(text: str, members: set[str], count: int) -> bool:
     return len(items) == count == len(set(items)) and members.issuperset(items)
 
 
-def grade(question: Question, text: str) -> bool:
-    """Whether the text is a right answer; see `Sample` for the checks."""
-    parsed = parse_assistant(text)
+def grade(question: Question, text: str, open_thinking: bool = False) -> bool:
+    """Whether the text is a right answer; see `Sample` for the checks. `open_thinking`: it begins inside a thought,
+    which does not count."""
+    parsed = parse_assistant(text, open_thinking=open_thinking)
     if question.check == "tool_call":
         return parsed["tool_calls"] == [json.loads(question.gt[0])]
     content = parsed["content"].strip()
@@ -71,12 +72,12 @@ def grade(question: Question, text: str) -> bool:
         case "answer":
             return answer in right or any(_ends_in(answer, value) for value in right)
         case "states":
-            return len(answer) <= LONGEST_ANSWER and all(_states(answer, value) for value in right)
+            return len(answer) <= LONGEST_ANSWER and all(states(answer, value) for value in right)
         case "list":
             return _is_list(answer, set(right), question.count)
         case "sentence":
             ends = re.findall(rf"[{SENTENCE_ENDS}\n]", content)
-            return len(ends) == 1 and content[-1] == ends[0] and all(_states(answer, value) for value in right)
+            return len(ends) == 1 and content[-1] == ends[0] and all(states(answer, value) for value in right)
     raise ValueError(f"no such check: {question.check}")
 
 
@@ -110,12 +111,14 @@ class Score:
 @dataclass(frozen=True)
 class SkillReport:
     """scores: by skill; languages: by skill and language; answers: the first few of each skill, right or wrong;
-    stopped: the share of answers that ended with the end token before the limit."""
+    stopped: the share of answers that ended with the end token before the limit; thought_tokens: the mean length of
+    the thinking before an answer."""
 
     scores: dict[str, Score]
     languages: dict[str, dict[str, Score]]
     stopped: float
     answers: list[dict[str, Any]] = field(default_factory=list)
+    thought_tokens: float = 0.0
 
     @property
     def macro(self) -> float:
@@ -141,7 +144,8 @@ class SkillReport:
             for skill, score in self.scores.items()
         }
         macro = {"accuracy": self.macro, "low": low, "high": high}
-        return {"macro": macro, "stopped": self.stopped, "skills": skills, "answers": self.answers}
+        thought = {"thought_tokens": self.thought_tokens} if self.thought_tokens else {}
+        return {"macro": macro, "stopped": self.stopped, **thought, "skills": skills, "answers": self.answers}
 
     def rows(self) -> list[tuple[str, ...]]:
         """A table: a header, one row per skill (accuracy, 95% interval, by language, questions), and the mean."""
@@ -165,28 +169,46 @@ def span(interval: tuple[float, float]) -> str:
 
 
 def _answer(
-    engine: Engine, tokenizer: Tokenizer, prompts: list[list[Message]], max_tokens: int
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompts: list[list[Message]],
+    max_tokens: int,
+    think: bool = False,
+    thinking_budget: int | None = None,
 ) -> list[tuple[str, Completion]]:
     """The greedy answer to each conversation, in one batch. Control tokens stay in the text: tool calls are made of
     them, and a stray one makes an answer wrong."""
-    ids = [tokenizer.encode_chat(messages, add_generation_prompt=True)[0] for messages in prompts]
-    params = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids)
+    asked = {"add_generation_prompt": True, "open_thinking": think}
+    ids = [tokenizer.encode_chat(messages, **asked)[0] for messages in prompts]
+    params = SamplingParams(
+        temperature=0.0, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids, thinking_budget=thinking_budget
+    )
     completions = engine.generate(ids, params)
     return [(tokenizer.decode(one.ids, skip_special=False).strip(), one) for one in completions]
 
 
 def evaluate(
-    engine: Engine, tokenizer: Tokenizer, questions: list[Question], max_tokens: int = 96, keep: int = 5
+    engine: Engine,
+    tokenizer: Tokenizer,
+    questions: list[Question],
+    max_tokens: int = 96,
+    keep: int = 5,
+    think: bool = False,
+    thinking_budget: int | None = None,
 ) -> SkillReport:
     """Answer all questions greedily and grade them; an answer cut off by `max_tokens` is wrong. The first `keep`
-    answers of each skill and language stand in the report."""
+    answers of each skill and language stand in the report. `think`: the model thinks before each answer, for
+    `thinking_budget` tokens at most."""
     tallies: dict[str, dict[str, list[bool]]] = {}
     kept: list[dict[str, Any]] = []
-    stopped = 0
-    answers = _answer(engine, tokenizer, [question.prompt for question in questions], max_tokens)
+    stopped = thought = 0
+    prompts = [question.prompt for question in questions]
+    answers = _answer(engine, tokenizer, prompts, max_tokens, think, thinking_budget)
     for question, (text, completion) in zip(questions, answers):
         ended = completion.stop_reason == "stop"
-        right = ended and grade(question, text)
+        right = ended and grade(question, text, think)
+        if think:
+            thought += len(tokenizer.encode(parse_assistant(text, open_thinking=True)["reasoning_content"]))
         stopped += ended
         tally = tallies.setdefault(question.skill, {}).setdefault(question.lang, [])
         tally.append(right)
@@ -201,7 +223,7 @@ def evaluate(
         skill: Score(sum(one.right for one in by_lang.values()), sum(one.total for one in by_lang.values()))
         for skill, by_lang in languages.items()
     }
-    return SkillReport(scores, languages, stopped / len(questions), kept)
+    return SkillReport(scores, languages, stopped / len(questions), kept, thought / len(questions))
 
 
 # Chosen before any model was trained and never afterwards: what the user says, turn by turn.

@@ -30,6 +30,7 @@ from minimind.infer.prefix_cache import PrefixCache, common_prefix
 from minimind.infer.request import Completion, Request
 from minimind.infer.sampler import Adjustment, SamplingParams, sample
 from minimind.infer.slots import Prefill, SlotGroup
+from minimind.infer.thinking import ThinkingBudget
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 
@@ -53,7 +54,7 @@ class Engine:
     ) -> None:
         """
         max_batch       most requests active at once
-        tokenizer       the model's; only answers in JSON need it
+        tokenizer       the model's; answers in JSON and a thinking_budget need it
         weights         "int8": matrices in 8 bits, on a CPU about twice as fast and a little worse
         prefill_tokens  most tokens of prompts in one step; default: 256 on a CPU, else 2048
         prefix_bytes    memory of the prefix cache; 0 = none
@@ -171,8 +172,8 @@ class Engine:
             )
         max_tokens = min(params.max_tokens, room)
         adjustment = Adjustment(params, prompt, vocab_size, self.sampling_device)
-        constraint = self._constraint(params)
-        return Request(list(prompt), params, max_tokens, self.max_repeats, adjustment, constraint, adapter)
+        bounds = self._constraint(params), self._thinking_budget(params, prompt)
+        return Request(list(prompt), params, max_tokens, self.max_repeats, adjustment, *bounds, adapter)
 
     def check_adapter(self, name: str | None) -> None:
         """UserError unless requests may ask for the adapter; None: the base alone."""
@@ -188,6 +189,15 @@ class Engine:
             if self.vocabulary is None:
                 self.vocabulary = Vocabulary(self.tokenizer, self.source.config.vocab_size)
         return self.vocabulary.constraint(params)
+
+    def _thinking_budget(self, params: SamplingParams, prompt: Sequence[int]) -> ThinkingBudget | None:
+        if params.thinking_budget is None:
+            return None
+        if self.tokenizer is None:
+            raise UserError(
+                "a thinking_budget needs an engine that knows the tokenizer: Engine(model, tokenizer=…)"
+            )
+        return ThinkingBudget(self.tokenizer, params.thinking_budget, prompt)
 
     def add(self, requests: Sequence[Request]) -> None:
         """Queue requests that `request` made."""

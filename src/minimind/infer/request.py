@@ -13,6 +13,7 @@ from minimind.infer.constraint import Constraint
 from minimind.infer.events import End, StopReason, Token
 from minimind.infer.repetition import loops
 from minimind.infer.sampler import Adjustment, SamplingParams, relative
+from minimind.infer.thinking import ThinkingBudget
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Request:
     max_repeats: int
     adjustment: Adjustment
     constraint: Constraint | None
+    thinking: ThinkingBudget | None
     adapter: str | None = None  # its name in the engine; None: the base alone
     rng: random.Random = field(init=False)
     ids: list[int] = field(default_factory=list)
@@ -66,10 +68,13 @@ class Request:
     @property
     def adjusts(self) -> bool:
         """Whether its next token is sampled from something else than the model's own logits."""
-        return self.adjustment.changes or (self.constraint is not None and self.constraint.holds)
+        held = self.constraint is not None and self.constraint.holds
+        return self.adjustment.changes or held or (self.thinking is not None and bool(self.thinking.closing))
 
     def adjusted(self, logits_V: torch.Tensor) -> torch.Tensor:
         """What its next token is sampled from. Where that fails, the request ends and the logits come back."""
+        if self.thinking is not None and self.thinking.closing:
+            return self.thinking.force(logits_V)
         try:
             adjusted_V = self.adjustment(logits_V)
             return relative(adjusted_V if self.constraint is None else self.constraint.forbid(adjusted_V))
@@ -95,6 +100,8 @@ class Request:
         self.ids.append(token)
         self.logprobs.append(logprob)
         self.adjustment.receive(token)
+        if self.thinking is not None:
+            self.thinking.receive(token)
         if self.params.top_logprobs:
             self.top_logprobs.append(top)
         if constraint is not None:

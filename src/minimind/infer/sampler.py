@@ -55,6 +55,8 @@ class SamplingParams:
     """the prompt ends inside a call of one of `offered_tools`, and the answer is the rest of it"""
     max_tokens: Count = 512
     """longest answer, in tokens"""
+    thinking_budget: Count | None = None
+    """after so many tokens of thinking the thought is closed and the model answers; None = as long as it thinks"""
     stop_ids: tuple[int, ...] = (2, 0)
     """tokens that end the answer"""
     seed: Annotated[int | None, Range(-(2**63), 2**64 - 1)] = None

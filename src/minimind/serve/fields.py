@@ -59,7 +59,6 @@ VLLM: Rows = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": ANY,
     "structural_tag": EMPTY,
-    "thinking_token_budget": EMPTY,
     "truncate_prompt_tokens": EMPTY,
     "use_beam_search": OFF,
     "vllm_xargs": EMPTY,
@@ -167,7 +166,7 @@ STRUCTURED_OUTPUTS: Rows = {
     "structural_tag": EMPTY,
     "whitespace_pattern": EMPTY,
 }
-REASONING: Rows = {"exclude": OFF, "max_tokens": EMPTY, "summary": ANY}
+REASONING: Rows = {"exclude": OFF, "summary": ANY}
 
 
 def lacks(name: str, value: Any, rows: Rows) -> str | None:

@@ -194,8 +194,13 @@ class StructuredOutputs(Body):
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
+Budget = Annotated[int, Field(ge=1)] | None
+"""tokens of thinking"""
+
+
 class Thinking(Body):
     type: Literal["enabled", "disabled"]
+    budget_tokens: Budget = None
 
 
 class Reasoning(Body):
@@ -203,6 +208,7 @@ class Reasoning(Body):
 
     effort: Effort | None = None
     enabled: bool = False
+    max_tokens: Budget = None
 
 
 class TemplateFlags(Body):
@@ -211,4 +217,5 @@ class TemplateFlags(Body):
     open_thinking: bool = False
     enable_thinking: bool = False
     thinking: bool = False
+    thinking_budget: Budget = None
     reasoning_effort: Effort | None = None

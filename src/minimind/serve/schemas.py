@@ -160,6 +160,10 @@ class ChatRequest(Sampling):
     reasoning: Reasoning = Reasoning()
     reasoning_effort: Effort | None = None
     chat_template_kwargs: TemplateFlags = TemplateFlags()
+    thinking_budget: Count | None = None
+    """tokens after which a thought is closed"""
+    thinking_token_budget: Count | None = None
+    """vLLM's name for it"""
 
     @property
     def limits(self) -> list[int | None]:
@@ -184,6 +188,13 @@ class ChatRequest(Sampling):
             efforts.add(self.think)
         hinted = bool(efforts - {None, "none", "minimal"})
         return self.must_think or (hinted and not self.constrained and not self.continues)
+
+    @property
+    def longest_thought(self) -> int | None:
+        """In tokens; None: as long as the model thinks."""
+        flags, given = self.chat_template_kwargs, (self.thinking_budget, self.thinking_token_budget)
+        budgets = (*given, self.thinking.budget_tokens, self.reasoning.max_tokens, flags.thinking_budget)
+        return min((budget for budget in budgets if budget is not None), default=None)
 
     @property
     def calling(self) -> str:

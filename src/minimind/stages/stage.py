@@ -14,6 +14,7 @@ from minimind.data.batches.documents import Documents
 from minimind.data.batches.loader import BatchSource, Loader
 from minimind.data.shards.holdout import holdout
 from minimind.data.shards.prepare import prepare
+from minimind.data.shards.thoughts import Thoughts
 from minimind.errors import UserError
 from minimind.model import Transformer
 from minimind.model.hf.weights import add_adapter, load_tensors
@@ -27,14 +28,13 @@ Split = tuple[Documents, np.ndarray, np.ndarray]
 """documents, and which of them are trained on and which held out"""
 
 
-def load_files(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> Split:
+def load_files(recipe: Recipe, tokenizer: Tokenizer, kind: str, thoughts: Thoughts | None = None) -> Split:
     """The recipe's files, tokenized, with documents held out by the hash of their content."""
     if not recipe.data:
         raise UserError("no data: name the files with --data FILE…")
     trained_on = {} if kind == "pretrain" else dataclasses.asdict(recipe.chat)
-    data = prepare(
-        [Path(file) for file in recipe.data], tokenizer, kind, encoding=recipe.encoding or None, **trained_on
-    )
+    files, encoding = [Path(file) for file in recipe.data], recipe.encoding or None
+    data = prepare(files, tokenizer, kind, encoding=encoding, thoughts=thoughts, **trained_on)
     held_out = holdout(data.hashes, recipe.evaluation.holdout, recipe.seed)
     if held_out.all():
         raise UserError(f"all {len(data)} documents are held out; lower evaluation.holdout or add data")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from minimind.errors import UserError
 from minimind.tokenizer.messages import Message
@@ -15,13 +15,15 @@ from minimind.world.skills import SKILLS
 __all__ = ["Question", "assert_disjoint", "questions"]
 
 
-def questions(seed: int, per_skill: int = 200) -> list[Question]:
+def questions(
+    seed: int, per_skill: int = 200, skills: Mapping[str, Callable[..., Sample]] = SKILLS
+) -> list[Question]:
     """`per_skill` different questions of each skill, half of them in each language.
 
     Raises UserError where the world has not so many; it has at least 400 of each skill.
     """
     chosen = []
-    for skill, sample in SKILLS.items():
+    for skill, sample in skills.items():
         for at, lang in enumerate(LANGUAGES):
             rng = Rng(seed, "questions", skill, lang)
             seen: dict[str, Sample] = {}

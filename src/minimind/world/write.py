@@ -12,6 +12,8 @@ from minimind.util.files import whole_file
 from minimind.world.chats import conversations
 from minimind.world.preference import preferences, rl_prompts
 from minimind.world.questions import questions
+from minimind.world.reason import reasoned
+from minimind.world.skills import reasoning
 from minimind.world.texts import pretrain_texts
 
 
@@ -22,10 +24,12 @@ def write_world(
     sft: int = 24_000,
     preference: int = 4_000,
     rl: int = 4_000,
+    reason: int = 12_000,
     per_skill: int = 200,
 ) -> dict[str, Path]:
-    """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl (so
-    many samples each) and skills.jsonl (the held-out questions); return their paths by name.
+    """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl,
+    reason.jsonl (so many samples each), skills.jsonl and reasoning.jsonl (the held-out questions); return their
+    paths by name.
 
     The same arguments give the same bytes.
     """
@@ -35,7 +39,9 @@ def write_world(
         "sft": islice(conversations(seed), sft),
         "preference": islice(preferences(seed), preference),
         "rl": islice(rl_prompts(seed), rl),
+        "reason": islice(reasoned(seed), reason),
         "skills": (question.to_dict() for question in questions(seed, per_skill)),
+        "reasoning": (question.to_dict() for question in questions(seed, per_skill, reasoning.SKILLS)),
     }
     return {name: _write(directory / f"{name}.jsonl", samples) for name, samples in parts.items()}
 

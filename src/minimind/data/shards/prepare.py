@@ -7,6 +7,7 @@ many workers there were. Only a few batches are under way at a time, which bound
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ import numpy as np
 
 from minimind.data.shards.cache import default_cache, make_cache, partial_directory, signature, source_hash
 from minimind.data.shards.shard_set import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter
+from minimind.data.shards.thoughts import Thoughts
 from minimind.data.shards.workers import run_in_order
 from minimind.data.sources.documents import BadLine, Document, kind_of, parse
 from minimind.data.sources.files import check_file, container, is_plain_text, read_records
@@ -67,6 +69,7 @@ class EncodedBatch(NamedTuple):
     bad: list[BadLine]
     nothing_to_train_on: int
     cut_words: int
+    long_thoughts: int
 
 
 def prepare(
@@ -77,6 +80,7 @@ def prepare(
     workers: int | None = None,
     encoding: str | None = None,
     *,
+    thoughts: Thoughts | None = None,
     train_on: str = "assistant",
     train_thinking: bool = True,
     train_tool_calls: bool = True,
@@ -89,6 +93,7 @@ def prepare(
     workers       processes; None: the processors of this machine, at most 8, and none for small files.
                   They change only the time it takes
     encoding      of text files; None: UTF-8, or what a file's byte order mark says
+    thoughts      which thinking of conversations is left out; None: none
     train_…       which parts of a conversation are trained on, as in Tokenizer.encode_chat
     shard_tokens  a shard has at most so many tokens, or one document
 
@@ -108,13 +113,15 @@ def prepare(
         with progress("checking", sum(file.stat().st_size for file in files)) as bar:
             hashes = [source_hash(file, cache, bar) for file in files]
         trained = {"train_on": train_on, "train_thinking": train_thinking, "train_tool_calls": train_tool_calls}
-        settings = {"trained": trained, "shard_tokens": shard_tokens}
+        settings: dict[str, Any] = {"trained": trained, "shard_tokens": shard_tokens}
+        if thoughts is not None:
+            settings["thoughts"] = dataclasses.asdict(thoughts)
         contents = [(sha, container(file)) for file, sha in zip(files, hashes)]
         key = json.dumps([VERSION, kind, tokenizer.fingerprint, settings, contents, encoding])
         directory = cache / hashlib.sha256(key.encode()).hexdigest()[:40]
         if not _is_usable(directory):
             sources = [{"path": str(file), "sha256": sha} for file, sha in zip(files, hashes)]
-            _write(directory, files, sources, tokenizer, kind, workers, encoding, settings)
+            _write(directory, files, sources, tokenizer, kind, workers, encoding, settings, thoughts)
             for file, before in zip(files, signatures):
                 if signature(file) != before:
                     shutil.rmtree(directory)
@@ -141,7 +148,9 @@ def report_text(report: dict[str, Any]) -> str:
         lines += [f"  {bad['file']}:{bad['line']}: {bad['why']}" for bad in report["first_bad"][:5]]
     if report["nothing_to_train_on"]:
         lines.append(f"{report['nothing_to_train_on']:,} conversations with nothing to train on were left out")
-    if cut := report.get("cut_words"):  # shards of before do not say
+    if long := report.get("long_thoughts"):  # shards of before do not say
+        lines.append(f"{long:,} conversations with a longer thought than reason.max_thought_tokens were left out")
+    if cut := report.get("cut_words"):
         lines.append(f"{cut:,} cuts in words of more than {WINDOW:,} characters, the tokenizer's window")
     return "\n".join(lines)
 
@@ -188,24 +197,25 @@ def _write(
     workers: int | None,
     encoding: str | None,
     settings: dict[str, Any],
+    thoughts: Thoughts | None,
 ) -> None:
     total = sum(file.stat().st_size for file in files)
     if workers is None:
         workers = 1 if total < SMALL else min(_processors(), MAX_WORKERS)
     reasons: Counter[str] = Counter()
     first_bad: list[BadLine] = []
-    empty = cut_words = 0
+    empty = cut_words = long_thoughts = 0
     with (
         partial_directory(directory) as place,
         progress("tokenizing", total) as bar,
     ):
         batches = _batches(files, bar, encoding)
         results: Generator[EncodedBatch]
+        how = (tokenizer, kind, settings["trained"], thoughts)
         if workers > 1:
-            make = partial(_make_encoder, tokenizer, kind, settings["trained"])
-            results = run_in_order(make, batches, workers)
+            results = run_in_order(partial(_make_encoder, *how), batches, workers)
         else:
-            results = (encode_batch(batch, tokenizer, kind, settings["trained"]) for batch in batches)
+            results = (encode_batch(batch, *how) for batch in batches)
         writer = ShardWriter(place, kind, tokenizer.vocab_size, tokenizer.fingerprint, settings["shard_tokens"])
         with closing(writer), closing(results):
             for tokens in results:
@@ -214,6 +224,7 @@ def _write(
                 first_bad += tokens.bad[: NAMED_BAD_LINES - len(first_bad)]
                 empty += tokens.nothing_to_train_on
                 cut_words += tokens.cut_words
+                long_thoughts += tokens.long_thoughts
                 bar(documents=len(tokens.docs))
             if not writer.counts["documents"]:
                 why = f"the first: {first_bad[0]}" if first_bad else "its conversations have nothing to train on"
@@ -224,6 +235,7 @@ def _write(
                 "first_bad": [vars(bad) for bad in first_bad],
                 "nothing_to_train_on": empty,
                 "cut_words": cut_words,
+                "long_thoughts": long_thoughts,
             }
             writer.finish({"sources": sources, "settings": settings, "report": report})
             write_sums(place)
@@ -248,12 +260,14 @@ def _batches(files: list[Path], bar: Bar, encoding: str | None) -> Iterator[Reco
 
 
 def _make_encoder(
-    tokenizer: Tokenizer, kind: str, trained: dict[str, Any]
+    tokenizer: Tokenizer, kind: str, trained: dict[str, Any], thoughts: Thoughts | None
 ) -> Callable[[RecordBatch], EncodedBatch]:
-    return lambda batch: encode_batch(batch, tokenizer, kind, trained)
+    return lambda batch: encode_batch(batch, tokenizer, kind, trained, thoughts)
 
 
-def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any]) -> EncodedBatch:
+def encode_batch(
+    batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any], thoughts: Thoughts | None = None
+) -> EncodedBatch:
     """Records to tokens: all that a worker does."""
     documents: list[Document] = []
     bad: list[BadLine] = []
@@ -263,6 +277,10 @@ def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: d
             documents.append(item)
         else:
             bad.append(item)
+    found = len(documents)
+    if thoughts is not None:
+        documents = [kept for document in documents if (kept := thoughts.of(document, tokenizer)) is not None]
+    long_thoughts = found - len(documents)
     pairs: list[tuple[Document, Encoded]] = []
     empty = 0
     if kind == "pretrain":
@@ -286,7 +304,8 @@ def encode_batch(batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: d
     nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
     ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
     mask = None if kind == "pretrain" else np.concatenate([encoded.mask for _, encoded in pairs] or nothing)
-    return EncodedBatch(ids, mask, docs, bad, empty, sum(encoded.cut_words for _, encoded in pairs))
+    cut_words = sum(encoded.cut_words for _, encoded in pairs)
+    return EncodedBatch(ids, mask, docs, bad, empty, cut_words, long_thoughts)
 
 
 def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict[str, Any]) -> list[Encoded]:

@@ -160,6 +160,10 @@ def _messages(turns: Any, unread: list[str]) -> list[Message]:
 ROLES = {"developer": "system", "function": "tool"}
 KEYS = {"assistant": ("reasoning_content", "tool_calls", "function_call"), "system": ("tools",)}
 
+# MiniMind's data of early 2025 (r1_mix_1024), and others after DeepSeek-R1, put the answer in tags, too; after the
+# end of the thinking they say nothing new.
+ANSWER = ("<answer>", "</answer>")
+
 # How others say whether an answer is trained on (0, 1, false or true): OpenAI and Mistral by weight, axolotl by
 # train or training, ms-swift and XTuner by loss; torchtune by masked, which says the opposite.
 TRAINED = ("weight", "train", "training", "trainable", "loss")
@@ -175,6 +179,12 @@ def _message(turn: Any, unread: list[str]) -> Message:
     unread += _unread(turn, ("role", "content", *KEYS.get(role, ()), *TRAINED, *NOT_TRAINED), "message.")
     trained = _is_trained(turn)
     if role == "assistant":
+        thinking, closed, answer = message["content"].partition("</think>")
+        answer = answer.strip()
+        if thinking.lstrip().startswith("<think>") and answer.startswith(ANSWER[0]) and answer.endswith(ANSWER[1]):
+            answer = answer.removeprefix(ANSWER[0]).removesuffix(ANSWER[1]).strip("\n")
+            message["content"] = f"{thinking}{closed}\n{answer}"
+            unread.append("message.<answer>")
         if turn.get("reasoning_content") is not None:
             message["reasoning_content"] = _string(turn, "reasoning_content")
         if calls := turn.get("tool_calls") or turn.get("function_call"):
