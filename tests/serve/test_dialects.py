@@ -118,6 +118,25 @@ def test_where_an_answer_ends_may_be_chosen(served: Served, plain: str) -> None:
     assert endless.message.content.startswith(plain)
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"thinking_budget": 2, "think": True},
+        {"thinking_token_budget": 2, "thinking_budget": 9, "think": True},
+        {"thinking": {"type": "enabled", "budget_tokens": 2}},
+        {"reasoning": {"effort": "low", "max_tokens": 2}},
+        {"chat_template_kwargs": {"open_thinking": True, "thinking_budget": 2}},
+    ],
+)
+def test_a_thought_has_a_budget(served: Served, budget: dict[str, Any]) -> None:
+    asked = [{"role": "user", "content": "the bird"}]
+    free = chat(served, asked, think=True).message.reasoning_content  # type: ignore[attr-defined]
+    thought = chat(served, asked, **budget).message.reasoning_content  # type: ignore[attr-defined]
+    assert 0 < len(thought) < len(free)
+    assert free.startswith(thought)
+    assert len(served.model.tokenizer.encode(thought)) == 2
+
+
 @pytest.mark.parametrize("asked", [{"reasoning": {"effort": "low"}}, {"think": True}, {"reasoning_effort": "high"}])
 def test_thinking_is_asked_for_in_many_ways(served: Served, asked: dict[str, Any]) -> None:
     message = chat(served, [{"role": "user", "content": "the bird"}], **asked).message
