@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +130,20 @@ def test_a_conversation_thinks_within_its_budget(
     answer = engine.generate([prompt(tokenizer)], limited)[0]
     assert said["content"] == message_of([tokenizer.reserved["<think>"], *answer.ids], tokenizer)["content"] != ""
     assert said["reasoning_content"] == tokenizer.decode(answer.ids[:3]).strip("\n")
+
+
+def test_a_call_in_a_thought_is_broken_off(engine: Engine, tokenizer: Tokenizer, params: SamplingParams) -> None:
+    """What it must follow begins again after the thought."""
+    pytest.importorskip("llguidance")
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    call = tokenizer.reserved["<tool_call>"]
+    calls = replace(params, logit_bias=((call, 100.0),), offered_tools=json.dumps(tools), thinking_budget=5)
+    answer = engine.generate([prompt(tokenizer)], calls)[0]
+    assert answer.ids[0] == call
+    assert answer.ids[5:8] == closing(tokenizer)
+    assert answer.ids[8] == call
+    said = tokenizer.decode(answer.ids[9:], skip_special=False).replace(" ", "").replace("\n", "")
+    assert said.startswith('{"name"'[: len(said)])
 
 
 def test_budgets_that_cannot_be_kept(engine: Engine, tokenizer: Tokenizer, params: SamplingParams) -> None:

@@ -111,7 +111,7 @@ class Constraint:
         self.grammar = grammar
         self.size = size
         self.begins_with = begins_with
-        self.matcher = grammar.deep_copy() if begins_with is None else None
+        self.restart()
 
     @property
     def holds(self) -> bool:
@@ -138,6 +138,10 @@ class Constraint:
         if self.matcher.is_error() or forbidden_V.all():
             raise SchemaError(f"the JSON Schema is too complex to follow: {_reason(self.matcher.get_error())}")
         return logits_V.masked_fill(forbidden_V.to(logits_V.device), -torch.inf)
+
+    def restart(self) -> None:
+        """Begin again, where what came so far was broken off."""
+        self.matcher = self.grammar.deep_copy() if self.begins_with is None else None
 
     def receive(self, token: int) -> None:
         if self.matcher is None:

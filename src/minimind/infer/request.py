@@ -92,7 +92,7 @@ class Request:
             self.fail(error)
 
     def _receive(self, token: int, logprob: float, top: list[tuple[int, float]]) -> None:
-        constraint = self.constraint
+        constraint, closing = self.constraint, self.thinking is not None and bool(self.thinking.closing)
         if token in self.params.stop_ids:
             self.stop_reason = "stop" if constraint is None or constraint.followed else "length"
             self.stop_id, self.stop_logprob = token, logprob
@@ -104,7 +104,9 @@ class Request:
             self.thinking.receive(token)
         if self.params.top_logprobs:
             self.top_logprobs.append(top)
-        if constraint is not None:
+        if constraint is not None and closing:
+            constraint.restart()
+        elif constraint is not None:
             constraint.receive(token)
             if constraint.finished:
                 self.stop_reason = "stop" if constraint.followed else "length"

@@ -41,8 +41,8 @@ def ask_chat(request: ChatRequest, model: Model, longest: int, trim: bool) -> As
         raise too_long(str(error), model, "messages") from None
     offered = json.dumps(tools) if tools else None
     forced = request.calling == "required"
-    asked = {"top_logprobs": request.top_logprobs, "thinking_budget": request.longest_thought}
-    params = replace(params, offered_tools=offered, open_call=forced, **asked)
+    params = replace(params, top_logprobs=request.top_logprobs, offered_tools=offered, open_call=forced)
+    params = replace(params, thinking_budget=request.longest_thought)
     if forced:
         prompt += open_call(model)
     return [(prompt, p) for p in with_seeds(params, request.n)]
