@@ -178,8 +178,7 @@ def _answer(
 ) -> list[tuple[str, Completion]]:
     """The greedy answer to each conversation, in one batch. Control tokens stay in the text: tool calls are made of
     them, and a stray one makes an answer wrong."""
-    asked = {"add_generation_prompt": True, "open_thinking": think}
-    ids = [tokenizer.encode_chat(messages, **asked)[0] for messages in prompts]
+    ids = [tokenizer.encode_chat(one, add_generation_prompt=True, open_thinking=think)[0] for one in prompts]
     params = SamplingParams(
         temperature=0.0, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids, thinking_budget=thinking_budget
     )
