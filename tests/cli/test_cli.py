@@ -148,6 +148,17 @@ def test_failed_work_is_one_line_too(verb, capsys):
     assert capsys.readouterr().err == "error: the loss is not finite\n"
 
 
+def test_an_error_never_floods_the_console(tmp_path, capsys):
+    """What a message quotes may be of any length: its beginning and its end are shown."""
+    recipe = tmp_path / "long.yaml"
+    recipe.write_text(f"seed: {'x' * 10**6}")
+    assert cli.main(["train", "pretrain", "--recipe", str(recipe)]) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 2000
+    assert "seed: expected a whole number" in said
+    assert "long.yaml:1" in said
+
+
 def test_our_fault_has_a_traceback(verb, capsys):
     verb(raising(ZeroDivisionError("oops")))
     assert cli.main(["probe"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 from minimind.tokenizer.messages import Message
@@ -74,7 +75,7 @@ def several_turns(rng: Rng, lang: str) -> Sample:
     return Sample("mixed", lang, [message for part in parts for message in part.messages], parts[-1].gt)
 
 
-# How often each kind of conversation comes. Arithmetic and rows of items need the most practice.
+# How often each kind of conversation comes. Arithmetic, rows of items and stopping need the most practice.
 KINDS: dict[Callable[..., Sample], float] = {
     arithmetic.sample: 20,
     arithmetic.reasoned: 3,
@@ -83,10 +84,10 @@ KINDS: dict[Callable[..., Sample], float] = {
     facts.sample: 12,
     translation.sample: 8,
     recall.sample: 12,
-    tools.sample: 6,
+    tools.sample: 7,
     tools.unneeded: 1,
     identity.sample: 3,
-    stopping.sample: 15,
+    stopping.sample: 18,
     several_turns: 6,
     smalltalk.sample: 2,
     told_story: 2,
@@ -94,9 +95,9 @@ KINDS: dict[Callable[..., Sample], float] = {
 
 
 def conversations(seed: int) -> Iterator[dict[str, Any]]:
-    """An endless stream of `{"conversations": […]}`."""
-    rng = Rng(seed, "conversations")
-    while True:
+    """An endless stream of `{"conversations": […]}`, each drawn by itself, whatever the others are."""
+    for number in count():
+        rng = Rng(seed, "conversations", number)
         lang = rng.pick(LANGUAGES)
         messages: list[Message] = rng.weighted(KINDS)(rng, lang).messages
         if messages[0]["role"] != "system" and rng.chance(0.1):

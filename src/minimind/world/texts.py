@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import count
 
 from minimind.world.facts import FACTS, TOPICS
 from minimind.world.rng import Rng
@@ -195,7 +196,7 @@ KINDS = {
 
 
 def pretrain_texts(seed: int) -> Iterator[dict[str, str]]:
-    """An endless stream of `{"text": …}` documents."""
-    rng = Rng(seed, "pretrain")
-    while True:
+    """An endless stream of `{"text": …}` documents, each drawn by itself, whatever the others are."""
+    for number in count():
+        rng = Rng(seed, "pretrain", number)
         yield {"text": rng.weighted(KINDS)(rng, rng.pick(LANGUAGES))}

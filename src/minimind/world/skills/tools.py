@@ -7,10 +7,13 @@ is an argument (a tenth of each tool's values), so a kept argument is never seen
 from __future__ import annotations
 
 import json
+import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from minimind.tokenizer.messages import Message
 from minimind.world.rng import Rng
 from minimind.world.rng import held_out as is_held_out
 from minimind.world.sample import Sample, assistant, user
@@ -22,6 +25,12 @@ from minimind.world.tables.words import CATEGORIES
 WEATHER = {
     "en": ("sunny", "cloudy", "rainy", "snowy", "windy", "foggy"),
     "zh": ("晴", "多云", "下雨", "下雪", "刮风", "有雾"),
+}
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "*": operator.mul,
+    "+": operator.add,
+    "-": operator.sub,
+    "/": operator.truediv,
 }
 GOODS = ("fruits", "vegetables", "foods", "drinks", "pieces of clothing", "pieces of furniture", "things at school")
 
@@ -60,13 +69,29 @@ class MockTool:
         return {"type": "function", "function": function}
 
 
-def _product(rng: Rng, lang: str) -> str:
-    return f"{rng.between(11, 99)} * {rng.between(11, 99)}"
+def whole(rng: Rng, low: int, high: int) -> str:
+    """A whole number of `low` to `high` digits, each length as often as another."""
+    digits = rng.between(low, high)
+    return str(rng.between(10 ** (digits - 1), 10**digits - 1))
 
 
-def _multiply(rng: Rng, lang: str, expression: str) -> dict[str, Any]:
-    x, y = expression.split(" * ")
-    return {"result": int(x) * int(y)}
+def _expression(rng: Rng, lang: str) -> str:
+    """Two numbers and an operator, mostly `*`; of a sum or difference the second is above 99, since a tenth of the
+    smaller ones is kept for evaluation."""
+    sign = rng.weighted({"*": 6, "+": 2, "-": 2, "/": 1})
+    x, y = whole(rng, 1, 5), whole(rng, 3 if sign in "+-" else 1, 4)
+    if rng.chance(0.1):
+        x += f".{rng.between(1, 9)}"
+    return f"{x} {sign} {y}" if rng.chance(0.8) else f"{x}{sign}{y}"
+
+
+def _calculate(rng: Rng, lang: str, expression: str) -> dict[str, Any]:
+    """The result as the built-in `calculate` gives it: of a fraction at most twelve digits."""
+    x, sign, y = re.split(r" ?([*/+-]) ?", expression)
+    value = OPERATORS[sign](float(x) if "." in x else int(x), int(y))
+    if isinstance(value, float):
+        value = float(f"{value:.12g}")
+    return {"result": int(value) if value == int(value) else value}
 
 
 TOOLS = (
@@ -75,7 +100,7 @@ TOOLS = (
         "Weather of a city",
         ("city", "string"),
         _city,
-        lambda rng, lang, a: {"weather": rng.pick(WEATHER[lang]), "degrees": rng.between(1, 39)},
+        lambda rng, lang, a: {"weather": rng.pick(WEATHER[lang]), "degrees": rng.between(-12, 39)},
         {
             "en": (
                 "What is the weather in {a}?",
@@ -100,10 +125,10 @@ TOOLS = (
     ),
     MockTool(
         "calculate",
-        "Work out a product",
+        "Work out an expression",
         ("expression", "string"),
-        _product,
-        _multiply,
+        _expression,
+        _calculate,
         {
             "en": ("What is {a}?", "Calculate {a}.", "How much is {a}?"),
             "zh": ("{a} 等于多少？", "计算 {a}。", "算一算 {a}。"),
@@ -115,7 +140,7 @@ TOOLS = (
         "Price of a thing",
         ("item", "string"),
         _goods,
-        lambda rng, lang, a: {"price": rng.between(2, 99)},
+        lambda rng, lang, a: {"price": int(whole(rng, 1, 5))},
         {
             "en": ('What is the price of "{a}"?', 'How much does "{a}" cost?', 'Tell me the price of "{a}".'),
             "zh": ("“{a}”多少钱？", "“{a}”的价格是多少？", "查一下“{a}”的价格。"),
@@ -127,7 +152,7 @@ TOOLS = (
         "Set an alarm",
         ("time", "string"),
         lambda rng, lang: _clock(rng),
-        lambda rng, lang, a: {"alarm": a, "id": rng.between(10, 99)},
+        lambda rng, lang, a: {"alarm": a, "id": int(whole(rng, 2, 5))},
         {
             "en": ("Set an alarm for {a}.", "Wake me up at {a}.", "I need an alarm at {a}."),
             "zh": ("设一个 {a} 的闹钟。", "请在 {a} 叫醒我。", "我要一个 {a} 的闹钟。"),
@@ -139,7 +164,7 @@ TOOLS = (
         "Phone number of a person",
         ("name", "string"),
         lambda rng, lang: rng.pick(NAMES[lang]),
-        lambda rng, lang, a: {"phone": str(rng.between(1000, 9999))},
+        lambda rng, lang, a: {"phone": whole(rng, 4, 11)},
         {
             "en": ("What is the phone number of {a}?", "Find the phone number of {a}.", "How can I call {a}?"),
             "zh": ("{a}的电话号码是多少？", "查一下{a}的电话。", "我怎么打电话给{a}？"),
@@ -150,7 +175,7 @@ TOOLS = (
         "roll_dice",
         "Roll a die",
         ("sides", "integer"),
-        lambda rng, lang: rng.between(4, 99),
+        lambda rng, lang: rng.between(4, 999),
         lambda rng, lang, a: {"value": rng.between(1, a)},
         {
             "en": (
@@ -163,6 +188,8 @@ TOOLS = (
         {"en": "The die shows {value}.", "zh": "骰子掷出了 {value}。"},
     ),
 )
+# Whose results vary the most is asked for the most.
+ASKED = (*TOOLS, *[tool for tool in TOOLS if tool.name == "calculate"] * 2)
 SCHEMAS = {tool.name: json.dumps(tool.schema) for tool in TOOLS}
 
 
@@ -173,32 +200,37 @@ def offer(rng: Rng, tool: MockTool, others: int) -> dict[str, str]:
     return {"role": "system", "content": "", "tools": f"[{schemas}]"}
 
 
-def _request(rng: Rng, lang: str, kept: bool, others: int) -> tuple[MockTool, Any, list[dict[str, str]]]:
-    """A tool, its argument, and the messages that end with the model's call."""
-    tool = rng.pick(TOOLS)
+def _request(rng: Rng, lang: str, tool: MockTool, kept: bool) -> tuple[Any, list[Message]]:
+    """An argument of the tool, and the messages in which it is asked for and called."""
     while True:
         value = tool.value(rng, lang)
         if is_held_out("tool", tool.name, value) == kept:
             break
     call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
-    question = user(rng.pick(tool.requests[lang]).format(a=value))
-    return tool, value, [offer(rng, tool, others), question, assistant("", tool_calls=call)]
+    return value, [user(rng.pick(tool.requests[lang]).format(a=value)), assistant("", tool_calls=call)]
 
 
 def _call(rng: Rng, lang: str, kept: bool) -> Sample:
     """Two tools are offered; the conversation ends with the call."""
-    messages = _request(rng, lang, kept, others=1)[2]
-    call = json.dumps(json.loads(messages[-1]["tool_calls"])[0], ensure_ascii=False)
-    return Sample("tools", lang, messages, [call], check="tool_call")
+    tool = rng.pick(ASKED)
+    _, asked = _request(rng, lang, tool, kept)
+    call = json.dumps(json.loads(asked[-1]["tool_calls"])[0], ensure_ascii=False)
+    return Sample("tools", lang, [offer(rng, tool, others=1), *asked], [call], check="tool_call")
 
 
 def _answer(rng: Rng, lang: str, kept: bool) -> Sample:
-    """One tool is offered, called, and its response put into words, all of whose values the answer must state."""
-    tool, value, messages = _request(rng, lang, kept, others=0)
-    result = tool.result(rng, lang, value)
-    answer = tool.answers[lang].format(a=value, **result)
-    messages += [{"role": "tool", "content": json.dumps(result, ensure_ascii=False)}, assistant(answer)]
-    return Sample("tools", lang, messages, [str(field) for field in result.values()], check="states")
+    """One tool is offered, called, and its response put into words, all of whose values the answer must state; half
+    of the time that is the second question."""
+    tool = rng.pick(ASKED)
+    messages = [offer(rng, tool, others=0)]
+    for held_out in (False, kept) if rng.chance(0.5) else (kept,):
+        value, asked = _request(rng, lang, tool, held_out)
+        result = tool.result(rng, lang, value)
+        answer = tool.answers[lang].format(a=value, **result)
+        response = {"role": "tool", "content": json.dumps(result, ensure_ascii=False)}
+        messages += [*asked, response, assistant(answer)]
+    stated = [str(one) for one in {"argument": value, **result}.values() if str(one) in answer]
+    return Sample("tools", lang, messages, stated, check="states")
 
 
 def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
