@@ -217,3 +217,31 @@ def reason(thought_file: Path, base_model: Path) -> Callable[..., list[str]]:
         return ["train", "reason", *paths, *flags(**model, **changes)]
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory, base_model: Path) -> Path:
+    """A model directory to learn from: wider than `base_model`, with the same tokenizer, random."""
+    from tests.random_models import random_model
+
+    from minimind.model import save_model
+    from minimind.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(base_model)
+    directory = tmp_path_factory.mktemp("teacher") / "model"
+    save_model(random_model(vocab_size=tokenizer.vocab_size, hidden_size=48), directory, tokenizer)
+    return directory
+
+
+@pytest.fixture
+def distill(chat_file: Path, base_model: Path, teacher: Path) -> Callable[..., list[str]]:
+    """`distill(out, **changes)`: the arguments of a tiny distillation."""
+    from tests.helpers import SETTINGS, flags
+
+    model = {name: None for name in SETTINGS if name.startswith("model.")}
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        paths = ["--data", str(chat_file), "--from", str(base_model), "--out", str(out)]
+        return ["train", "distill", *paths, *flags(**model, **{"distill__teacher": teacher} | changes)]
+
+    return arguments

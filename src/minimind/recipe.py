@@ -153,11 +153,37 @@ class ReasonOptions:
 
 
 @dataclass(frozen=True)
+class DistillOptions:
+    """How a student learns from a teacher (distill)."""
+
+    teacher: str = ""
+    """model directory or run of the teacher: ours, or any causal model that transformers loads; with the student's
+    tokenizer"""
+    alpha: Share = 0.1
+    """weight of the data's own next token; the rest is that of the teacher's distribution"""
+    temperature: Annotated[float, Range(0, 100, above=True)] = 1.0
+    """divides both models' logits: above 1, what the teacher finds unlikely counts for more"""
+    divergence: Literal["forward_kl", "reverse_kl", "js"] = "forward_kl"
+    """from the teacher: forward_kl covers all that it finds possible, reverse_kl keeps to what it finds likely; js
+    is between the two"""
+    beta: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
+    """js: the teacher's share in the mixture; towards 0 as forward_kl, towards 1 as reverse_kl"""
+    top_k: CountOrZero = 0
+    """compare only the teacher's likeliest tokens, and all others lumped together; 0 = all of them"""
+    cache: bool = False
+    """compute the teacher's top_k tokens of all data once, before the first step, and keep them on disk"""
+    on_policy: Share = 0.0
+    """share of the steps whose answers the student samples itself, for the teacher to correct"""
+    max_tokens: Tokens = 128
+    """longest answer that the student samples, in tokens"""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training."""
 
     stage: str = "pretrain"
-    """what is trained: pretrain, sft, dpo, grpo or reason"""
+    """what is trained: pretrain, sft, dpo, grpo, reason or distill"""
     preset: str = ""
     """a named model shape (minimind models list); fields of `model` change it"""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -182,6 +208,7 @@ class Recipe:
     dpo: DPOOptions = field(default_factory=DPOOptions)
     grpo: GRPOOptions = field(default_factory=GRPOOptions)
     reason: ReasonOptions = field(default_factory=ReasonOptions)
+    distill: DistillOptions = field(default_factory=DistillOptions)
     seed: Seed = 0
     """decides initial weights, order of the data and the held-out documents"""
     device: str = "auto"
@@ -201,6 +228,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.distill.cache and not self.distill.top_k:
+            raise UserError(
+                "distill.cache keeps the teacher's likeliest tokens: say how many with distill.top_k, say 64"
+            )
         length, step = self.batch.seq_len, self.batch.tokens_per_step
         if step is not None and (step % length or step < length):
             near = max(1, round(step / length)) * length

@@ -61,33 +61,53 @@ def linear_cross_entropy(
     if extra := padded_size(len(hidden_ND), hidden_ND) - len(hidden_ND):
         hidden_ND = F.pad(hidden_ND, (0, 0, 0, extra))
         targets_N, weights_N = F.pad(targets_N, (0, extra)), F.pad(weights_N, (0, extra))  # weight 0 adds nothing
+    targets_N = targets_N.clamp(min=0)
+
+    def chunk(logits_NV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss, and its gradient by the logits: (softmax − one-hot) · weight. Few passes over the logits."""
+        log_probabilities, targets, weights = logits_NV.log_softmax(-1), targets_N[rows], weights_N[rows]
+        positions = torch.arange(len(targets), device=targets.device)
+        loss = -(log_probabilities[positions, targets] * weights).sum()
+        gradient = log_probabilities.exp_()
+        gradient[positions, targets] -= 1
+        return loss[None], gradient.mul_(weights[:, None])
+
+    return sum_by_chunks(hidden_ND, weight_VD, chunk)[0]
+
+
+class Chunk(Protocol):
+    """What a loss makes of the logits of some positions."""
+
+    def __call__(self, logits_NV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums (M,) over the positions `rows`, the loss before what is only looked at, and the gradient (N, V) of
+        the loss by the logits. The logits may be overwritten."""
+
+
+def sum_by_chunks(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, chunk: Chunk
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `chunk` gives, summed over all positions: the loss, differentiable in `hidden_ND` and `weight_VD`, and
+    (M - 1,) what is only looked at."""
     differentiable = torch.is_grad_enabled()  # inside an autograd.Function it never is
-    arguments = (hidden_ND, weight_VD, targets_N.clamp(min=0), weights_N, differentiable)
-    return _ChunkedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
+    return _SumByChunks.apply(hidden_ND, weight_VD, chunk, differentiable)  # type: ignore[no-untyped-call]
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
+class _SumByChunks(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden_ND: torch.Tensor,
-        weight_VD: torch.Tensor,
-        targets_N: torch.Tensor,
-        weights_N: torch.Tensor,
-        differentiable: bool,
-    ) -> torch.Tensor:
+        ctx: Any, hidden_ND: torch.Tensor, weight_VD: torch.Tensor, chunk: Chunk, differentiable: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
         weight = weight_VD.to(hidden_ND.dtype)
         wide = torch.promote_types(hidden_ND.dtype, torch.float32)
-        loss = torch.zeros((), dtype=wide, device=hidden_ND.device)
+        sums: torch.Tensor | None = None
         needs_grad = differentiable and any(ctx.needs_input_grad)
         grad_hidden = torch.empty_like(hidden_ND) if needs_grad else None
         grad_weight = torch.zeros_like(weight_VD) if needs_grad and ctx.needs_input_grad[1] else None
-        for i in range(0, hidden_ND.shape[0], rows):
+        for i in range(0, max(1, hidden_ND.shape[0]), rows):  # of no positions, too, there are sums
             hidden = hidden_ND[i : i + rows]
-            logits = (hidden @ weight.T).to(wide)
-            chunk_loss, grad_logits = _chunk(logits, targets_N[i : i + rows], weights_N[i : i + rows])
-            loss += chunk_loss
+            chunk_sums, grad_logits = chunk((hidden @ weight.T).to(wide), slice(i, i + rows))
+            sums = chunk_sums if sums is None else sums + chunk_sums
             if grad_hidden is None:
                 continue
             grad_logits = grad_logits.to(hidden.dtype)
@@ -97,25 +117,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             elif grad_weight is not None:  # else it is frozen, as beside an adapter
                 grad_weight += grad_logits.T @ hidden
         ctx.save_for_backward(grad_hidden, grad_weight)
-        return loss
+        assert sums is not None
+        loss, looked_at = sums[0].clone(), sums[1:].clone()
+        ctx.mark_non_differentiable(looked_at)
+        return loss, looked_at
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> Any:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
         grad_weight = None if grad_weight is None else grad_weight * grad_loss
-        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight, None, None, None
-
-
-def _chunk(
-    logits_NV: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of a chunk, and its gradient by the logits: (softmax − one-hot) · weight. Few passes over the logits."""
-    log_probabilities = logits_NV.log_softmax(-1)
-    positions = torch.arange(len(targets_N), device=targets_N.device)
-    loss = -(log_probabilities[positions, targets_N] * weights_N).sum()
-    gradient = log_probabilities.exp_()
-    gradient[positions, targets_N] -= 1
-    return loss, gradient.mul_(weights_N[:, None])
+        return grad_hidden * grad_loss.to(grad_hidden.dtype), grad_weight, None, None
 
 
 def hidden_states(model: Transformer, batch: Batch) -> torch.Tensor:

@@ -17,6 +17,7 @@ from minimind.plan.derive import derive
 from minimind.presets import preset_fields
 from minimind.recipe import BatchOptions, Recipe
 from minimind.stages import STAGES
+from minimind.stages.stage import Stage
 from minimind.tokenizer import Tokenizer
 
 SCALING = "model.rope_scaling."
@@ -40,6 +41,8 @@ def resolve(
     settings = {**in_files, **in_flags}
     if settings["stage"] != stage:
         raise UserError(f"the recipe is for the stage {settings['stage']}, not for {stage}")
+    if definition.tokenizer_of and not settings.get("init_from"):
+        settings["tokenizer"] = settings.get("tokenizer") or _tokenizer_of(definition, settings)
     if settings.get("init_from"):
         directory, shape = _start_model(settings)
         settings |= {"init_from": directory, "tokenizer": directory}
@@ -58,6 +61,12 @@ def resolve(
     recipe = derive(config.build(Recipe, {**config.flatten({"model": shape}), **settings}), run)
     _check(recipe)
     return recipe
+
+
+def _tokenizer_of(stage: Stage, settings: dict[str, Any]) -> str:
+    if not (model := settings.get(stage.tokenizer_of)):
+        raise UserError(f"{stage.name} needs --{stage.tokenizer_of} MODEL, whose tokenizer the new model gets")
+    return str(model_directory(model))
 
 
 def _check(recipe: Recipe) -> None:
