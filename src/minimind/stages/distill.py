@@ -95,7 +95,7 @@ STAGE = Stage(
     Distillation,
     kind="auto",
     from_model=False,
-    tokenizer_of="distill.teacher",
+    teacher="distill.teacher",
     data=texts_or_conversations,
     source=make_source,
     evaluation=HeldOutDistillation,

@@ -41,8 +41,8 @@ def resolve(
     settings = {**in_files, **in_flags}
     if settings["stage"] != stage:
         raise UserError(f"the recipe is for the stage {settings['stage']}, not for {stage}")
-    if definition.tokenizer_of and not settings.get("init_from"):
-        settings["tokenizer"] = settings.get("tokenizer") or _tokenizer_of(definition, settings)
+    if definition.teacher:
+        settings |= _with_teacher(definition, settings)
     if settings.get("init_from"):
         directory, shape = _start_model(settings)
         settings |= {"init_from": directory, "tokenizer": directory}
@@ -63,10 +63,19 @@ def resolve(
     return recipe
 
 
-def _tokenizer_of(stage: Stage, settings: dict[str, Any]) -> str:
-    if not (model := settings.get(stage.tokenizer_of)):
-        raise UserError(f"{stage.name} needs --{stage.tokenizer_of} MODEL, whose tokenizer the new model gets")
-    return str(model_directory(model))
+def _with_teacher(stage: Stage, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the teacher decides: the tokenizer, of a model from scratch. The same ids must be the same tokens."""
+    if not settings.get(stage.teacher):
+        raise UserError(f"{stage.name} learns from another model: name its directory with --{stage.teacher}")
+    teacher = str(model_directory(settings[stage.teacher]))
+    start = settings.get("init_from")
+    student = str(model_directory(start)) if start else settings.get("tokenizer") or teacher
+    if Tokenizer.load(teacher).backend.get_vocab() != Tokenizer.load(student).backend.get_vocab():
+        raise UserError(
+            f"the teacher {teacher} has another vocabulary than the student's, {student}; choose a teacher with "
+            "the same, or learn from its answers alone"
+        )
+    return {} if start else {"tokenizer": student}
 
 
 def _check(recipe: Recipe) -> None:

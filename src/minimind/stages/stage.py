@@ -70,8 +70,8 @@ class Stage:
     """of the files it trains on: pretrain, chat or preference"""
     from_model: bool = True
     """whether it starts from a model"""
-    tokenizer_of: str = ""
-    """the setting that names a model whose tokenizer a model from scratch gets, where none is named"""
+    teacher: str = ""
+    """the setting that names the model it learns from, if it does"""
     defaults: dict[str, Any] = field(default_factory=dict)
     """settings by section that are not the recipe's own defaults"""
     data: Callable[[Recipe, Tokenizer, str], Split] = load_files

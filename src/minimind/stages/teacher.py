@@ -18,7 +18,6 @@ from minimind.losses.distillation import TeacherStates
 from minimind.model.hf.adapter import find_base, is_adapter
 from minimind.model.hf.config import from_hf
 from minimind.model.hf.weights import load_model, model_directory
-from minimind.tokenizer import Tokenizer
 from minimind.train.setup import Setup
 from minimind.util.files import write_json
 from minimind.util.json_files import read_json
@@ -39,15 +38,10 @@ class Teacher(Protocol):
 
 
 def load_teacher(setup: Setup) -> Teacher:
-    """The teacher of a recipe, in the type of the computation and on its device; UserError where its tokens are
-    others than the student's, or where it is not the one that the run began with."""
-    directory = teacher_directory(setup.recipe.distill.teacher)
+    """The teacher of a recipe, in the type of the computation and on its device; UserError where it has
+    too few tokens, or is not the one that the run began with."""
+    directory = model_directory(setup.recipe.distill.teacher)
     teacher_fingerprint(setup)
-    if Tokenizer.load(directory).fingerprint != setup.tokenizer.fingerprint:
-        raise UserError(
-            f"the teacher {directory} has another tokenizer than the student, {setup.recipe.tokenizer}; choose one "
-            "with the same, or learn from its answers alone"
-        )
     make = OurTeacher if _is_ours(directory) else TransformersTeacher
     teacher: Teacher = make(directory, setup.model.compute_dtype, setup.device)
     if teacher.vocab_size < (students := setup.model.config.vocab_size):
@@ -62,12 +56,6 @@ def teacher_states(teacher: Teacher, batch: Batch, setup: Setup) -> TeacherState
     return TeacherStates(hidden_ND, lambda hidden_ND: teacher.head(hidden_ND)[:, :students])
 
 
-def teacher_directory(name: str) -> Path:
-    if not name:
-        raise UserError("distill learns from a teacher: name its directory with --distill.teacher")
-    return model_directory(name)
-
-
 def _is_ours(directory: Path) -> bool:
     path = directory / "config.json"
     try:
@@ -78,7 +66,7 @@ def _is_ours(directory: Path) -> bool:
 
 def teacher_fingerprint(setup: Setup) -> str:
     """SHA-256 (hex) of the files that decide what the teacher says; UserError where a run began with others."""
-    directory, cache = teacher_directory(setup.recipe.distill.teacher), default_cache()
+    directory, cache = model_directory(setup.recipe.distill.teacher), default_cache()
     directories = [directory, find_base(directory)] if is_adapter(directory) else [directory]
     kinds = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
     make_cache(cache)

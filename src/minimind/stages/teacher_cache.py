@@ -94,8 +94,8 @@ def _write(setup: Setup, data: ShardSet, teacher: Teacher, directory: Path) -> N
     except OSError as error:
         if is_disk_full(error):
             raise UserError(
-                f"the teacher's tokens take {size_text(size)} and the disk of {directory} is full; free some space, "
-                "take a smaller distill.top_k, or name another cache directory in MINIMIND_CACHE"
+                f"the teacher's tokens take {size_text(size)} and the disk of {directory} is full; free some "
+                "space, take a smaller distill.top_k, or name another cache directory in MINIMIND_CACHE"
             ) from None
         raise
     setup.strategy.barrier()
