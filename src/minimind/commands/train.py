@@ -18,6 +18,7 @@ EPILOG = """examples:
   minimind train sft --from runs/base --data chats.jsonl --lora.rank 8 --out runs/adapter
   minimind train dpo --from runs/chat --data pairs.jsonl --out runs/dpo
   minimind train distill --distill.teacher runs/chat --preset tiny --data chats.jsonl --out runs/small
+  minimind train reason --from runs/chat --data thoughts.jsonl --out runs/reason
   minimind train grpo --from runs/quickstart/chat --budget.steps 50 --out runs/grpo
   minimind train pretrain --recipe my.yaml --optimizer.learning_rate 0.01 --dry-run
 
