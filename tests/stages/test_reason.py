@@ -206,6 +206,7 @@ def test_stopped_and_resumed_as_if_nothing_had_happened(reason, tmp_path, stop_a
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager(reason, tmp_path):
     trainers = [make_trainer(reason(tmp_path / name, evaluation__holdout=0)) for name in ("eager", "compiled")]
     assert trainers[1].model.compile_blocks(print)
