@@ -53,6 +53,7 @@ def format_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def load(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> Split:
+    """The recipe's files, without some of their thinking."""
     options = recipe.reason
     longest = options.max_thought_tokens or recipe.batch.seq_len
     return load_files(recipe, tokenizer, kind, Thoughts(options.empty_thoughts, longest, recipe.seed))

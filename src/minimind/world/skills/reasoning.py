@@ -17,6 +17,7 @@ from minimind.world.tables import listed
 from minimind.world.tables.people import NAMES
 
 PLACES = {"en": ("Ones", "Tens", "Hundreds"), "zh": ("个位", "十位", "百位")}
+# After a place, after its digit, what is carried and borrowed, the result.
 WORDS = {
     "en": (": ", ". ", ", carry 1", ", borrow 1", "So it is {}."),
     "zh": ("：", "。", "，进一", "，借一", "所以是 {}。"),
@@ -81,12 +82,11 @@ def worked(x: int, operator: str, y: int, lang: str) -> str:
 
 def _step(rng: Rng, x: int | None = None) -> Step:
     """With three-digit x (unless given) and y, and no negative result."""
-    while True:
-        operator = "+" if rng.random() < 0.5 else "-"
-        first, y = rng.between(100, 999) if x is None else x, rng.between(100, 999)
-        if operator == "-" and first < y:
-            first, y = (y, first) if x is None else (first, rng.between(100, first))
-        return first, operator, y
+    operator = "+" if rng.chance(0.5) else "-"
+    first, y = rng.between(100, 999) if x is None else x, rng.between(100, 999)
+    if operator == "-" and first < y:
+        first, y = (y, first) if x is None else (first, rng.between(100, first))
+    return first, operator, y
 
 
 def three_digits(rng: Rng, lang: str, held_out: bool = False) -> Sample:
