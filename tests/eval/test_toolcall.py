@@ -65,8 +65,8 @@ def test_grades(wanted: list[dict[str, Any]], said: str, ended: bool, right: lis
 @pytest.mark.parametrize(
     ("said", "ended", "right"),
     [
-        ("The price of tea is 1,250 today.", True, ["silent", "answer"]),
-        ("「TEA」的价格是 1,250。", True, ["silent", "answer"]),
+        ("The price of tea is 1,250 today.", True, ["silent", "result"]),
+        ("「TEA」的价格是 1,250。", True, ["silent", "result"]),
         ("The price of tea is 1,25.", True, ["silent"]),
         ("The price of tea is 11,250.", True, ["silent"]),
         ("1,250", True, ["silent"]),
@@ -77,7 +77,7 @@ def test_grades(wanted: list[dict[str, Any]], said: str, ended: bool, right: lis
 def test_an_answer_states_what_came_back(said: str, ended: bool, right: list[str]) -> None:
     marks = grade(Case([], [], [], stated=("1,250", "tea")), parse_assistant(said), ended)
     assert [measure for measure, is_right in marks.items() if is_right] == right
-    assert set(marks) == {"silent", "answer"}
+    assert set(marks) == {"silent", "result"}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_the_command_on_the_world(
     report = json.loads(capsys.readouterr().out)
     for suite in (report, report["new_tools"]):
         totals = {measure: score["total"] for measure, score in suite["scores"].items()}
-        assert totals == {"called": 2, "valid": 2, "name": 2, "arguments": 2, "silent": 4, "answer": 2}
+        assert totals == {"called": 2, "valid": 2, "name": 2, "arguments": 2, "silent": 4, "result": 2}
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "with tools that no training of the world offers:" in said

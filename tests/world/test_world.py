@@ -353,6 +353,13 @@ def test_held_out_reasoning_is_of_kept_families_and_not_trained_on():
     assert found > 20
 
 
+def test_the_reasoning_file_is_fixed_for_ever():
+    digest = hashlib.sha256()
+    for sample in islice(reasoned(0), 300):
+        digest.update(json.dumps(sample, ensure_ascii=False).encode())
+    assert digest.hexdigest()[:16] == "702ba2715af51bf7"
+
+
 def test_some_conversations_of_the_reasoning_file_are_others():
     rows = [sample["conversations"] for sample in islice(reasoned(0), 2000)]
     thinking = sum(any(message.get("reasoning_content") for message in row) for row in rows)

@@ -32,7 +32,7 @@ MEASURES = {
     "name": "the right tools",
     "arguments": "with the right arguments",
     "silent": "no call where it should not",
-    "answer": "the result in its answer",
+    "result": "the result in its answer",
 }
 
 
@@ -197,7 +197,7 @@ def grade(case: Case, answer: dict[str, Any], ended: bool) -> dict[str, bool]:
     if not wanted:
         silent = not calls and not has_unreadable
         said = normal(answer["content"])
-        right = {"answer": silent and ended and all(states(said, one) for one in case.stated)}
+        right = {"result": silent and ended and all(states(said, one) for one in case.stated)}
         return {"silent": silent, **(right if case.stated else {})}
     called = ended and bool(calls or has_unreadable)
     valid = called and not has_unreadable
