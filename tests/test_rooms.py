@@ -40,6 +40,8 @@ ROOMS = {
     "api": "`from minimind import Model`",
     "bench": "what this machine can do",
     "quickstart": "from nothing to a model that talks",
+    "adapt_report": "what a model learned of a domain, and what it forgot",
+    "adapt": "from a folder of texts and a FAQ to an expert",
     "serve": "an OpenAI-compatible server",
     "web": "pages in the browser",
     "commands": "one file for each command",

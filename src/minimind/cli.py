@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("minimind.commands.data:run", "prepare, look at and check training data"),
     "tokenizer": ("minimind.commands.tokenizer:run", "train a tokenizer, look at one, compare some"),
     "train": ("minimind.commands.train:run", "train a model: pretrain, sft, …"),
+    "adapt": ("minimind.commands.adapt:run", "make a model an expert of your own texts and questions"),
     "eval": ("minimind.commands.eval:run", "measure a model: bits per byte, skills, …"),
     "chat": ("minimind.commands.chat:run", "talk with a model in the terminal"),
     "web": ("minimind.commands.web:run", "chat, runs, data and models in the browser"),

@@ -57,10 +57,11 @@ def test_the_cache_of_the_environment(tmp_path, tokenizer_directory, capsys, mon
 
 @pytest.mark.parametrize("verb", ["prepare", "show", "check"])
 def test_mistakes_are_one_sentence(tmp_path, tokenizer_directory, capsys, verb):
-    file = write(tmp_path / "a.jsonl", RECORDS)
+    file, folder = write(tmp_path / "a.jsonl", RECORDS), tmp_path / "empty"
+    folder.mkdir()
     for argv, message in [
         ([tmp_path / "none.jsonl", "--tokenizer", tokenizer_directory], "does not exist"),
-        ([tmp_path, "--tokenizer", tokenizer_directory], "is a directory"),
+        ([folder, "--tokenizer", tokenizer_directory], "no file that can be read"),
         ([file, "--tokenizer", tmp_path / "none"], "tokenizer.json does not exist"),
         ([file, "--tokenizer", tokenizer_directory, "--frobnicate"], "--frobnicate"),
         ([], "FILE"),

@@ -41,10 +41,13 @@ def add(subcommands: Subcommands) -> None:
         mix,
         "write several data sets to one .jsonl file, each with its share of the text",
         "minimind data mix law.jsonl general.jsonl --shares 0.8 0.2 --out mixed.jsonl",
-        "The mixture is as large as it can be without repeating anything; documents stay whole.",
+        "The mixture is as large as the scarcest data set allows; documents stay whole.",
     )
     child.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="data sets: files or folders")
     share = typed(Annotated[float, Range(0, 1e9)])
+    child.add_argument(
+        "--repeat", nargs="+", type=count, metavar="N", help="how often each may be seen (default: 1)"
+    )
     child.add_argument("--shares", nargs="+", type=share, required=True, metavar="S", help="of the bytes; one each")
     child.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .jsonl file to write")
     child.add_argument("--seed", type=seed, default=0, help="which documents are drawn (default: 0)")
@@ -89,14 +92,19 @@ def import_(options: argparse.Namespace) -> None:
 
 
 def mix(options: argparse.Namespace) -> None:
-    from minimind.data.sources.mix import mix
+    from minimind.data.sources.mix import Dataset, mix
 
     check_out(options.out)
-    parts = mix(options.paths, options.shares, options.out, options.seed)
+    repeat = options.repeat or [1] * len(options.paths)
+    for name, values in {"shares": options.shares, "repeat": repeat}.items():
+        if len(values) != len(options.paths):
+            raise UserError(f"--{name}: give one for each of the {len(options.paths)} data sets, not {len(values)}")
+    datasets = [Dataset([path], share, times) for path, share, times in zip(options.paths, options.shares, repeat)]
+    parts = mix(datasets, options.out, options.seed)
     if options.json:
         print_json({"out": str(options.out), "parts": [vars(part) for part in parts]})
         return
     for part in parts:
         of = f"{part.bytes:,} of {part.available:,} bytes"
-        print(f"{part.share:.2%}  {part.documents:,} documents, {of}  {part.path}")
+        print(f"{part.share:.2%}  {part.documents:,} documents, {of}  {part.paths[0]}")
     print(options.out)

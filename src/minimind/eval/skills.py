@@ -168,7 +168,7 @@ def span(interval: tuple[float, float]) -> str:
 # Running
 
 
-def _answer(
+def greedy_answers(
     engine: Engine,
     tokenizer: Tokenizer,
     prompts: list[list[Message]],
@@ -202,7 +202,7 @@ def evaluate(
     kept: list[dict[str, Any]] = []
     stopped = thought = 0
     prompts = [question.prompt for question in questions]
-    answers = _answer(engine, tokenizer, prompts, max_tokens, think, thinking_budget)
+    answers = greedy_answers(engine, tokenizer, prompts, max_tokens, think, thinking_budget)
     for question, (text, completion) in zip(questions, answers):
         ended = completion.stop_reason == "stop"
         right = ended and grade(question, text, think)
@@ -251,7 +251,7 @@ def sample_dialogues(engine: Engine, tokenizer: Tokenizer, max_tokens: int = 160
                 talk = [*talks[i], user(texts[turn])]
                 if len(tokenizer.encode_chat(talk, add_generation_prompt=True)[0]) + max_tokens <= engine.context:
                     asked[i] = talk
-        answers = _answer(engine, tokenizer, list(asked.values()), max_tokens)
+        answers = greedy_answers(engine, tokenizer, list(asked.values()), max_tokens)
         for (i, talk), (text, _) in zip(asked.items(), answers):
             talks[i] = [*talk, assistant(text)]
     return talks

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 
 import pytest
 from tests.helpers import write_jsonl
@@ -11,7 +12,7 @@ from minimind.data.sources.collect import passages
 from minimind.data.sources.documents import BadLine, Document, read_documents, to_record
 from minimind.data.sources.faq import read_faq
 from minimind.data.sources.folder import data_files
-from minimind.data.sources.mix import mix
+from minimind.data.sources.mix import Dataset, mix
 from minimind.data.sources.pages import join_lines
 from minimind.data.sources.schemas import normalize
 from minimind.errors import UserError
@@ -271,22 +272,37 @@ def test_a_mixture_has_its_shares_and_is_the_same_again(tmp_path, capsys):
         write_jsonl(tmp_path / f"{name}.jsonl", ({"text": f"{name}{i:04}" * 20} for i in range(count)))
         for name, count in sizes.items()
     ]
-    parts = mix(files, [0.8, 0.2], tmp_path / "one.jsonl")
+    sets = [Dataset([file], share) for file, share in zip(files, [0.8, 0.2])]
+    parts = mix(sets, tmp_path / "one.jsonl")
     assert [part.documents for part in parts] == [40, 10]  # a whole, and of b a quarter of its bytes
     assert [part.share for part in parts] == [0.8, 0.2]
-    mix(files, [4, 1], tmp_path / "two.jsonl")
+    mix(sets, tmp_path / "two.jsonl")
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
-    mix(files, [4, 1], tmp_path / "two.jsonl", seed=1)
+    mix(sets, tmp_path / "two.jsonl", seed=1)
     assert (tmp_path / "one.jsonl").read_bytes() != (tmp_path / "two.jsonl").read_bytes()
     command = ["data", "mix", *map(str, files), "--out", str(tmp_path / "three.jsonl"), "--shares"]
     assert main([*command, "1", "0"]) == 0
     assert "100.00%  40 documents" in capsys.readouterr().out
     assert main([*command, "1"]) == 2
+    assert main([*command, "1", "1", "--repeat", "2"]) == 2
+    assert main([*command, "1", "1", "--repeat", "3", "1"]) == 0
+    counts = Counter((tmp_path / "three.jsonl").read_text(encoding="utf-8").splitlines())
+    assert Counter(counts.values()) == {3: 40, 1: 120}  # 40 of a three times, as many of b once each
+
+
+def test_a_mixture_with_all_of_its_first_data_set(tmp_path):
+    rows = [{"text": f"{i:04}" * 20} for i in range(50)]
+    files = [write_jsonl(tmp_path / "a.jsonl", rows[:40]), write_jsonl(tmp_path / "b.jsonl", rows[40:])]
+    sets = [Dataset([files[0]], 0.5, 2), Dataset([files[1]], 0.5)]
+    parts = mix(sets, tmp_path / "out.jsonl", whole_first=True)
+    assert [part.documents for part in parts] == [80, 10]
+    kept = next(read_documents(files[1])).hash
+    assert mix(sets, tmp_path / "out.jsonl", without={kept}, whole_first=True)[1].documents == 9
 
 
 def test_what_does_not_mix(tmp_path):
     text = write_jsonl(tmp_path / "t.jsonl", [{"text": "a longer text"}])
     chat = write_jsonl(tmp_path / "c.jsonl", [{"question": "a", "answer": "b"}])
     with pytest.raises(UserError, match="chat and pretrain documents do not mix"):
-        mix([text, chat], [1, 1], tmp_path / "out.jsonl")
+        mix([Dataset([text], 1), Dataset([chat], 1)], tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()

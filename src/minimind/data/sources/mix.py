@@ -1,14 +1,14 @@
 """Several data sets in one file, each with its share of the text: `minimind data mix`.
 
-Documents are drawn in the order of a hash of seed and content, whole and without repetition: the same files, shares
-and seed give the same file.
+Documents are drawn whole in the order of a hash of seed and content: the same files, shares and seed give the same
+file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,56 +19,73 @@ from minimind.util.files import whole_file
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a mixture holds of one data set; bytes are those of its text in UTF-8."""
+class Dataset:
+    """Files and folders, their share of the mixture in any unit, and how often a document may stand in it."""
 
-    path: str
+    paths: Sequence[Path]
+    share: float
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a mixture holds of one data set: bytes are those of its text in UTF-8, repetitions included; `available`
+    are those that are there once."""
+
+    paths: list[str]
     share: float
     documents: int
     bytes: int
     available: int
 
 
-def mix(paths: Sequence[Path], shares: Sequence[float], out: Path, seed: int = 0) -> list[Part]:
-    """Write a mixture as large as it can be without repeating anything; returns what each data set gave.
+def mix(
+    datasets: Sequence[Dataset],
+    out: Path,
+    seed: int = 0,
+    without: Collection[int] = (),
+    whole_first: bool = False,
+) -> list[Part]:
+    """Write a mixture as large as the scarcest data set allows; returns what each data set gave.
 
-    shares  of the text's bytes, in any unit: 4 and 1 are 0.8 and 0.2. Each is met as nearly as whole documents can.
+    without      hashes of documents that are not drawn
+    whole_first  all of the first data set is in the mixture, and shares of others are less where they are scarce
 
-    UserError where the data sets are not all texts or all conversations, or one with a share is empty.
+    Shares of the text's bytes are met as nearly as whole documents can. UserError where the data sets are not all
+    texts or all conversations, or one with a share is empty.
     """
-    if len(paths) != len(shares) or any(share < 0 for share in shares) or not sum(shares):
-        raise UserError("give each data set one share of 0 or more, for example --shares 0.8 0.2")
-    wanted = [share / sum(shares) for share in shares]
-    sizes = [_sizes(path, seed) for path in paths]
+    datasets = [one for one in datasets if one.share]
+    if not datasets:
+        raise UserError("give a data set a share above 0, for example --shares 0.8 0.2")
+    sizes = [_sizes(one.paths, seed, without) for one in datasets]
     available = [sum(size for _, size in documents) for documents in sizes]
-    if empty := [path for path, bytes, share in zip(paths, available, wanted) if share and not bytes]:
-        raise UserError(f"{empty[0]} has no document that can be used; see minimind data check {empty[0]}")
-    total = min(bytes / share for bytes, share in zip(available, wanted) if share)
-    chosen, kept = [], []
-    for documents, share in zip(sizes, wanted):
-        last, size = _take(documents, share * total)
-        kept.append((last, size))
-        chosen.append({key for key, _ in documents[:last]})
-    kinds = set[str]()
+    for one, size in zip(datasets, available):
+        if not size:
+            raise UserError(f"{one.paths[0]} has no document to mix; see minimind data check {one.paths[0]}")
+    totals = [size * one.repeat / one.share for one, size in zip(datasets, available)]
+    total = totals[0] if whole_first else min(totals)
+    copies = [_copies(documents, one.share * total, one.repeat) for one, documents in zip(datasets, sizes)]
+    kinds, counts, written = set[str](), [0] * len(datasets), [0] * len(datasets)
     with whole_file(out) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
-        for path, keys in zip(paths, chosen):
-            for key, document in _documents(path, seed):
-                if key in keys:
+        for number, one in enumerate(datasets):
+            for key, document in _documents(one.paths, seed):
+                if times := copies[number].get(key, 0):
                     kinds.add("chat" if document.kind == "rl" else document.kind)
-                    file.write(json.dumps(to_record(document), ensure_ascii=False) + "\n")
+                    counts[number] += times
+                    written[number] += times * _size(document)
+                    file.write((json.dumps(to_record(document), ensure_ascii=False) + "\n") * times)
         if len(kinds) > 1:
             raise UserError(f"{' and '.join(sorted(kinds))} documents do not mix: a stage trains on one kind")
-    everything = sum(size for _, size in kept)
     return [
-        Part(str(path), size / everything, count, size, all_bytes)
-        for path, (count, size), all_bytes in zip(paths, kept, available)
+        Part([str(path) for path in one.paths], size / sum(written), count, size, there)
+        for one, size, count, there in zip(datasets, written, counts, available)
     ]
 
 
-def _documents(path: Path, seed: int) -> Iterator[tuple[bytes, Document]]:
+def _documents(paths: Sequence[Path], seed: int) -> Iterator[tuple[bytes, Document]]:
     """A data set's good documents, each with the key that decides about it; equal ones have different keys."""
     seen: dict[int, int] = {}
-    for file in data_files([path]):
+    for file in data_files(paths):
         for item in read_documents(file):
             if isinstance(item, Document):
                 seen[item.hash] = seen.get(item.hash, -1) + 1
@@ -76,15 +93,26 @@ def _documents(path: Path, seed: int) -> Iterator[tuple[bytes, Document]]:
                 yield hashlib.blake2b(said, digest_size=12).digest(), item
 
 
-def _sizes(path: Path, seed: int) -> list[tuple[bytes, int]]:
-    return sorted((key, len(plain_text_of(document).encode())) for key, document in _documents(path, seed))
+def _size(document: Document) -> int:
+    return len(plain_text_of(document).encode())
 
 
-def _take(documents: list[tuple[bytes, int]], wanted: float) -> tuple[int, int]:
-    """How many of the first documents come nearest to the wanted bytes, and their bytes."""
-    size = 0
-    for count, (_, more) in enumerate(documents):
-        if size + more / 2 > wanted + 1e-6 * wanted:
-            return count, size
-        size += more
-    return len(documents), size
+def _sizes(paths: Sequence[Path], seed: int, without: Collection[int]) -> list[tuple[bytes, int]]:
+    """Key and bytes of each document that may be drawn, in the order of drawing."""
+    documents = _documents(paths, seed)
+    return sorted((key, _size(document)) for key, document in documents if document.hash not in without)
+
+
+def _copies(documents: list[tuple[bytes, int]], wanted: float, repeat: int) -> dict[bytes, int]:
+    """How often each document stands in a mixture that wants so many bytes: equally often, and the first ones
+    once more."""
+    once = sum(size for _, size in documents)
+    passes = min(repeat, int(wanted / once + 1e-9))
+    copies = {key: passes for key, _ in documents}
+    missing = (1 + 1e-9) * (wanted - passes * once)
+    for key, size in documents if passes < repeat else []:
+        if missing < size / 2:
+            break
+        copies[key] += 1
+        missing -= size
+    return copies
