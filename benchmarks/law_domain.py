@@ -2,8 +2,8 @@
 
     python -m benchmarks.law_domain sft_zh.jsonl.zst law
 
-A conversation is about law when its one question and answer hold at least four words of law. Half of the chosen ones
-become texts (Markdown, every fourth a web page), the other half, the shorter ones, a FAQ as a table.
+A conversation is about law when its one question and answer hold at least four words of law. Short ones become a
+FAQ, a table; others become texts, Markdown and every fourth a web page.
 """
 
 import argparse
