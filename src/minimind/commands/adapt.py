@@ -112,7 +112,7 @@ def run(argv: list[str]) -> int:
     if options.serve:
         from minimind.commands import serve
 
-        return serve.run([results["model"]]) or 0
+        serve.run([results["model"]])
     return 0
 
 

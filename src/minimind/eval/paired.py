@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from minimind.data.batches.documents import Documents
 from minimind.data.batches.loader import sequential_batches
@@ -42,12 +43,12 @@ def document_nats(model: Transformer, data: Documents, documents: np.ndarray, se
     return nats.cpu().numpy()[documents]
 
 
-def bits_per_byte(nats: Sequence[float], size: Sequence[int]) -> float:
+def bits_per_byte(nats: ArrayLike, size: ArrayLike) -> float:
     """Σ nats / (ln 2 · Σ bytes)."""
     return float(np.sum(nats) / (math.log(2) * np.sum(size)))
 
 
-def bits_changed(before: Sequence[float], after: Sequence[float], size: Sequence[int]) -> Change:
+def bits_changed(before: ArrayLike, after: ArrayLike, size: ArrayLike) -> Change:
     """The change of bits per byte between two models, by their nats on the same documents of so many bytes.
 
     The interval is of a bootstrap over documents (Efron 1979), the same each time.
