@@ -77,7 +77,6 @@ class Request:
     flags: dict[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
         return {
             name: [*map(str, value)] if isinstance(value, list) else value for name, value in vars(self).items()
         }
@@ -92,6 +91,11 @@ class Step:
     parts: list[Part]
     recipe_file: Path
     flags: list[str]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The plan's, and what the user set otherwise."""
+        return [*self.plan.reasons, *([f"set by you: {' '.join(self.flags)}"] if self.flags else [])]
 
     def recipe(self, init_from: Path, seed: int) -> Recipe:
         data = [str(self.recipe_file.with_name(f"{self.name}.jsonl"))]
@@ -188,8 +192,7 @@ class Workshop:
 
     def measure(self, directory: Path, with_skills: bool = True) -> dict[str, Any]:
         """Of a model: see eval.forgetting.measure."""
-        request = self.request
-        questions = request.questions if with_skills else 0
+        request, questions = self.request, self.request.questions if with_skills else 0
         faq = self.file("faq") if "faq" in self.domain else None
         share = held_out_share("sft", len(self.domain["faq"]), request.holdout)[0] if faq else 0.0
         return measure(directory, self.samples(), faq, share, questions, request.seed)
@@ -242,7 +245,7 @@ def adapt(request: Request, out: Path, console: TrainingConsole) -> dict[str, An
     console.say("measuring the model as it is")
     before = shop.once("before.json", lambda: shop.measure(shop.directory))
     steps, reasons = shop.decide(before)
-    for reason in [*reasons, *(f"{step.name}: {reason}" for step in steps for reason in step.plan.reasons)]:
+    for reason in [*reasons, *(f"{step.name}: {reason}" for step in steps for reason in step.reasons)]:
         console.say(f"  {reason}")
     if not steps:
         raise UserError("nothing is left to train on; add texts or a FAQ, or --pretrain yes")
@@ -289,7 +292,7 @@ def training_result(run: Path, step: Step) -> dict[str, Any]:
         "passes": step.plan.passes,
         "replay": step.plan.replay,
         "parts": [vars(part) for part in step.parts],
-        "reasons": step.plan.reasons,
+        "reasons": step.reasons,
         "tokens": state["tokens"],
         "seconds": state["seconds"],
         "bits_per_byte": summary["bits_per_byte"],

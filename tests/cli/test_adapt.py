@@ -134,6 +134,7 @@ def test_a_dry_run_says_what_and_leaves_nothing(given, tmp_path, capsys):
     assert run(given, tmp_path / "expert", "--dry-run", "--pretrain", "no") == 0
     said = capsys.readouterr().out
     assert "no continued pretraining, as asked" in said
+    assert "set by you: --compile false --device cpu --precision fp32" in said
     assert "\nfaq: sft" in said
     assert "\ntexts: pretrain" not in said
     for word in ("all weights: 160 tokens", "about", "in the timed step"):

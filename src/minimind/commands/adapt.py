@@ -150,7 +150,7 @@ def show_plan(request: Request, directory: Path) -> None:
         print(reason)
     for step in steps:
         print(f"\n{step.name}: {step.plan.stage}")
-        for reason in step.plan.reasons:
+        for reason in step.reasons:
             print(f"  {reason}")
         recipe = step.recipe(shop.directory, request.seed)  # in the place of what the step before it would leave
         trainer = make_trainer(
