@@ -38,6 +38,7 @@ ROOMS = {
     "rl": "rollouts, rewards, advantages",
     "stages": "pretrain, sft, dpo, …: data, objective and defaults of each",
     "api": "`from minimind import Model`",
+    "data/distill": "a teacher's answers -> conversations and pairs to train on",
     "bench": "what this machine can do",
     "quickstart": "from nothing to a model that talks",
     "adapt_report": "what a model learned of a domain, and what it forgot",

@@ -40,6 +40,10 @@ def run(argv: list[str]) -> int | None:
         from minimind.commands import data_get
 
         return data_get.run(argv[1:])
+    if argv[:1] == ["distill"]:
+        from minimind.commands import data_distill
+
+        return data_distill.run(argv[1:])
     subcommands = Subcommands("data", "Prepare, look at and check training data.", EXAMPLES)
     child = subcommands.add(
         "prepare",
@@ -111,6 +115,7 @@ def run(argv: list[str]) -> int | None:
 
     data_collect.add(subcommands)
     subcommands.mention("get", "download a published data set")
+    subcommands.mention("distill", "make training data from what a teacher answers")
     return subcommands.call(argv)
 
 

@@ -69,10 +69,12 @@ class End(ModelEvent):
     """The message is whole. `stop_reason`: a StopReason, or what else a server says.
 
     token  the one that ended the answer: sampled, but no part of the text
+    usage  tokens of the prompt and of the answer, where a server was asked for them and tells
     """
 
     stop_reason: str
     token: Token | None = None
+    usage: tuple[int, int] | None = field(default=None, compare=False)
 
 
 Event = ModelEvent | ToolResult

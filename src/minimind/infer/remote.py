@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from itertools import takewhile
 from typing import Any
 
@@ -25,10 +27,26 @@ NOT_OURS = (ValueError, AttributeError, TypeError, KeyError, OverflowError, Recu
 """what an answer in another form, or none, raises where it is read"""
 
 
-class Server:
-    """An OpenAI-compatible server, given by its base URL (as in http://127.0.0.1:8000/v1; /v1 may be left out)."""
+class ServerError(UserError):
+    """No answer came, or none that can be used.
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    status       of HTTP; None where the connection or the answer itself is broken
+    retry_after  seconds after which the server wants to be asked again, where it says so
+    """
+
+    def __init__(self, sentence: str, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.retry_after = status, retry_after
+
+
+class Server:
+    """An OpenAI-compatible server, given by its base URL (as in http://127.0.0.1:8000/v1; /v1 may be left out).
+
+    timeout  seconds that a whole answer may take
+    """
+
+    def __init__(self, url: str, api_key: str | None = None, timeout: float = math.inf) -> None:
+        self.timeout = timeout
         self.url = url.strip().rstrip("/")
         try:
             parts = urllib.parse.urlsplit(self.url)
@@ -65,16 +83,17 @@ class Server:
                         break
                     chunk = json.loads(data)
                     if error := chunk.get("error"):
-                        raise UserError(f"{self.url} answers: {_sentence(error)}")
+                        raise ServerError(f"{self.url} answers: {_sentence(error)}")
+                    answer.read_usage(chunk)
                     if events := [event for choice in chunk.get("choices") or () for event in answer.push(choice)]:
                         watch.extend(math.inf)  # while the reader is at work
                         yield from events
                         watch.extend(transport.NEXT)
                 else:
                     if answer.stop_reason is None:
-                        raise UserError(f"{self.url} ended in the middle of an answer; is the server running?")
+                        raise ServerError(f"{self.url} ended in the middle of an answer; is the server running?")
             except NOT_OURS:
-                raise UserError(f"{self.url} sends no stream of completions; is it OpenAI-compatible?") from None
+                raise ServerError(f"{self.url} sends no stream of completions; is it OpenAI-compatible?") from None
         yield from answer.end()
 
     @contextmanager
@@ -87,18 +106,19 @@ class Server:
             request.add_unredirected_header("Authorization", f"Bearer {self.api_key}")
         response = None
         try:
-            with transport.exchange(request, self.proxied) as (response, watch):
+            with transport.exchange(request, self.proxied, self.timeout) as (response, watch):
                 if response.status >= 400:
                     text = response.read(2000).decode("utf-8", errors="replace").strip() or response.reason
                     with suppress(*NOT_OURS):
                         text = _sentence(json.loads(text)["error"])
-                    raise UserError(f"{self.url}{path} answers with status {response.status}: {text}")
+                    sentence = f"{self.url}{path} answers with status {response.status}: {text}"
+                    raise ServerError(sentence, response.status, _retry_after(response))
                 yield response, watch
         except (OSError, http.client.HTTPException, ValueError) as error:
             if response is not None:
-                raise UserError(f"the connection to {self.url} broke off: {error}") from None
+                raise ServerError(f"the connection to {self.url} broke off: {error}") from None
             reason = getattr(error, "reason", error)
-            raise UserError(f"{self.url} cannot be reached: {reason}; is the server running?") from None
+            raise ServerError(f"{self.url} cannot be reached: {reason}; is the server running?") from None
 
 
 class ChoiceStream:
@@ -107,6 +127,12 @@ class ChoiceStream:
     def __init__(self) -> None:
         self.calls: dict[int, dict[str, str]] = {}  # which may come in several chunks
         self.stop_reason: str | None = None
+        self.usage: tuple[int, int] | None = None
+
+    def read_usage(self, chunk: dict[str, Any]) -> None:
+        """Servers that were asked for it send it in a chunk of its own, after the choice's last."""
+        if usage := chunk.get("usage"):
+            self.usage = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
 
     def push(self, choice: dict[str, Any]) -> list[ModelEvent]:
         """What a chunk brings; its tokens come with the first event. Without log-probabilities they are one."""
@@ -135,7 +161,7 @@ class ChoiceStream:
         for call in self.calls.values():
             function = {"name": call["name"], "arguments": call["arguments"] or "{}"}
             yield ToolCall(**(read_call(json.dumps(function)) or function), id=call["id"] or None)
-        yield End(self.stop_reason or "stop")
+        yield End(self.stop_reason or "stop", usage=self.usage)
 
 
 @dataclass
@@ -209,6 +235,16 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
     return value
+
+
+def _retry_after(response: http.client.HTTPResponse) -> float | None:
+    """Seconds, given as a number of them or as a date."""
+    given = response.headers.get("Retry-After", "")
+    with suppress(ValueError):
+        return max(0.0, float(given))
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    return None
 
 
 def _sentence(error: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import socket
 import threading
 import time
@@ -25,9 +26,13 @@ LONGEST_LINE = 2**22
 
 
 class Watch:
-    """Shuts a connection when its time is up, which a byte now and then does not put off."""
+    """Shuts a connection when its time is up, which a byte now and then does not put off.
 
-    def __init__(self, seconds: float) -> None:
+    limit  seconds for the whole exchange, however often its time is extended
+    """
+
+    def __init__(self, seconds: float, limit: float = math.inf) -> None:
+        self.limit, self.end = limit, time.monotonic() + limit
         self.extend(seconds)
         self.sock: socket.socket | None = None
         self.expired = False
@@ -37,7 +42,13 @@ class Watch:
     def extend(self, seconds: float) -> None:
         """From now on there is so much time."""
         self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
+        self.deadline = min(time.monotonic() + seconds, self.end)
+
+    @property
+    def story(self) -> str:
+        """Why it shut the connection."""
+        late = self.deadline == self.end
+        return f"it took more than {self.limit:g} seconds" if late else f"nothing came for {self.seconds:g} seconds"
 
     def _run(self) -> None:
         while (left := self.deadline - time.monotonic()) > 0:
@@ -77,9 +88,11 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 @contextmanager
-def exchange(request: urllib.request.Request, proxied: bool) -> Iterator[tuple[http.client.HTTPResponse, Watch]]:
+def exchange(
+    request: urllib.request.Request, proxied: bool, limit: float = math.inf
+) -> Iterator[tuple[http.client.HTTPResponse, Watch]]:
     """The answer, be it a refusal, and what watches over it. Raises what urllib raises, and TimeoutError."""
-    watch = Watch(FIRST)
+    watch = Watch(FIRST, limit)
     opener = urllib.request.build_opener(_Handler(watch), *([] if proxied else [urllib.request.ProxyHandler({})]))
     try:
         try:
@@ -90,7 +103,7 @@ def exchange(request: urllib.request.Request, proxied: bool) -> Iterator[tuple[h
             yield response, watch
     except Exception as error:  # of a connection that was shut while it was read, anything
         if watch.expired:
-            raise TimeoutError(f"nothing came for {watch.seconds:g} seconds") from error
+            raise TimeoutError(watch.story) from error
         raise
     finally:
         watch.closed.set()

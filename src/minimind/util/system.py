@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from typing import IO
+from typing import IO, Any
 
 PARENT = os.getppid()  # read early: it may be killed at any time
 
@@ -52,7 +52,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def lock(file: IO[str]) -> bool:
+def lock(file: IO[Any]) -> bool:
     """Lock an open file for this process until it ends or closes it; False if another process holds it."""
     try:
         if os.name == "posix":

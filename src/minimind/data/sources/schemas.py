@@ -4,6 +4,7 @@ text        {"text": "…"}
 chat        {"conversations": [{"role", "content", "reasoning_content"?, "tools"?, "tool_calls"?}, …]}
 preference  {"chosen": [messages], "rejected": [messages]}
 rl          a chat with "gt" (what a verifier checks), or whose last assistant turn is empty
+prompt      {"prompt": "…"}, {"prompt": [messages]} or {"question": "…"} alone: nobody has answered it
 openai      {"messages": [{"role", "content", "tool_calls"?, "weight"?}, …], "tools"?}
 sharegpt    {"conversations": [{"from": "human|gpt|system|function_call|observation", "value"}, …]}
 alpaca      {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], …]}
@@ -90,6 +91,11 @@ def normalize(record: Any) -> Content:
         return _chat(
             record, "qa", _one_turn(_string(record, question), _string(record, answer)), (question, answer)
         )
+    if "prompt" in record or (question is not None and len(record) == 1):
+        key = "prompt" if "prompt" in record else question
+        turns = [{"role": "user", "content": record[key]}] if isinstance(record[key], str) else record[key]
+        if isinstance(turns, list) and turns:
+            return _chat(record, "prompt", [*turns, {"role": "assistant", "content": ""}], (str(key),))
     keys = ", ".join(sorted(map(str, record))[:6]) or "none"
     raise SchemaError(
         f"unknown schema: its keys are {keys}; expected text, conversations, messages, chosen + rejected,"
