@@ -3,9 +3,9 @@
     python -m benchmarks.adapter_speed --out docs/results/adapter-speed.md
     python -m benchmarks.adapter_speed --adapters 1 --rounds 3
 
-One engine, random weights and adapters; greedy answers of equal length to prompts of equal length. The mixtures take
-turns, and a ratio is the median over the rounds. What counts is the processor's time, not the clock's: other work on
-the machine then falls on nobody.
+One engine, random weights and adapters; greedy answers of equal length to prompts of equal length. The mixtures
+take turns, and a ratio is the median over the rounds. What counts is the processor's time, not the clock's: other
+work on the machine then falls on nobody.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
     ]
     rows = [row for n in options.answers for weights in options.weights for row in compare(options, n, weights)]
     parameters = count_parameters(get(options.preset))["total"]
-    what = f"`{options.preset}` ({parameters:,} parameters), adapters of rank {options.rank} on all matrices of the blocks."
+    what = f"`{options.preset}` ({parameters:,} parameters), adapters of rank {options.rank} on all its matrices."
     made = f"{machine(torch.device('cpu'))}\nMade by `{command()}`."
     write_page(options.out, "Adapters beside the weights", made, what, table(header, rows))
 

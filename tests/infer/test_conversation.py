@@ -30,7 +30,7 @@ class Scripted:
         self.prompts: list[list[int]] = []
         self.closed = False
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[Token | End]:
+    def stream(self, prompt: Sequence[int], params: SamplingParams, adapter: None) -> Iterator[Token | End]:
         self.prompts.append(list(prompt))
         try:
             yield from map(Token, self.answer)

@@ -182,7 +182,7 @@ class Speaker:
         self.texts = list(texts)
         self.prompts: list[str] = []
 
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[Token | End]:
+    def stream(self, prompt: Sequence[int], params: SamplingParams, adapter: None) -> Iterator[Token | End]:
         self.prompts.append(self.tokenizer.decode(prompt, skip_special=False))
         yield from map(Token, self.tokenizer.backend.encode(self.texts.pop(0), add_special_tokens=False).ids)
         yield End("stop")
