@@ -11,6 +11,7 @@ work on the machine then falls on nobody.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import random
 import statistics
@@ -28,12 +29,12 @@ from minimind.model.lora import LoraOptions, add_lora, lora_layers
 from minimind.presets import get
 
 
-def adapted(preset: str, rank: int) -> Transformer:
-    model = Transformer(get(preset))
+def adapted(base: Transformer, rank: int) -> Transformer:
+    model = copy.deepcopy(base, {id(parameter): parameter for parameter in base.parameters()})
     add_lora(model, LoraOptions(rank=rank))
     for layer in lora_layers(model).values():
         layer.lora_B.weight.data.normal_(std=0.02)
-    return model.eval()
+    return model
 
 
 def seconds(engine: Engine, prompts: list[list[int]], names: list[str | None], tokens: int) -> float:
@@ -46,7 +47,7 @@ def seconds(engine: Engine, prompts: list[list[int]], names: list[str | None], t
 def compare(options: argparse.Namespace, rows: int, weights: str) -> list[list[str]]:
     """The rows of the table for so many answers at once."""
     base = Transformer(get(options.preset)).eval()
-    adapters = {f"a{i}": adapted(options.preset, options.rank) for i in range(max(options.adapters))}
+    adapters = {f"a{i}": adapted(base, options.rank) for i in range(max(options.adapters))}
     engine = Engine(base, rows, adapters=adapters, prefix_bytes=0, weights=weights)  # type: ignore[arg-type]
     luck = random.Random(0)
     prompts = [[luck.randrange(base.config.vocab_size) for _ in range(options.prompt)] for _ in range(rows)]
