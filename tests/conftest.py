@@ -188,6 +188,17 @@ def dpo(pair_file: Path, base_model: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
+def reward(dpo: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """`reward(out, **changes)`: the arguments of a tiny training of a reward model."""
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        argv = dpo(out, **changes)
+        return [argv[0], "reward", *argv[2:]]
+
+    return arguments
+
+
+@pytest.fixture
 def grpo(base_model: Path) -> Callable[..., list[str]]:
     """`grpo(out, **changes)`: the arguments of a tiny reinforcement learning, in which a few answers come to an
     end, so that some groups have something to compare."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from minimind.infer.sampler import SamplingParams
 from minimind.infer.text import AnswerStream, TextStream
 from minimind.interop.upstream import build, read_tokenizer, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.losses.scores import score_conversations
 from minimind.model.hf.adapter import ADAPTER_CONFIG, find_base
 from minimind.model.hf.weights import load_adapter, model_directory
 from minimind.runs.read import default_directory
@@ -84,9 +86,14 @@ class Model:
             tokenizer = read_tokenizer(self.directory, read.config) if has_tokenizer else None
             model = build(read)
         self._tokenizer = tokenizer
-        adapted = {name: load_adapter(model, directory, self.directory) for name, directory in adapters.items()}
-        self.model, *_ = (one.cast(dtype).to(self.device) for one in (model, *adapted.values()))
-        self.engine = Engine(self.model, tokenizer=tokenizer, weights=weights, adapters=adapted)
+        self._adapters = {name: load_adapter(model, folder, self.directory) for name, folder in adapters.items()}
+        self.model, *_ = (one.cast(dtype).to(self.device) for one in (model, *self._adapters.values()))
+        self._weights: WeightFormat = weights
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The generator of its tokens; UserError for a reward model, which has none."""
+        return Engine(self.model, tokenizer=self._tokenizer, weights=self._weights, adapters=self._adapters)
 
     @classmethod
     def load(cls, path: str | Path | None = None, **options: Any) -> Model:
@@ -151,6 +158,12 @@ class Model:
             hidden_TD = self.model(segment_T[None, :-1])[0]
             nll.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, segment_T[1:]))
         return nll.to_dict()
+
+    def reward(self, messages: Sequence[Message], tools: Any = None) -> float:
+        """The score that a reward model gives the last answer of a conversation."""
+        if not self.model.config.num_labels:
+            raise UserError(f"{self.directory} is no reward model; make one with `minimind train reward`")
+        return score_conversations(self.model, [self.tokenizer.encode_chat(list(messages), tools)[0]])[0]
 
     @torch.inference_mode()
     def logits(self, ids: Any) -> torch.Tensor:

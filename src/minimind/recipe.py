@@ -12,7 +12,17 @@ from minimind.errors import UserError
 from minimind.model.config import ModelConfig
 from minimind.model.lora import LoraOptions
 from minimind.optim.options import OptimizerOptions, ScheduleOptions
-from minimind.util.typed import Count, CountOrZero, DerivedInt, Range, Seed, Share, Weight, check_fields
+from minimind.util.typed import (
+    Count,
+    CountOrZero,
+    DerivedFloat,
+    DerivedInt,
+    Range,
+    Seed,
+    Share,
+    Weight,
+    check_fields,
+)
 
 Tokens = Annotated[int, Range(1, 2**24)]
 Ratio = Annotated[float, Range(0, 1, above=True)]
@@ -112,10 +122,42 @@ class ChatOptions:
 class DPOOptions:
     """How preferences are learned (dpo)."""
 
-    beta: Positive = 0.1
-    """price of leaving the reference: the larger, the closer the model stays to it"""
+    loss: Literal["dpo", "ipo", "kto", "simpo", "orpo"] = "dpo"
+    """dpo: the chosen answer is to gain on the rejected one, measured from the start model; ipo: by a finite
+    amount; kto: good and bad answers each by themselves, also without pairs. Without a reference: simpo, by the
+    mean log-probability of a token; orpo, which also fine-tunes on the chosen answers"""
+    beta: Annotated[DerivedFloat, Range(0, 1000, above=True)] = None
+    """price of leaving the reference: the larger, the closer the model stays to it; of simpo the scale of its
+    rewards, of orpo the weight beside the fine-tuning. Default: 0.1, for simpo 2"""
+    gamma: Annotated[DerivedFloat, Range(0, 1000)] = None
+    """simpo: by how much the chosen answer's reward is to win. Default: half of beta"""
     label_smoothing: Annotated[float, Range(0, 0.5, below=True)] = 0.0
-    """share of the pairs that is taken for mislabeled; at a half, no side would be the better one"""
+    """dpo and simpo: share of the pairs that is taken for mislabeled; at a half, no side would be the better one"""
+
+    def __post_init__(self) -> None:
+        if self.gamma is not None and self.loss != "simpo":
+            raise UserError(f"dpo.gamma is simpo's; leave it out, or take --dpo.loss simpo instead of {self.loss}")
+        if self.label_smoothing and self.loss not in ("dpo", "simpo"):
+            raise UserError(f"dpo.label_smoothing: {self.loss} has none; leave it out, or take --dpo.loss dpo")
+        if self.beta is None:  # SimPO's rewards are means over tokens, and small
+            object.__setattr__(self, "beta", 2.0 if self.loss == "simpo" else 0.1)
+        if self.gamma is None and self.loss == "simpo":
+            object.__setattr__(self, "gamma", self.beta / 2)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether answers are compared with what the start model thinks of them."""
+        return self.loss in ("dpo", "ipo", "kto")
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    """How a reward model learns from preferences (reward)."""
+
+    margin: Annotated[float, Range(0, 1000)] = 0.0
+    """by how much the chosen answer's score is to win"""
+    center: Annotated[float, Range(0, 1000)] = 0.0
+    """weight of the squared sum of a pair's scores, which keeps them around 0; 0.01 is usual"""
 
 
 @dataclass(frozen=True)
@@ -134,6 +176,8 @@ class GRPOOptions:
     """how far a token's probability ratio may fall below 1 before it teaches nothing more"""
     clip_high: Ratio = 0.2
     """and how far it may rise"""
+    reward_model: str = ""
+    """directory of a reward model with the same tokenizer, whose score is the reward; default: the world checks"""
     kl_weight: Weight = 0.0
     """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model"""
     questions: Count = 200
@@ -183,7 +227,7 @@ class Recipe:
     """One training."""
 
     stage: str = "pretrain"
-    """what is trained: pretrain, sft, dpo, grpo, reason or distill"""
+    """what is trained: pretrain, sft, reason, dpo, reward, distill or grpo"""
     preset: str = ""
     """a named model shape (minimind models list); fields of `model` change it"""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -206,6 +250,7 @@ class Recipe:
     chat: ChatOptions = field(default_factory=ChatOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
     dpo: DPOOptions = field(default_factory=DPOOptions)
+    reward: RewardOptions = field(default_factory=RewardOptions)
     grpo: GRPOOptions = field(default_factory=GRPOOptions)
     reason: ReasonOptions = field(default_factory=ReasonOptions)
     distill: DistillOptions = field(default_factory=DistillOptions)

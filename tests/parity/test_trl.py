@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from trl import DPOTrainer, GRPOTrainer
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RewardTrainer
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.orpo import ORPOTrainer
 
 from minimind.losses.policy import clipped_policy_loss
-from minimind.losses.preference import dpo_loss
+from minimind.losses.preference import dpo_loss, ipo_loss, kto_loss, orpo_loss, reward_loss, simpo_loss
 
 
 def trainer(cls, **attributes):
@@ -70,6 +72,90 @@ def test_dpo(loss_type, pairs, label_smoothing):
     }
     for name, their_name in names.items():
         assert metrics[name].mean().item() == pytest.approx(their_metrics[f"rewards/{their_name}"][0], rel=1e-6)
+
+
+def test_ipo():
+    """trl counts an answer's tokens by the whole mask, in which the first token is no target."""
+    mask = (random(10, 9, seed=0) > -0.5).double()
+    logprobs = (random(10, 9, seed=1) * mask).requires_grad_()
+    reference = (logprobs.detach() + 0.5 * random(10, 9, seed=2) * mask).sum(1)
+    theirs, _ = dpo_of_trl(logprobs, mask, reference, "ipo", 0.0)
+    losses, _ = ipo_loss(*logprobs.sum(1).chunk(2), *reference.chunk(2), *mask.sum(1).chunk(2), beta=0.3)
+    assert_equal_with_gradients(losses.mean(), theirs, logprobs)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_simpo(label_smoothing):
+    sums, tokens = -5 * random(10, seed=1).abs(), 1 + (10 * random(10, seed=2).abs()).floor()
+    sums.requires_grad_()
+    options = {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.7, "label_smoothing": label_smoothing}
+    bare = trainer(CPOTrainer, alpha=0.0, **options)
+    theirs, *their_rewards = bare.cpo_loss(*(sums / tokens).chunk(2))
+    losses, metrics = simpo_loss(*sums.chunk(2), *tokens.chunk(2), 2.0, 0.7, label_smoothing)
+    assert_equal_with_gradients(losses.mean(), theirs.mean(), sums)
+    for side, values in zip(("chosen", "rejected"), their_rewards):
+        assert torch.allclose(metrics[f"reward_{side}"], values, rtol=1e-12)
+
+
+def test_orpo():
+    """trl computes in fp32. Both ways to compute log(1 − p): answers whose tokens have p above and below a half."""
+    sums, tokens = -5 * random(10, seed=1).abs(), 1 + (10 * random(10, seed=2).abs()).floor()
+    sums.requires_grad_()
+    means = sums / tokens
+    assert means.exp().min() < 0.5 < means.exp().max()
+    theirs, *their_rewards, _, _ = trainer(ORPOTrainer, beta=0.3).odds_ratio_loss(*means.chunk(2))
+    losses, metrics = orpo_loss(*sums.chunk(2), *tokens.chunk(2), beta=0.3)
+    assert losses.mean().item() == pytest.approx(-theirs.mean().item(), rel=1e-5)
+    ours, wanted = (torch.autograd.grad(loss, sums, retain_graph=True)[0] for loss in (losses.sum(), -theirs.sum()))
+    assert torch.allclose(ours, wanted, rtol=1e-4, atol=1e-6)
+    for side, values in zip(("chosen", "rejected"), their_rewards):
+        assert torch.allclose(metrics[f"reward_{side}"].float(), values, rtol=1e-6)
+
+
+def test_kto():
+    """From one point of reference: trl estimates it from the same mismatched answers."""
+    mask = (random(7, 9, seed=0) > -0.5).double()
+    logprobs = (random(7, 9, seed=1) * mask).requires_grad_()
+    reference = (logprobs.detach() + 0.5 * random(7, 9, seed=2) * mask).sum(1)
+    label, other = torch.tensor([1, 0, 1, 1, 0, 0, 1]).bool(), random(2, 7, seed=4)
+    other[0] += 1
+    outputs = SimpleNamespace(log_probs=logprobs, entropy=mask, mean_logits=mask)
+    full = torch.nn.functional.pad(mask, (1, 0))
+    inputs = {"input_ids": full.long(), "attention_mask": full, "completion_mask": full, "label": label}
+    bare = trainer(
+        KTOTrainer, model=SimpleNamespace(training=True), calculate_KL=True, precompute_ref_logps=True,
+        loss_type="kto", beta=0.3, desirable_weight=1.0, undesirable_weight=1.0, _total_train_tokens=0, _tp_size=1,
+        _compute_kl_logps=lambda *_: other[0],
+    )  # fmt: skip
+    inputs |= {"ref_logps": reference, "ref_KL_logps": other[1]}
+    theirs = bare._compute_loss(lambda **_: outputs, inputs, return_outputs=False)
+    kl = (other[0] - other[1]).mean().clamp(min=0)
+    assert kl > 0
+    losses, gains = kto_loss(logprobs.sum(1), reference, label, kl, 0.3)
+    assert_equal_with_gradients(losses.mean(), theirs, logprobs)
+    for name, side in (("chosen", label), ("rejected", ~label)):
+        wanted = bare._metrics["train"][f"rewards/{name}"][0]
+        assert (gains[side].mean() + 0.3 * kl).item() == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("center", [None, 0.02])
+@pytest.mark.parametrize("margin", [None, 0.4])
+def test_reward(margin, center):
+    rewards = random(10, seed=3).requires_grad_()
+    bare = trainer(RewardTrainer, args=SimpleNamespace(center_rewards_coefficient=center), _total_train_tokens=0)
+    bare._tp_size, bare.model = 1, SimpleNamespace(training=True)
+    inputs = {"attention_mask": torch.ones(10, 4)} | ({} if margin is None else {"margin": margin})
+    theirs = bare.compute_loss(lambda **_: SimpleNamespace(logits=rewards[:, None]), inputs)
+    losses, metrics = reward_loss(*rewards.chunk(2), margin or 0.0, center or 0.0)
+    assert_equal_with_gradients(losses.mean(), theirs, rewards)
+    for name in ("accuracy", "margin"):
+        assert metrics[name].mean().item() == pytest.approx(bare._metrics["train"][name][0], rel=1e-6)
+
+
+def assert_equal_with_gradients(ours, theirs, parameter):
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    gradients = [torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in (ours, theirs)]
+    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05])

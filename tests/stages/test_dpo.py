@@ -23,6 +23,7 @@ from tests.invariant.test_accumulation import assert_close, in_float64, relative
 from minimind.cli import main
 from minimind.data.batches.loader import sequential_batches
 from minimind.model import load_model
+from minimind.train import reference
 
 
 def on(argv, file):
@@ -46,7 +47,8 @@ def test_the_first_loss_is_that_of_a_coin(dpo, tmp_path):
     assert lines[0]["margin"] == pytest.approx(0, abs=1e-5)
     assert lines[0]["grad_norm"] > 0
     assert abs(lines[1]["margin"]) > 1e-4
-    columns = {"loss", "accuracy", "margin", "reward_chosen", "reward_rejected"}
+    columns = {"loss", "accuracy", "margin", "reward_chosen", "reward_rejected", "reference_kl"}
+    columns |= {"logps_chosen", "logps_rejected"}
     for line in lines:
         assert columns < line.keys()
         assert 0 <= line["accuracy"] <= 1
@@ -101,6 +103,19 @@ def test_the_reference_is_the_start_model(dpo, base_model, tmp_path):
             logprobs = model.logits(model(ids[None, :-1]))[0].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
         assert found[document] == pytest.approx(float(logprobs[mask[1:] == 1].sum()), rel=1e-5)
     assert (found < -1).all()
+
+
+def test_another_run_finds_the_reference(dpo, base_model, tmp_path, monkeypatch):
+    """On the same data from the same weights, whatever is learned from it; not from other weights."""
+    assert main(dpo(tmp_path / "one", budget__steps=1)) == 0
+    monkeypatch.setattr(reference, "_compute", None)
+    assert main(dpo(tmp_path / "two", budget__steps=1, dpo__loss="ipo", lora__rank=0)) == 0
+    one, two = (tmp_path / name / "reference.npz" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    argv = dpo(tmp_path / "three", budget__steps=1)
+    argv[argv.index("--from") + 1] = str(tmp_path / "one")
+    with pytest.raises(TypeError):
+        make_trainer(argv)
 
 
 def test_the_reference_is_computed_once(dpo, base_model, tmp_path, stop_after):
@@ -209,7 +224,138 @@ def test_stopped_and_resumed_as_if_nothing_had_happened(dpo, tmp_path, stop_afte
         assert losses(run, column) == losses(whole, column)
 
 
+# ---------------------------------------------------------------------------------------------------------- its kin
+
+KIN = ["ipo", "kto", "simpo", "orpo"]
+
+
+@pytest.mark.parametrize("loss", KIN)
+def test_its_kin_learn_a_clear_preference(dpo, tmp_path, loss):
+    """By the metrics that all share; those without a reference compute none."""
+    rows = pairs(120, seed=3)
+    for row in rows:
+        row["chosen"][1], row["rejected"][1] = say("cat cat"), say("dog dog dog")
+    changes = {"dpo__loss": loss, "budget__steps": 16, "evaluation__every": 8, "batch__seq_len": 128}
+    run = tmp_path / "run"
+    assert main(on(dpo(run, **changes), write_jsonl(tmp_path / "pairs.jsonl", rows))) == 0
+    lines = [line for line in metrics(run) if "eval" not in line]
+    assert {"accuracy", "margin", "reward_chosen", "reward_rejected", "logps_chosen"} < lines[0].keys()
+    assert lines[-1]["accuracy"] == 1
+    assert lines[-1]["margin"] > lines[0]["margin"]
+    first, last = (evaluations(run)[place]["eval"] for place in (0, -1))
+    assert next(iter(first)) == ("total" if loss == "orpo" else "loss")
+    assert next(iter(last.values())) < next(iter(first.values()))
+    assert (run / "reference.npz").exists() == (loss in ("ipo", "kto"))
+    if loss == "orpo":
+        assert first["total"] == pytest.approx(first["loss"] + first["nll"], rel=1e-6)
+        assert lines[-1]["nll"] < lines[0]["nll"]
+    if loss == "kto":
+        assert lines[0]["loss"] == pytest.approx(0.5, abs=1e-6)
+        assert lines[0]["reference_kl"] >= 0
+
+
+@pytest.mark.parametrize("loss", KIN)
+def test_micro_batches_do_not_change_its_kin(dpo, tmp_path, loss):
+    trained = []
+    for sequences in (1, 8):
+        changes = {"dpo__loss": loss, "optimizer__learning_rate": 0.02, "budget__steps": 5, "dpo__beta": 0.5}
+        changes |= {"optimizer__grad_clip": 0, "batch__micro_batch_tokens": 128 * sequences}
+        trainer = in_float64(make_trainer(dpo(tmp_path / f"{sequences}", **changes)))
+        trainer.fit()
+        trained.append((losses(tmp_path / f"{sequences}"), dict(trainer.model.named_parameters())))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
+    if loss == "kto":
+        assert max(losses(tmp_path / "8", "reference_kl")) > 0
+
+
+@pytest.mark.parametrize("loss", ["kto", "orpo"])
+def test_its_kin_resume_and_are_shared(dpo, tmp_path, stop_after, loss):
+    """What they keep beside the weights and divide by other units."""
+    changes = CHANGES | {"dpo__loss": loss, "optimizer__name": "sgd", "optimizer__grad_clip": 0, "dpo__beta": 0.5}
+    whole, run, two = tmp_path / "whole", tmp_path / "run", tmp_path / "two"
+    assert main(dpo(whole, **changes, checkpoint__every=None)) == 0
+    stop_after(dpo(run, **changes, checkpoint__every=None), 4)
+    assert main(dpo(run, **changes, checkpoint__every=None)) == 0
+    assert_same_run(run, whole)
+    assert wait_for(start_two(dpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert_like_one_process(two, whole)
+
+
+def test_kto_without_pairs(dpo, tmp_path):
+    """Answers with labels, as trl has them, as chats or in parts; each beside its prompt with another's answer."""
+    rows = []
+    for pair in pairs(40, seed=3):
+        asked, good, bad = (pair["chosen"][0]["content"], *(pair[side][1]["content"] for side in pair))
+        rows.append({"prompt": asked, "completion": f"cat {good}", "label": True})
+        rows.append({"conversations": [pair["chosen"][0], say(f"dog {bad}")], "label": False})
+    file = write_jsonl(tmp_path / "answers.jsonl", rows)
+    trainer = make_trainer(on(dpo(tmp_path / "run", dpo__loss="kto", budget__steps=16), file))
+    data, tokenizer = trainer.setup.data, trainer.setup.tokenizer
+    assert data.group == 2
+    assert data.document_columns["label"][:6].tolist() == [True, True, False, False, True, True]
+    assert data.provenance(3) == (str(file), 2)
+    asked = tokenizer.encode_chat([{"role": "user", "content": rows[0]["prompt"]}], add_generation_prompt=True)[0]
+    answer = rows[1]["conversations"][1]["content"]
+    ids, mask = data.read(1)
+    assert ids[: len(asked)].tolist() == asked
+    assert tokenizer.decode(ids[mask == 1].tolist()).strip() == answer
+    assert np.array_equal(data.read(1, 3, 9)[0], ids[3:9])
+    trainer.fit()
+    assert losses(tmp_path / "run", "accuracy")[-1] > 0.9
+    assert losses(tmp_path / "run", "reward_chosen")[-1] > 0 > losses(tmp_path / "run", "reward_rejected")[-1]
+
+
+def test_pairs_with_a_prompt(dpo, tmp_path):
+    """As trl has them: what follows the prompt, as messages or as text; or the whole conversations once more."""
+    (pair,) = pairs(1)
+    asked, chosen, rejected = pair["chosen"][0], pair["chosen"][1], pair["rejected"][1]
+    forms = [
+        pair,
+        {"prompt": [asked], "chosen": [chosen], "rejected": [rejected]},
+        {"prompt": asked["content"], "chosen": chosen["content"], "rejected": rejected["content"]},
+        {"prompt": [asked], **pair},
+        {"prompt": "x", "chosen": "same", "rejected": "same"},
+        {"prompt": "x", "chosen": "", "rejected": "y"},
+        {"chosen": "x", "rejected": "y"},
+    ]
+    file = write_jsonl(tmp_path / "pairs.jsonl", forms)
+    data = make_trainer(on(dpo(tmp_path / "run", evaluation__holdout=0), file)).setup.data
+    assert len(data) == 8
+    assert len(set(data.hashes.tolist())) == 1
+    why = [bad["why"] for bad in data.report["first_bad"]]
+    assert [bad["line"] for bad in data.report["first_bad"]] == [5, 6, 7]
+    assert why[0] == "chosen and rejected are the same"
+    assert why[1] == "message 2: the assistant says nothing"
+    assert "begins with the assistant" in why[2]
+
+
+def test_only_the_answers_that_differ_count(dpo, tmp_path):
+    """Earlier answers of a conversation stand on both sides and say nothing of which is better."""
+    (pair,) = pairs(1)
+    earlier = [{"role": "user", "content": "the cat"}, say("a dog")]
+    rows = [pair, {side: [*earlier, *pair[side]] for side in pair}]
+    file = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    data = make_trainer(on(dpo(tmp_path / "run", evaluation__holdout=0), file)).setup.data
+    assert data.lengths[2] > data.lengths[0]
+    assert data.read(2)[1].sum() == data.read(0)[1].sum()
+
+
+def test_what_only_others_have_is_refused(dpo, tmp_path, refusal):
+    assert "dpo.gamma is simpo's" in refusal(dpo(tmp_path / "run", dpo__gamma=1))
+    said = refusal(dpo(tmp_path / "run", dpo__loss="ipo", dpo__label_smoothing=0.1))
+    assert said.startswith("error: dpo.label_smoothing: ipo has none")
+
+
 # -------------------------------------------------------------------------------------------------- pairs too long
+
+
+def test_pairs_that_are_the_same_once_cut_are_left_out_and_named(dpo, tmp_path, capsys):
+    rows, long = pairs(30), "the small cat sees a big tree " * 20
+    rows[4]["chosen"][1], rows[4]["rejected"][1] = say(f"{long} cat"), say(f"{long} dog")
+    file = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    trainer = make_trainer(on(dpo(tmp_path / "run", evaluation__holdout=0), file))
+    assert trainer.source.dropped.tolist() == [8, 9]
+    assert f"to tell them apart: left out ({file}:5)\n" in capsys.readouterr().err
 
 
 def test_long_pairs_are_cut_to_fit(dpo, tmp_path):
@@ -248,7 +394,8 @@ def test_pairs_whose_answers_do_not_fit_are_left_out_and_counted(dpo, tmp_path, 
     held_out = set((trainer.setup.held_out // 2).tolist())
     dropped = [pair for pair in range(0, 60, 2) if pair not in held_out]
     assert trainer.source.stats.dropped_segments == 2 * len(dropped) > 0
-    assert f"{2 * len(dropped)} segments of batch.seq_len 128 have nothing to train on: left out\n" in said
+    why = "have nothing to train on or to tell them apart: left out"
+    assert f"{2 * len(dropped)} segments of batch.seq_len 128 {why} ({file}:{dropped[0] + 1}, " in said
     kept = [pair for pair in held_out if pair % 2]
     assert 0 < len(kept) < len(held_out)
     batches = list(trainer.evaluation.batches(4))

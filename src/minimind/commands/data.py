@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int | None:
     child.add_argument(
         "--kind",
         default="auto",
-        choices=["auto", "pretrain", "chat", "preference"],
+        choices=["auto", "pretrain", "chat", "preference", "unpaired"],
         help="what the files hold (auto: look)",
     )
     child.add_argument(

@@ -1,4 +1,4 @@
-"""`minimind eval ppl|skills|reasoning|toolcall|longctx`: how good a model is."""
+"""`minimind eval ppl|skills|reasoning|toolcall|reward|longctx`: how good a model is."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ EXAMPLES = """\
 examples:
   minimind eval ppl runs/base --data text.jsonl
   minimind eval skills runs/chat
+  minimind eval reward runs/reward --data pairs.jsonl
   minimind eval longctx runs/base --data novel.txt"""
 
 
@@ -76,6 +77,23 @@ def run(argv: list[str]) -> None:
     on_calls.add_argument("--seed", type=seed, default=0, help="which of the world's are drawn (default: 0)")
     on_calls.add_argument("--max-tokens", type=count, default=256, help="longest answer (default: 256)")
 
+    on_pairs = subcommands.add(
+        "reward",
+        reward,
+        "how often a model puts the chosen answer of a pair first: a reward model by score, others by likelihood",
+        "minimind eval reward runs/reward --data pairs.jsonl --holdout 0.05",
+    )
+    add_data(on_pairs, "preference pairs, each file is measured alone", required=True)
+    on_pairs.add_argument("--seq-len", type=length, default=1024, help="longest pair in tokens (default: 1024)")
+    on_pairs.add_argument(
+        "--holdout",
+        type=typed(Annotated[float, Range(0, 0.5)]),
+        default=0.0,
+        metavar="SHARE",
+        help="only the pairs that a training with this evaluation.holdout and --seed holds out (default: all)",
+    )
+    on_pairs.add_argument("--seed", type=seed, default=0, help="of that training (default: 0)")
+
     on_lengths = subcommands.add(
         "longctx",
         longctx,
@@ -112,7 +130,7 @@ def run(argv: list[str]) -> None:
     on_lengths.add_argument(
         "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
     )
-    for child in (on_texts, on_skills, on_reasoning, on_calls, on_lengths):
+    for child in (on_texts, on_skills, on_reasoning, on_calls, on_pairs, on_lengths):
         child.add_argument("model", metavar="MODEL", help="model or run directory")
         add_device(child)
         add_json(child)
@@ -215,6 +233,41 @@ def toolcall(options: argparse.Namespace) -> None:
         print_table(report.rows())
         if report.too_long:
             print(f"{report.too_long} of {len(suites[name])} turns were left out: the context has no room for them")
+
+
+def reward(options: argparse.Namespace) -> None:
+    """Only the order within a pair counts: scores of different questions are not compared."""
+    import numpy as np
+
+    from minimind.data.shards.holdout import holdout
+    from minimind.data.shards.prepare import prepare
+    from minimind.eval.preference import evaluate
+    from minimind.eval.skills import span
+    from minimind.util.progress import progress
+
+    directory, model, tokenizer = load(options)
+    results, table = [], [["file", "by", "pairs", "accuracy", "95% interval", "mean margin"]]
+    for file in options.data:
+        data = prepare([file], tokenizer, "preference", encoding=options.encoding, train_on="last")
+        chosen = np.ones(len(data), bool)
+        if options.holdout:
+            chosen = holdout(data.hashes, options.holdout, options.seed)
+        if not chosen.any():
+            raise UserError(f"{file}: no pair is held out by --holdout {options.holdout}; take a larger share")
+        with progress("reading", int(data.lengths[chosen].sum()), "tokens") as update:
+            report = evaluate(model, data, np.flatnonzero(chosen), options.seq_len, tokenizer.pad_id, update)
+        if not report.scores:
+            raise UserError(f"{file}: no pair has room for its answers; take a longer --seq-len")
+        results.append({"file": str(file), **report.to_dict()})
+        for name, score in report.scores.items():
+            figures = [f"{score.total:,}", f"{score.accuracy:.1%}", span(score.interval)]
+            table.append([str(file), name.replace("_", " "), *figures, f"{report.margins[name]:.3f}"])
+    if options.json:
+        print_json({"model": str(directory), "seq_len": options.seq_len, "results": results})
+    else:
+        print_table(table)
+        if left_out := sum(result["left_out"] for result in results):
+            print(f"{left_out} pairs were left out: within --seq-len {options.seq_len} their answers do not differ")
 
 
 def longctx(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ EPILOG = """examples:
   minimind train sft --from runs/base --data chats.jsonl --out runs/chat --budget.epochs 2
   minimind train sft --from runs/base --data chats.jsonl --lora.rank 8 --out runs/adapter
   minimind train dpo --from runs/chat --data pairs.jsonl --out runs/dpo
+  minimind train reward --from runs/chat --data pairs.jsonl --out runs/reward
   minimind train distill --distill.teacher runs/chat --preset tiny --data chats.jsonl --out runs/small
   minimind train reason --from runs/chat --data thoughts.jsonl --out runs/reason
   minimind train grpo --from runs/quickstart/chat --budget.steps 50 --out runs/grpo
@@ -82,7 +83,10 @@ def run(argv: list[str]) -> int:
     if outcome.status == "stopped":
         print(f"saved at step {outcome.progress.step}; the same command again continues", file=sys.stderr)
     elif not options.quiet:
-        print(f"done: the model is in {out / 'model'}\ntalk to it: minimind chat {out}", file=sys.stderr)
+        use = f"talk to it: minimind chat {out}"
+        if recipe.model.num_labels:
+            use = f"measure it: minimind eval reward {out} --data FILE"
+        print(f"done: the model is in {out / 'model'}\n{use}", file=sys.stderr)
     return outcome.exit_code
 
 

@@ -188,7 +188,7 @@ def merged_models(record: dict[str, Any]) -> str:
 
 def model_rows(config: ModelConfig, about: About) -> Rows:
     counts = count_parameters(config)
-    rows: Rows = [["class in transformers", f"`{config.family.architecture}`"], ["parameters", counts["total"]]]
+    rows: Rows = [["class in transformers", f"`{config.architecture}`"], ["parameters", counts["total"]]]
     if config.family.experts:
         shared = f", {config.n_shared_experts} shared" if config.n_shared_experts else ""
         rows += [

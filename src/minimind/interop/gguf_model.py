@@ -67,6 +67,8 @@ Scalar = str | int | float | bool
 
 def architecture(config: ModelConfig) -> str:
     """llama.cpp's name for what `config` computes; UserError for a shape that it cannot hold."""
+    if config.num_labels:
+        raise UserError("GGUF: a reward model has no output layer; use `minimind export hf`")
     if config.num_experts > MOST_EXPERTS or config.num_hidden_layers > MOST_LAYERS:
         raise UserError(
             f"GGUF: llama.cpp holds at most {MOST_EXPERTS} experts and {MOST_LAYERS} layers, and this model has "

@@ -64,7 +64,7 @@ def export_hf(
     notes = merge_notes(where)
     if tokenizer is None:
         notes.append(f"{where} has no tokenizer, so only the weights can be used")
-    return Exported(model.config.family.architecture, size, notes, len(files))
+    return Exported(model.config.architecture, size, notes, len(files))
 
 
 def parse_size(text: str) -> int:

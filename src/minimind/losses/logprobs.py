@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from minimind.data.batches.batch import Batch, valid_positions
 from minimind.hardware import padded_size
 from minimind.losses import cross_entropy
-from minimind.losses.cross_entropy import linear_cross_entropy
+from minimind.losses.cross_entropy import hidden_states, linear_cross_entropy
 from minimind.model import Transformer
 
 
@@ -40,6 +40,11 @@ def target_logprobs_and_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same, and −Σ_v p_v ln p_v (B, T) of the distributions they are from, a metric without a gradient."""
     return _at_valid_positions(model, hidden_BTD, batch, temperature, with_entropy=True)
+
+
+def answer_logprobs(model: Transformer, batch: Batch) -> torch.Tensor:
+    """(S,): the log-probability of each document's trained tokens together, in nats."""
+    return batch.sum_by_document(target_logprobs(model, hidden_states(model, batch), batch))
 
 
 def linear_logprobs(

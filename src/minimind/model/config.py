@@ -19,6 +19,9 @@ class Family:
     """What a Hugging Face architecture computes; `model_type` chooses one, and nothing else is built."""
 
     architecture: str
+    """the language model"""
+    classifier: str = ""
+    """the reward model: the same with a score head; none: Hugging Face has no such class"""
     qk_norm: bool = False
     """queries and keys are normalized per head"""
     experts: bool = False
@@ -30,10 +33,10 @@ class Family:
 
 
 FAMILIES = {
-    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True),
-    "llama": Family("LlamaForCausalLM"),
-    "qwen3_moe": Family("Qwen3MoeForCausalLM", qk_norm=True, experts=True),
-    "qwen2_moe": Family("Qwen2MoeForCausalLM", experts=True, shared=True),
+    "qwen3": Family("Qwen3ForCausalLM", "Qwen3ForSequenceClassification", qk_norm=True),
+    "llama": Family("LlamaForCausalLM", "LlamaForSequenceClassification"),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", "Qwen3MoeForSequenceClassification", qk_norm=True, experts=True),
+    "qwen2_moe": Family("Qwen2MoeForCausalLM", "Qwen2MoeForSequenceClassification", experts=True, shared=True),
     "glm4_moe": Family("Glm4MoeForCausalLM", qk_norm=True, experts=True, shared=True, sigmoid=True),
 }
 SPARSE = [name for name, family in FAMILIES.items() if family.experts]
@@ -94,6 +97,8 @@ class ModelConfig:
     """added to the mean square inside RMSNorm"""
     tie_word_embeddings: bool = True
     """the output projection is the input embedding"""
+    num_labels: Annotated[int, Range(0, 1)] = 0
+    """1: a score head in the place of the output projection, a reward model, as the stage reward makes it"""
     num_experts: Annotated[int, Range(0, 2**16)] = 0
     """number of routed experts E; default: 4 in a family with experts"""
     num_experts_per_tok: Annotated[int, Range(0, 2**16)] = 0
@@ -131,6 +136,9 @@ class ModelConfig:
             raise UserError(f"model.head_dim {self.head_dim} must be even: rotary embeddings turn pairs")
         if self.rope_scaling is not None:
             self._complete_rope(self.rope_scaling)
+        if self.num_labels and not self.family.classifier:
+            known = ", ".join(name for name, family in FAMILIES.items() if family.classifier)
+            raise UserError(f"Hugging Face has no reward model of model_type {self.model_type}; it has of {known}")
         self._complete_experts() if self.family.experts else self._refuse_experts()
 
     def _complete_rope(self, scaling: RopeScaling) -> None:
@@ -184,6 +192,11 @@ class ModelConfig:
     @property
     def family(self) -> Family:
         return FAMILIES[self.model_type]
+
+    @property
+    def architecture(self) -> str:
+        """The class in Hugging Face's transformers."""
+        return self.family.classifier if self.num_labels else self.family.architecture
 
     @property
     def context_length(self) -> int:

@@ -14,6 +14,7 @@ from minimind.model.transformer import Transformer
 # Part -> its parameters' names; each name fits one of them.
 PARTS = {
     "embedding": r"embed_tokens|lm_head",
+    "score": r"^score\.",
     "attention": r"self_attn\.\w_proj",
     "router": r"mlp\.gate\.",
     "experts": r"mlp\.experts\.",

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from minimind.errors import UserError
 from minimind.model.attention import AttentionChoice, Mask, attend, make_mask
 from minimind.model.config import ModelConfig
 from minimind.model.moe import MoE, Routing
@@ -133,6 +134,8 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """A causal language model. `forward` gives hidden states, `logits` turns them into scores of tokens.
 
+    Or a reward model, which has `score` (1, D) in the place of the output projection; see `losses.scores`.
+
     compute_dtype             type of the computation
     activation_checkpointing  keep of each block only its input, and compute it again in the backward pass (Chen et
                               al. 2016, arXiv:1604.06174)
@@ -152,7 +155,9 @@ class Transformer(nn.Module):
         self.attention: AttentionChoice = "auto"
         self.routings: list[Routing] | None = None
         self.model = Decoder(config)
-        if not config.tie_word_embeddings:
+        if config.num_labels:
+            self.score = Linear(config.hidden_size, config.num_labels)
+        elif not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
         self.register_buffer("frequencies", inverse_frequencies(config), persistent=False)
         if seed is not None:
@@ -171,7 +176,7 @@ class Transformer(nn.Module):
         The embedding stays outside: its compiled backward adds rows in no fixed order on a CPU.
         """
         try:
-            torch.compile(torch.square)(torch.ones(2, device=self.output_weight.device))
+            torch.compile(torch.square)(torch.ones(2, device=self.model.embed_tokens.weight.device))
         except Exception as error:  # no C++ compiler, no triton, an unsupported Python …: all say so differently
             reason = str(error).strip().splitlines()[0][:200]
             say(f"torch.compile does not work here, training goes on without it, slower ({reason})")
@@ -183,7 +188,12 @@ class Transformer(nn.Module):
 
     @property
     def output_weight(self) -> torch.Tensor:
-        """(V, D): the matrix that turns hidden states into logits."""
+        """(V, D): the matrix that turns hidden states into logits. UserError for a reward model."""
+        if self.config.num_labels:
+            raise UserError(
+                "this is a reward model, which says nothing but scores what others said: `minimind eval reward` or "
+                "Model.reward"
+            )
         tied = self.config.tie_word_embeddings
         return self.model.embed_tokens.weight if tied else self.lm_head.weight
 
@@ -230,7 +240,7 @@ def initialize(model: Transformer, seed: int) -> None:
     |------------------------------------|------------------------------------------------------------------|
     | embed_tokens, tied                 | normal, std 2/D                                                  |
     | embed_tokens, untied               | normal, std 1/sqrt(D)                                            |
-    | lm_head (untied)                   | zero                                                             |
+    | lm_head (untied), score            | zero                                                             |
     | q, k, v, gate, up, router           | uniform with std 1/sqrt(fan in)                                  |
     | o_proj, down_proj                  | zero: every block begins as the identity                         |
     | norms                              | one                                                              |
@@ -244,7 +254,7 @@ def initialize(model: Transformer, seed: int) -> None:
         kind = name.removesuffix(".weight").rpartition(".")[2]
         if kind.endswith("norm"):
             parameter.fill_(1.0)
-        elif kind in ("o_proj", "down_proj", "lm_head"):
+        elif kind in ("o_proj", "down_proj", "lm_head", "score"):
             parameter.zero_()
         elif kind == "embed_tokens":
             width = parameter.shape[1]

@@ -31,7 +31,7 @@ def build_optimizers(
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     # A router's rows are scores of classes, as those of the output layer: not a map between two spaces.
-    outer_names = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")
+    outer_names = ("embed_tokens.weight", "lm_head.weight", "score.weight", "mlp.gate.weight")
     outer = {name: p for name, p in parameters.items() if name.endswith(outer_names)}
     norms = {name: p for name, p in parameters.items() if p.ndim == 1}
     trained_beside = {f"other.{number}": p for number, p in enumerate(others) if p.requires_grad}

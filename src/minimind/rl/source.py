@@ -14,6 +14,7 @@ from minimind.infer.sampler import SamplingParams
 from minimind.recipe import Recipe
 from minimind.rl.advantages import group_advantages
 from minimind.rl.prompts import held_out_questions, training_prompts
+from minimind.rl.rewards import RewardModel
 from minimind.rl.rollout import sample_groups, to_documents
 from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import Scores
@@ -32,6 +33,8 @@ class Rollouts:
         self.setup, self.options = setup, setup.recipe.grpo
         self.sequences = setup.recipe.batch.sequences
         self.engine = Engine(setup.model, max_batch=self.options.prompts * self.options.group_size)
+        path = self.options.reward_model
+        self.reward_model = RewardModel(path, setup.tokenizer, setup.device) if path else None
         self.params = SamplingParams(
             temperature=self.options.temperature,
             top_p=1.0,
@@ -49,6 +52,8 @@ class Rollouts:
             self.engine, self.setup.tokenizer, prompts, options.group_size, self.params, recipe.seed, k,
             first_group=rank * share,
         )  # fmt: skip
+        if self.reward_model is not None:
+            rollouts = self.reward_model.score(rollouts)
         rewards = np.array([rollout.reward for rollout in rollouts])
         advantages = group_advantages(rewards, np.array([rollout.group for rollout in rollouts]))
         return pack_once(to_documents(rollouts, advantages), recipe.batch.seq_len)

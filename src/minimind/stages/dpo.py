@@ -1,78 +1,88 @@
-"""Direct preference optimization: a model learns to prefer the chosen answer of each pair to the rejected one.
+"""Preference optimization: a model learns to prefer the chosen answer of each pair to the rejected one.
 
-The reference is the model that the training starts from. Its log-probability of every answer is computed once,
-before the first step, and kept in the run directory: no second model is in memory while training.
+By direct preference optimization or one of its kin (`dpo.loss`); those with a reference compare with the model that
+the training starts from.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from minimind.data.batches.batch import Batch
-from minimind.data.batches.loader import sequential_batches
-from minimind.losses.cross_entropy import hidden_states
-from minimind.losses.logprobs import target_logprobs
-from minimind.losses.preference import dpo_loss
+from minimind.losses.logprobs import answer_logprobs
+from minimind.losses.preference import Compared, dpo_loss, ipo_loss, orpo_loss, simpo_loss
 from minimind.model import Transformer
-from minimind.stages.stage import Stage
+from minimind.recipe import DPOOptions, Recipe
+from minimind.stages.kto import KTO, load_answers
+from minimind.stages.stage import Split, Stage, load_files
+from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import HeldOutObjective
 from minimind.train.objective import Objective, Terms
+from minimind.train.reference import reference_logprobs
 from minimind.train.setup import Setup
-from minimind.util.files import whole_file
 
 
-class DPO(Objective):
-    """Σ over pairs of the loss of `losses.preference.dpo_loss`; the unit is a pair."""
+class Preference(Objective):
+    """Σ over pairs of a loss of `losses.preference`; the unit is a pair. ORPO's term `nll` is of the tokens of the
+    chosen answers."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self.options = setup.recipe.dpo
-        setup.data.document_columns["reference"] = reference_logprobs(setup)
+        if self.options.has_reference:
+            setup.data.document_columns["reference"] = reference_logprobs(setup)
 
     def units(self, batch: Batch) -> dict[str, float]:
-        return {"loss": batch.num_documents / 2}
+        units = {"loss": batch.num_documents / 2}
+        if self.options.loss == "orpo":
+            units["nll"] = float(batch.table["tokens"].view(-1, 2)[:, 0].sum())
+        return units
 
     def forward(self, model: Transformer, batch: Batch) -> Terms:
-        policy_P2, reference_P2 = answer_logprobs(model, batch).view(-1, 2), batch.table["reference"].view(-1, 2)
-        pairs = policy_P2[:, 0], policy_P2[:, 1], reference_P2[:, 0], reference_P2[:, 1]
-        losses_P, metrics = dpo_loss(*pairs, self.options.beta, self.options.label_smoothing)
+        policy_P2, tokens_P2 = answer_logprobs(model, batch).view(-1, 2), batch.table["tokens"].view(-1, 2)
+        reference_P2 = batch.table["reference"].view(-1, 2) if self.options.has_reference else None
+        losses_P, metrics = compare(policy_P2, reference_P2, tokens_P2, self.options)
+        terms, seen_P2 = {"loss": losses_P.sum()}, policy_P2.detach()
+        if self.options.loss == "orpo":
+            terms["nll"] = -policy_P2[:, 0].sum()
+        metrics |= {"logps_chosen": seen_P2[:, 0], "logps_rejected": seen_P2[:, 1]}
+        if reference_P2 is not None:
+            metrics["reference_kl"] = (reference_P2 - seen_P2).mean(1)
         count = torch.ones_like(losses_P).sum()
-        return Terms({"loss": losses_P.sum()}, {name: (values.sum(), count) for name, values in metrics.items()})
+        return Terms(terms, {name: (values.sum(), count) for name, values in metrics.items()})
 
 
-def answer_logprobs(model: Transformer, batch: Batch) -> torch.Tensor:
-    """(S,): the log-probability of each document's trained tokens together, in nats."""
-    return batch.sum_by_document(target_logprobs(model, hidden_states(model, batch), batch))
+def compare(
+    policy_P2: torch.Tensor, reference_P2: torch.Tensor | None, tokens_P2: torch.Tensor, options: DPOOptions
+) -> Compared:
+    """The losses (P,) of pairs and metrics, from the log-probabilities of both answers and their tokens."""
+    chosen_P, rejected_P = policy_P2.unbind(1)
+    chosen_tokens_P, rejected_tokens_P = tokens_P2.unbind(1)
+    beta, smoothing = options.beta, options.label_smoothing
+    if reference_P2 is None:
+        normalized = chosen_P, rejected_P, chosen_tokens_P, rejected_tokens_P
+        if options.loss == "orpo":
+            return orpo_loss(*normalized, beta)
+        return simpo_loss(*normalized, beta, options.gamma, smoothing)
+    compared = chosen_P, rejected_P, reference_P2[:, 0], reference_P2[:, 1]
+    if options.loss == "ipo":
+        return ipo_loss(*compared, chosen_tokens_P, rejected_tokens_P, beta)
+    return dpo_loss(*compared, beta, smoothing)
 
 
-def reference_logprobs(setup: Setup) -> np.ndarray:
-    """(N,) float32: the log-probability of every answer before training. The processes share the work."""
-    path, strategy = setup.run / "reference.npz", setup.strategy
-    if strategy.any(path.exists())[0]:
-        try:
-            return np.load(path)["reference"]
-        except Exception:  # a zip file has a checksum, and where it is damaged errors of many kinds
-            setup.console.say(f"{path} is damaged: it is computed again")
-    batch, everything = setup.recipe.batch, np.arange(len(setup.data.lengths))
-    at_once = max(1, batch.micro_batch_tokens // batch.seq_len)
-    values = torch.zeros(len(everything), device=setup.device)
-    for number, one in enumerate(sequential_batches(setup.data, everything, batch.seq_len, at_once)):
-        if number % strategy.world == strategy.rank:
-            one = one.to(setup.device)
-            with torch.no_grad():
-                values[one.table["source"]] = answer_logprobs(setup.model, one).float()
-    reference = strategy.total(values).cpu().numpy()
-    if strategy.is_main and setup.run.is_dir():
-        with whole_file(path) as partial, partial.open("wb") as file:
-            np.savez(file, reference=reference)
-    return reference
+def make_objective(setup: Setup) -> Objective:
+    return KTO(setup) if setup.recipe.dpo.loss == "kto" else Preference(setup)
+
+
+def load_data(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> Split:
+    return (load_answers if recipe.dpo.loss == "kto" else load_files)(recipe, tokenizer, kind)
 
 
 STAGE = Stage(
     "dpo",
-    DPO,
+    make_objective,
     kind="preference",
+    data=load_data,
     evaluation=HeldOutObjective,
     defaults={
         "batch": {"long_documents": "truncate", "tokens_per_step": 8192},

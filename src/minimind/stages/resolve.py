@@ -44,7 +44,7 @@ def resolve(
     if definition.teacher:
         settings |= _with_teacher(definition, settings)
     if settings.get("init_from"):
-        directory, shape = _start_model(settings)
+        directory, shape = _start_model(settings, definition.num_labels)
         settings |= {"init_from": directory, "tokenizer": directory}
     elif definition.from_model:
         raise UserError(f"{stage} starts from a model: name its directory with --from")
@@ -86,6 +86,10 @@ def _check(recipe: Recipe) -> None:
             f"model.original_max_position_embeddings {recorded} is the length a model was trained at, and this one "
             f"is trained at batch.seq_len {seq_len}; leave it out or make them equal"
         )
+    if recipe.model.num_labels != STAGES[recipe.stage].num_labels:
+        raise UserError("model.num_labels is 1 for the stage reward and 0 for all others; leave it out")
+    if recipe.lora.rank and recipe.model.num_labels:
+        raise UserError("lora.rank: a reward model is trained as a whole; leave it out")
     if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
         kind = recipe.model.model_type
         raise UserError(f"router.balance bias needs model_type glm4_moe: the routers of {kind} have no bias")
@@ -101,17 +105,20 @@ def _check(recipe: Recipe) -> None:
         )
 
 
-def _start_model(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _start_model(settings: dict[str, Any], num_labels: int) -> tuple[str, dict[str, Any]]:
     """The directory of the model that settings start from, and its shape as it is trained on.
 
     The settings may stretch its positions, claim a longest context, and name a trained length that it does not
-    record; nothing else in them may differ from it.
+    record; nothing else in them may differ from it. With `num_labels`, a language model becomes a reward model.
     """
     directory = model_directory(settings["init_from"])
     if settings.get("preset"):
         raise UserError(f"with --from the model's shape is that of {directory}; leave out --preset")
     asked = {key: value for key, value in settings.items() if key.startswith("model.")}
-    model = _lengthened(read_config(directory), asked, _seq_len(settings))
+    model = read_config(directory)
+    if model.num_labels > num_labels:
+        raise UserError(f"{directory} is a reward model, which only the stage reward trains on; start from another")
+    model = _lengthened(dataclasses.replace(model, num_labels=num_labels), asked, _seq_len(settings))
     shape = {name: value for name, value in config.to_dict(model).items() if value is not None}
     flat = config.flatten({"model": shape})
     for key, value in asked.items():

@@ -33,6 +33,8 @@ def load_files(recipe: Recipe, tokenizer: Tokenizer, kind: str, thoughts: Though
     if not recipe.data:
         raise UserError("no data: name the files with --data FILE…")
     trained_on = {} if kind == "pretrain" else dataclasses.asdict(recipe.chat)
+    if kind != "chat" and trained_on:
+        trained_on["train_on"] = "last"  # what two sides share says nothing of which is better
     files, encoding = [Path(file) for file in recipe.data], recipe.encoding or None
     data = prepare(files, tokenizer, kind, encoding=encoding, thoughts=thoughts, **trained_on)
     held_out = holdout(data.hashes, recipe.evaluation.holdout, recipe.seed)
@@ -55,8 +57,11 @@ def make_model(recipe: Recipe) -> Transformer:
 def make_loader(setup: Setup) -> BatchSource:
     batch, seed = setup.recipe.batch, setup.recipe.seed
     loader = Loader(setup.data, setup.train_documents, batch.seq_len, batch.sequences, seed, batch.long_documents)
-    if count := loader.stats.dropped_segments:
-        setup.console.say(f"{count:,} segments of batch.seq_len {batch.seq_len} have nothing to train on: left out")
+    if count := len(loader.dropped):
+        places = dict.fromkeys("{}:{}".format(*setup.data.provenance(int(document))) for document in loader.dropped)
+        named = ", ".join(list(places)[:3]) + (", …" if len(places) > 3 else "")
+        why = "nothing to train on" + (" or to tell them apart" if setup.data.group > 1 else "")
+        setup.console.say(f"{count:,} segments of batch.seq_len {batch.seq_len} have {why}: left out ({named})")
     return loader
 
 
@@ -70,6 +75,8 @@ class Stage:
     """of the files it trains on: pretrain, chat or preference"""
     from_model: bool = True
     """whether it starts from a model"""
+    num_labels: int = 0
+    """`model.num_labels` of what it trains: 1 is a reward model, also where it starts from a language model"""
     teacher: str = ""
     """the setting that names the model it learns from, if it does"""
     defaults: dict[str, Any] = field(default_factory=dict)

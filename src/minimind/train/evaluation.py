@@ -67,7 +67,7 @@ class HeldOutNLL:
 
 
 class HeldOutObjective(HeldOutNLL):
-    """The stage's own loss and metrics on the first held-out documents."""
+    """The stage's own loss and metrics on the first held-out documents; of several terms, their sum comes first."""
 
     def __init__(self, setup: Setup, objective: Objective) -> None:
         super().__init__(setup, objective)
@@ -76,6 +76,7 @@ class HeldOutObjective(HeldOutNLL):
     def __call__(self, micro_batch_size: int) -> Scores:
         strategy = self.setup.strategy
         sums: dict[str, list[float]] = {}
+        names: list[str] = []  # of the terms
         for number, batch in enumerate(self.batches(micro_batch_size)):
             is_mine = number % strategy.world == strategy.rank
             if number and not is_mine:
@@ -87,8 +88,10 @@ class HeldOutObjective(HeldOutNLL):
             pairs |= {name: (float(total), float(count)) for name, (total, count) in terms.metrics.items()}
             for name, pair in pairs.items():
                 sums[name] = [a + is_mine * b for a, b in zip(sums.get(name, [0.0, 0.0]), pair)]
+            names = list(terms.losses)
         totals = strategy.sum([value for pair in sums.values() for value in pair]).tolist()
-        return {name: total / max(count, 1e-9) for name, total, count in zip(sums, totals[::2], totals[1::2])}
+        scores = {name: total / max(count, 1e-9) for name, total, count in zip(sums, totals[::2], totals[1::2])}
+        return scores if len(names) < 2 else {"total": sum(scores[name] for name in names), **scores}
 
 
 class Evaluator:
@@ -98,9 +101,8 @@ class Evaluator:
         self.setup, self.evaluation, self.metrics, self.sample_lines = setup, evaluation, metrics, samples
         recipe, context = setup.recipe, setup.model.config.max_position_embeddings
         longest = min(recipe.batch.seq_len, context - 1)  # the answer needs room
-        self.samples = SampleGenerations(
-            setup.tokenizer, setup.data, setup.held_out, recipe.evaluation.samples, longest
-        )
+        count = 0 if setup.model.config.num_labels else recipe.evaluation.samples  # a reward model says nothing
+        self.samples = SampleGenerations(setup.tokenizer, setup.data, setup.held_out, count, longest)
 
     def first(self, scores: Callable[[Evaluation], Scores]) -> None:
         """Before the first step. From scratch, all tokens must be about equally likely: anything else is a faulty

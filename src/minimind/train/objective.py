@@ -7,7 +7,7 @@ how a step is cut into micro-batches changes nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +36,9 @@ class Objective(nn.Module, ABC):
 
     `units` is asked on the host before the forward pass; the names are those of `Terms.losses`.
     """
+
+    auxiliaries: Sequence[Auxiliary] = ()
+    """of its own, beside those that the model brings"""
 
     @abstractmethod
     def units(self, batch: Batch) -> dict[str, float]:

@@ -215,7 +215,7 @@ def make_step(
     share = recipe.batch.sequences // strategy.world
     limit = max(1, min(share, recipe.batch.micro_batch_tokens // recipe.batch.seq_len))
     micro_batch_size = next(size for size in range(limit, 0, -1) if share % size == 0)
-    auxiliaries: list[Auxiliary] = []
+    auxiliaries = list(objective.auxiliaries)
     if model.config.family.experts:
         auxiliaries.append(Routers(model, recipe.router, strategy.device))
     return TrainStep(model, objective, auxiliaries, recipe.optimizer, strategy, micro_batch_size, say)

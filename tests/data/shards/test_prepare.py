@@ -386,8 +386,8 @@ from minimind.tokenizer import Tokenizer
 
 append = module.ShardWriter.append
 
-def slowly(self, *arguments):
-    append(self, *arguments)
+def slowly(self, *arguments, **columns):
+    append(self, *arguments, **columns)
     for file in self._files.values():
         file.file.flush()
     time.sleep(0.3)

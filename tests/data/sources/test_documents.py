@@ -356,7 +356,8 @@ def test_keys_that_are_not_read_are_named():
             {"tools": tools, "messages": [{"role": "system", "content": "t", "tools": tools}, USER, ASSISTANT]},
             ["message.tools"],
         ),
-        ({"chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT], "prompt": "u"}, ["prompt"]),
+        ({"chosen": [USER, ASSISTANT], "rejected": [USER, ASSISTANT], "prompt": "x"}, ["prompt"]),
+        ({"chosen": [ASSISTANT], "rejected": [USER, ASSISTANT], "prompt": [USER], "score": 1}, ["score"]),
         ({"instruction": "q", "input": "", "output": "a", "lang": "en"}, ["lang"]),
         (
             {"conversations": [{"from": "human", "value": "u", "id": 1}, {"from": "gpt", "value": "a"}]},

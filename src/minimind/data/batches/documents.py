@@ -40,6 +40,39 @@ class Documents(Protocol):
     def read_column(self, name: str, index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """A token column of the same tokens."""
 
+    def provenance(self, index: int) -> tuple[str, int]:
+        """The file and the line that a document came from, to name it."""
+
+
+class WholeDocuments:
+    """Documents whose last token is read as well: behind it stands `end`, which is not trained on.
+
+    A target is what comes after a token that is read, so of a document alone the last is never read; but there a
+    reward model scores it.
+    """
+
+    masked = True
+    token_columns: tuple[str, ...] = ()
+
+    def __init__(self, data: Documents, end: int) -> None:
+        assert not data.token_columns, "they would lack an entry"
+        self.data, self.end = data, end
+        self.group, self.bytes, self.document_columns = data.group, data.bytes, data.document_columns
+        self.lengths = data.lengths + 1
+        self.fingerprint, self.origin = data.fingerprint, data.origin
+
+    def read(self, index: int, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        ids, mask = self.data.read(index, start, stop)
+        if stop is not None and stop < self.lengths[index]:
+            return ids, mask
+        return np.append(ids, np.array(self.end, ids.dtype)), np.append(mask, np.array(0, mask.dtype))
+
+    def read_column(self, name: str, index: int, start: int = 0, stop: int | None = None) -> Any:
+        return self.data.read_column(name, index, start, stop)
+
+    def provenance(self, index: int) -> tuple[str, int]:
+        return self.data.provenance(index)
+
 
 @dataclass
 class MemoryDocuments:
@@ -65,3 +98,6 @@ class MemoryDocuments:
 
     def read_column(self, name: str, index: int, start: int = 0, stop: int | None = None) -> Any:
         return self.columns[name][index][start:stop]
+
+    def provenance(self, index: int) -> tuple[str, int]:
+        return "memory", index + 1

@@ -52,7 +52,9 @@ class LoaderStats:
     long_documents: (
         int  # documents that did not fit into a sequence (with their group), and were split or truncated
     )
-    dropped_segments: int  # segments left out because no target in them, or in one of their group, is trained on
+    dropped_segments: (
+        int  # segments left out: no target of one of their group is trained on, or two of it are alike
+    )
 
 
 class Loader:
@@ -88,6 +90,7 @@ class Loader:
         self.sequences = sequences
         self.seed = seed
         document, start, length, is_long, kept = fit(data, documents, seq_len, long)
+        self.dropped = document[~kept]
         self._document, self._start, self._length = document[kept], start[kept], length[kept]
         if not len(self._length):
             raise UserError(f"none of the {len(documents)} training documents has a token to train on; add data")
@@ -173,7 +176,8 @@ def fit(
     """Cut documents into segments of one sequence at most; groups are truncated to fit into one together.
 
     Returns of every segment its document, the pair it starts at and its number of pairs; of every document whether
-    it was too long; of every segment whether something in it, and in all others of its group, is trained on.
+    it was too long; of every segment whether something in it, and in all others of its group, is trained on, and
+    what was cut off has not made two neighbors of a group the same.
     """
     documents = np.asarray(documents, dtype=np.int64)
     lengths = data.lengths[documents]
@@ -191,7 +195,13 @@ def fit(
             first, count = int(start[segment]), int(length[segment])
             _, mask = data.read(int(document[segment]), first, first + count + 1)
             kept[segment] = mask[1:].any()
-    return document, start, length, is_long, kept.reshape(-1, data.group).all(1).repeat(data.group)
+    kept_groups: np.ndarray = np.asarray(kept.reshape(-1, data.group).all(1))
+    if data.group > 1:
+        for number in np.flatnonzero(kept_groups & is_long.reshape(-1, data.group).any(1)):
+            members = range(number * data.group, (number + 1) * data.group)
+            cut = [data.read(int(document[member]), 0, int(length[member]) + 1)[0] for member in members]
+            kept_groups[number] = not any(np.array_equal(*pair) for pair in itertools.pairwise(cut))
+    return document, start, length, is_long, kept_groups.repeat(data.group)
 
 
 def expand(units: np.ndarray, group: int) -> np.ndarray:

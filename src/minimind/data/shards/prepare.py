@@ -48,7 +48,7 @@ BATCH_BYTES = 2**19  # of records; small enough that a worker needs little memor
 MAX_WORKERS = 8  # by default; the reading process keeps about so many busy
 SMALL = 2 * 2**20  # bytes of sources not worth the half second it takes to start processes
 NAMED_BAD_LINES = 20
-KINDS = {"pretrain": "texts", "chat": "conversations", "preference": "preferences"}
+KINDS = {"pretrain": "texts", "chat": "conversations", "preference": "preferences", "unpaired": "labeled answers"}
 
 
 class RecordBatch(NamedTuple):
@@ -70,6 +70,7 @@ class EncodedBatch(NamedTuple):
     nothing_to_train_on: int
     cut_words: int
     long_thoughts: int
+    columns: dict[str, np.ndarray]
 
 
 def prepare(
@@ -88,7 +89,8 @@ def prepare(
 ) -> ShardSet:
     """Tokenize files into a cached data set; the same files, tokenizer and settings are prepared once.
 
-    kind          "pretrain" (texts), "chat" (conversations), "preference" (pairs of them); "auto": what files hold
+    kind          "pretrain" (texts), "chat" (conversations), "preference" (pairs of them), "unpaired" (labeled);
+                  "auto": what files hold
     cache         directory of all prepared data sets; see `default_cache`
     workers       processes; None: the processors of this machine, at most 8, and none for small files.
                   They change only the time it takes
@@ -156,7 +158,7 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def resolve_kind(files: list[Path], kind: str, encoding: str | None = None) -> str:
-    """What `kind` means for these files: "pretrain", "chat" or "preference"; UserError when they are of several."""
+    """What `kind` means for these files, a key of KINDS; UserError when they are of several."""
     if kind in KINDS:
         return kind
     if kind != "auto":
@@ -219,7 +221,7 @@ def _write(
         writer = ShardWriter(place, kind, tokenizer.vocab_size, tokenizer.fingerprint, settings["shard_tokens"])
         with closing(writer), closing(results):
             for tokens in results:
-                writer.append(tokens.ids, tokens.mask, tokens.docs)
+                writer.append(tokens.ids, tokens.mask, tokens.docs, document_columns=tokens.columns)
                 reasons.update(bad.sort for bad in tokens.bad)
                 first_bad += tokens.bad[: NAMED_BAD_LINES - len(first_bad)]
                 empty += tokens.nothing_to_train_on
@@ -304,8 +306,9 @@ def encode_batch(
     nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
     ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
     mask = None if kind == "pretrain" else np.concatenate([encoded.mask for _, encoded in pairs] or nothing)
+    labels = {"label": np.array([document.label for document, _ in pairs], bool)} if kind == "unpaired" else {}
     cut_words = sum(encoded.cut_words for _, encoded in pairs)
-    return EncodedBatch(ids, mask, docs, bad, empty, cut_words, long_thoughts)
+    return EncodedBatch(ids, mask, docs, bad, empty, cut_words, long_thoughts, labels)
 
 
 def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict[str, Any]) -> list[Encoded]:
@@ -324,6 +327,8 @@ def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict
             raise ChatError("chosen and rejected are the same")
         if any(messages[-1]["role"] != "assistant" for messages in sides):
             raise ChatError("chosen and rejected must both end with an answer")
+    if document.kind == "unpaired" and document.messages[-1]["role"] != "assistant":
+        raise ChatError("what has a label must end with an answer")
     if all(message["role"] != "assistant" for messages in sides for message in messages):
         return []
     return [encode_chat(messages, document.tools, tokenizer, trained) for messages in sides]

@@ -178,8 +178,8 @@ class ShardWriter:
 class ShardSet:
     """A prepared data set: documents by index, read from memory-mapped files.
 
-    kind         "pretrain" (every token is trained on), "chat" (the mask says which) or "preference" (likewise; the
-                 documents are pairs of a chosen and a rejected conversation)
+    kind         "pretrain" (every token is trained on), "chat" (the mask says which), "preference" (likewise; the
+                 documents are pairs of a chosen and a rejected conversation) or "unpaired" (with a column `label`)
     fingerprint  sha256 of the kind, the vocabulary size and every token, mask and document length
     tokenizer    fingerprint of the tokenizer that made it
     sources      paths of the files it was made from

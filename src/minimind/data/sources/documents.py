@@ -26,7 +26,7 @@ from minimind.tokenizer.reserved import MARKERS, SPECIAL
 from minimind.tokenizer.template import default_template
 from minimind.util.json_files import loads
 
-KINDS = ("pretrain", "chat", "preference", "rl")
+KINDS = ("pretrain", "chat", "preference", "unpaired", "rl")
 
 
 @dataclass
@@ -128,6 +128,7 @@ def content_hash(content: Content) -> int:
             digest.update(words.encode("utf-8"))
     else:
         said: list[Any] = [content.messages, content.tools, content.chosen, content.rejected, content.gt]
+        said += [] if content.label is None else [content.label]
         digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8"))
     return int.from_bytes(digest.digest(), "little")
 

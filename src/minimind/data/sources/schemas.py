@@ -2,7 +2,8 @@
 
 text        {"text": "…"}
 chat        {"conversations": [{"role", "content", "reasoning_content"?, "tools"?, "tool_calls"?}, …]}
-preference  {"chosen": [messages], "rejected": [messages]}
+preference  {"chosen": [messages], "rejected": [messages]}, or with a "prompt" what follows it; each may be text
+unpaired    {"prompt", "completion", "label": true|false}, or a chat with "label"
 rl          a chat with "gt" (what a verifier checks), or whose last assistant turn is empty
 prompt      {"prompt": "…"}, {"prompt": [messages]} or {"question": "…"} alone: nobody has answered it
 openai      {"messages": [{"role", "content", "tool_calls"?, "weight"?}, …], "tools"?}
@@ -36,7 +37,7 @@ class SchemaError(ValueError):
 class Content:
     """What a record says, in the published shape.
 
-    kind      "pretrain", "chat", "preference" or "rl"
+    kind      "pretrain", "chat", "preference", "unpaired" or "rl"
     schema    the schema it came in, one of the names above
     text      of a pretrain document
     messages  of a chat, or of an RL prompt without its empty last turn: role, content and, where they
@@ -44,6 +45,7 @@ class Content:
               train: False where an answer is not to be learned
     tools     JSON text of tools that stood beside the messages
     chosen, rejected   the two conversations of a preference
+    label     of an unpaired answer: whether it is a good one
     gt        what a verifier checks the answer against
     unread    names of keys of the record and (`message.name`) of its messages that were not read
     """
@@ -55,6 +57,7 @@ class Content:
     tools: str | None = None
     chosen: list[Message] = field(default_factory=list)
     rejected: list[Message] = field(default_factory=list)
+    label: bool | None = None
     gt: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
@@ -63,6 +66,8 @@ def normalize(record: Any) -> Content:
     """A decoded JSON record in the published shape; SchemaError or ChatError when it cannot be."""
     if not isinstance(record, dict):
         raise SchemaError(f"not a JSON object: {_kind_of(record)}")
+    if isinstance(record.get("label"), bool):
+        return _unpaired(record)
     if isinstance(record.get("conversations"), list):
         turns = record["conversations"]
         if any(isinstance(turn, dict) and "from" in turn for turn in turns):
@@ -71,13 +76,11 @@ def normalize(record: Any) -> Content:
     if isinstance(record.get("messages"), list):
         return _chat(record, "openai", record["messages"], ("messages",))
     if "chosen" in record and "rejected" in record:
-        unread = _unread(record, ("chosen", "rejected", "tools"))
-        sides = [_messages(record[side], unread) for side in ("chosen", "rejected")]
-        tools = _tools(record)
-        for side in sides:
-            chat.validate(side)
-            chat.normalize(side, tools)
-        return Content("preference", "preference", chosen=sides[0], rejected=sides[1], tools=tools, unread=unread)
+        unread = _unread(record, ("prompt", "chosen", "rejected", "tools"))
+        chosen, rejected = (_answered(record, side, unread) for side in ("chosen", "rejected"))
+        return Content(
+            "preference", "preference", chosen=chosen, rejected=rejected, tools=_tools(record), unread=unread
+        )
     if "instruction" in record and "output" in record:
         return _chat(record, "alpaca", _alpaca_turns(record), ("instruction", "input", "output", "history"))
     if "text" in record:
@@ -101,6 +104,32 @@ def normalize(record: Any) -> Content:
         f"unknown schema: its keys are {keys}; expected text, conversations, messages, chosen + rejected,"
         " instruction + output or question + answer"
     )
+
+
+def _answered(record: dict, key: str, unread: list[str]) -> list[Message]:
+    """The conversation that ends in the answer under this key: the whole of it, or what follows the record's
+    prompt; prompt and answer may be text."""
+    prompt, messages = record.get("prompt") or [], record[key]
+    if prompt:
+        prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        answer = [{"role": "assistant", "content": messages}] if isinstance(messages, str) else messages
+        is_whole = isinstance(answer, list) and answer[:1] and _string(answer[0], "role") != "assistant"
+        if is_whole and answer[: len(prompt)] != prompt and "prompt" not in unread:
+            unread.append("prompt")
+        messages = answer if is_whole else [*_messages(prompt, []), *_messages(answer, [])]
+    messages = _messages(messages, unread)
+    chat.validate(messages)
+    chat.normalize(messages, _tools(record))
+    return messages
+
+
+def _unpaired(record: dict) -> Content:
+    key = next((key for key in ("completion", "conversations", "messages") if key in record), None)
+    if key is None:
+        raise SchemaError("a label and no answer: it belongs to a completion or to conversations")
+    unread = _unread(record, ("prompt", key, "label", "tools"))
+    messages, tools = _answered(record, key, unread), _tools(record)
+    return Content("unpaired", "unpaired", messages=messages, label=record["label"], tools=tools, unread=unread)
 
 
 def _chat(record: dict, schema: str, turns: list[Any], keys: tuple[str, ...]) -> Content:

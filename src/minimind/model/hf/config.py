@@ -75,8 +75,10 @@ def to_hf(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, 
     if config.original_max_position_embeddings is None:
         del fields["original_max_position_embeddings"]  # transformers takes null for a length
     scaling = fields.pop("rope_scaling")
+    if fields.pop("num_labels"):
+        fields |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}  # whose number is that of the labels
     content = {
-        "architectures": [config.family.architecture],
+        "architectures": [config.architecture],
         **fields,
         "hidden_act": "silu",
         "attention_bias": False,
@@ -114,6 +116,7 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     config = {"tie_word_embeddings": False, **config}
     required = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
     required += ["max_position_embeddings"]
+    config["num_labels"] = _num_labels(config, where)
     if FAMILIES[kind].qk_norm:
         required += ["num_key_value_heads", "head_dim"]
     if FAMILIES[kind].experts:
@@ -190,6 +193,18 @@ def _refuse(config: dict[str, Any], kind: str, where: str) -> None:
     for name in sorted(scaling.keys() - hints(RopeScaling).keys()):
         if scaling[name] is not None and (name, scaling[name]) != ("truncate", True):  # that is what we compute
             raise UserError(f"{where}: rope_scaling.{name} = {shown(scaling[name])} is not supported")
+
+
+def _num_labels(config: dict[str, Any], where: str) -> int:
+    """Outputs of a score head: none of a language model, one of a reward model, and of a classifier too many."""
+    classes = config.get("architectures") or [""]
+    if not isinstance(classes, list) or not str(classes[0]).endswith("ForSequenceClassification"):
+        return 0
+    labels = json_object(config, "id2label", where)
+    if len(labels) != 1:  # where none are named, there are 2
+        count = len(labels) or 2
+        raise UserError(f"{where}: a classifier of {count} labels is not supported; a reward model has 1")
+    return 1
 
 
 def _our_names(config: dict[str, Any], kind: str, where: str) -> dict[str, Any]:

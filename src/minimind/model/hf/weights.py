@@ -223,11 +223,15 @@ def read_adapter(directory: Path) -> dict[str, torch.Tensor]:
 
 def set_tensors(model: Transformer, tensors: dict[str, torch.Tensor], where: str | Path) -> None:
     """Set all parameters of `model` from tensors as they lie on disk; `where` they are from is for messages."""
-    head = tensors.pop("lm_head.weight", None) if model.config.tie_word_embeddings else None
-    check_fit(shapes_of(tensors), shapes_of(to_disk(model.state_dict(), model.config)), where, "config.json")
+    config = model.config
+    head = tensors.pop("lm_head.weight", None) if config.tie_word_embeddings else None
+    if config.num_labels and "score.weight" not in tensors:  # a language model, which begins to score with zeros
+        tensors.pop("lm_head.weight", None)
+        tensors["score.weight"] = torch.zeros(config.num_labels, config.hidden_size)
+    check_fit(shapes_of(tensors), shapes_of(to_disk(model.state_dict(), config)), where, "config.json")
     if head is not None and not torch.equal(head, tensors["model.embed_tokens.weight"]):
         raise UserError(f"{where}: config.json says tie_word_embeddings, and lm_head.weight is not the embedding")
-    model.load_state_dict(from_disk(tensors, model.config))
+    model.load_state_dict(from_disk(tensors, config))
 
 
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:

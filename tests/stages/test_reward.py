@@ -1,0 +1,207 @@
+"""`minimind train reward`: a score head learns which of two answers people prefer."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.helpers import assert_same_run, evaluations, losses, make_trainer, metrics, pairs, weights, write_jsonl
+from tests.invariant.test_accumulation import assert_close, in_float64, relative
+
+from minimind import Model
+from minimind.cli import main
+from minimind.data.batches.documents import MemoryDocuments, WholeDocuments
+from minimind.data.batches.loader import pack_once, sequential_batches
+from minimind.errors import UserError
+from minimind.losses.scores import document_scores, score_conversations
+from minimind.model import ModelConfig, Transformer, load_model, save_model
+from minimind.model.config import FAMILIES
+
+SHAPE = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+SHAPE |= {"num_attention_heads": 2, "max_position_embeddings": 256, "num_labels": 1}
+
+
+def scorer(**changes):
+    """A reward model with random weights in every matrix."""
+    model = Transformer(ModelConfig(**SHAPE | changes))
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def conversations():
+    generator = np.random.default_rng(0)
+    return [generator.integers(3, 60, length).tolist() for length in (7, 1, 23, 40, 12)]
+
+
+# ----------------------------------------------------------------------------------------------------- what it says
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("model_type", [name for name, family in FAMILIES.items() if family.classifier])
+def test_transformers_gives_the_same_scores(tmp_path, model_type, tied):
+    """Its class reads the last token that is no padding, on either side."""
+    transformers = pytest.importorskip("transformers")
+    experts = {"num_experts": 4, "moe_intermediate_size": 16} if FAMILIES[model_type].experts else {}
+    model = scorer(model_type=model_type, tie_word_embeddings=tied, **experts)
+    save_model(model, tmp_path / "model")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    assert type(theirs).__name__ == FAMILIES[model_type].classifier == model.config.architecture
+    ids = conversations()
+    padded = torch.zeros(len(ids), 40, dtype=torch.long)
+    for row, one in zip(padded, ids):
+        row[: len(one)] = torch.tensor(one)
+    with torch.no_grad():
+        wanted = theirs(padded, attention_mask=(padded != 0).long()).logits[:, 0]
+    found = score_conversations(model, ids)
+    assert torch.tensor(found) == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    assert len({round(score, 3) for score in found}) == 5
+    assert score_conversations(load_model(tmp_path / "model"), ids) == found
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert score_conversations(load_model(tmp_path / "theirs"), ids) == found
+
+
+def test_a_score_is_read_at_the_last_token_alone():
+    """Packed or by itself; what stands behind it is not seen."""
+    model, ids = scorer(), conversations()
+    for one, score in zip(ids, score_conversations(model, ids)):
+        with torch.no_grad():
+            hidden = model(torch.tensor([one]))[0, -1]
+        wanted = float(hidden @ model.score.weight[0].detach())
+        assert score == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    data = MemoryDocuments([np.array(one) for one in ids], [np.ones(len(one)) for one in ids])
+    batches = [pack_once(WholeDocuments(data, end), 40) for end in (0, 9)]
+    assert torch.equal(*(document_scores(model, batch) for batch in batches))
+
+
+def test_models_that_are_none_are_refused(tmp_path, base_model):
+    with pytest.raises(UserError, match=r"no reward model of model_type glm4_moe; it has of qwen3, llama"):
+        ModelConfig(**SHAPE, model_type="glm4_moe")
+    save_model(scorer(), tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "id2label": {"0": "good", "1": "bad"}}))
+    with pytest.raises(UserError, match="a classifier of 2 labels is not supported; a reward model has 1"):
+        load_model(tmp_path / "model")
+    with pytest.raises(UserError, match="is no reward model"):
+        Model.load(base_model).reward([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    path.write_text(json.dumps({**config, "architectures": ["Qwen3ForCausalLM"]}))
+    with pytest.raises(UserError, match=r"tensor score.weight is not part of the model"):
+        load_model(tmp_path / "model")
+
+
+# -------------------------------------------------------------------------------------------------- what is learned
+
+
+def preferring_cats(count):
+    rows = pairs(count, seed=3)
+    for row, other in zip(rows, pairs(count, seed=4)):
+        row["chosen"][1]["content"] = "cat " + row["chosen"][1]["content"].replace("dog", "cat")
+        row["rejected"][1]["content"] = "dog " + other["rejected"][1]["content"].replace("cat", "dog")
+    return rows
+
+
+def test_a_clear_preference_is_learned(reward, tmp_path, refusal, capsys):
+    file = write_jsonl(tmp_path / "pairs.jsonl", preferring_cats(200))
+    run = tmp_path / "run"
+    changes = {"budget__steps": 20, "evaluation__every": 10, "optimizer__learning_rate": 0.02}
+    argv = reward(run, evaluation__samples=2, **changes)
+    argv[argv.index("--data") + 1] = str(file)
+    assert main(argv) == 0
+    assert f"measure it: minimind eval reward {run} --data FILE" in capsys.readouterr().err
+    lines = [line for line in metrics(run) if "eval" not in line]
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert {"accuracy", "margin", "reward_chosen", "reward_rejected"} < lines[0].keys()
+    last = evaluations(run)[-1]["eval"]
+    assert next(iter(last)) == "loss"
+    assert last["accuracy"] == 1.0
+    assert last["loss"] < 0.3
+    assert not (run / "samples.jsonl").read_text()
+    model = Model.load(run)
+    good, bad = (model.reward(preferring_cats(9)[7][side]) for side in ("chosen", "rejected"))
+    assert good > bad
+    for use in (lambda: model.predict("a"), lambda: model.logits([1, 2]), lambda: model.score("a")):
+        with pytest.raises(UserError, match="this is a reward model, which says nothing"):
+            use()
+
+    assert main(["eval", "reward", str(run), "--data", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["results"][0]["reward"]["accuracy"] > 0.98
+    assert found["results"][0]["reward"]["total"] == 200
+    assert refusal(["eval", "skills", str(run)]).startswith("error: this is a reward model")
+    said = refusal(["export", "gguf", str(run), "--out", str(tmp_path / "m.gguf")])
+    assert said.startswith("error: GGUF: a reward model has no output layer")
+    said = refusal(["train", "dpo", "--from", str(run), "--data", str(file), "--out", str(tmp_path / "next")])
+    assert "is a reward model, which only the stage reward trains on" in said
+
+
+def test_the_loss_is_over_whole_conversations(reward, tmp_path):
+    """The score of the rendered conversation, its last token included."""
+    trainer = make_trainer(reward(tmp_path / "run"))
+    model, data, tokenizer = trainer.model, trainer.setup.data, trainer.setup.tokenizer
+    model.score.weight.data.normal_()
+    (batch,) = sequential_batches(data, np.arange(6), 256, 1)
+    whole = [data.data.read(index)[0].tolist() for index in range(6)]
+    rendered = tokenizer.encode_chat(pairs(120)[0]["chosen"])[0]
+    assert whole[0] == rendered
+    places = batch.table["source"]
+    wanted = [score_conversations(model, [whole[int(place)]])[0] for place in places]
+    assert document_scores(model, batch).tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- invariants
+
+
+def test_micro_batches_do_not_change_a_training(reward, tmp_path):
+    trained = []
+    for sequences in (1, 8):
+        changes = {"optimizer__learning_rate": 0.02, "budget__steps": 6, "optimizer__grad_clip": 0}
+        changes |= {"batch__micro_batch_tokens": 128 * sequences}
+        trainer = in_float64(make_trainer(reward(tmp_path / f"{sequences}", **changes)))
+        trainer.fit()
+        assert trainer.step.micro_batch_size == sequences
+        trained.append((losses(tmp_path / f"{sequences}"), dict(trainer.model.named_parameters())))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
+    assert abs(trained[0][0][-1] - math.log(2)) > 1e-3
+
+
+def test_pairs_in_one_sequence_are_as_pairs_in_sequences_of_their_own(reward, tmp_path):
+    trainer = in_float64(make_trainer(reward(tmp_path / "run")))
+    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    documents = np.arange(24)
+    results = []
+    for batches in (
+        list(sequential_batches(data, documents, 256, 8)),
+        [batch for pair in documents.reshape(-1, 2) for batch in sequential_batches(data, pair, 256, 1)],
+    ):
+        model.zero_grad()
+        loss = sum(objective(model, batch).losses["loss"] for batch in batches)
+        loss.backward()
+        results.append((loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
+    assert relative(results[0][0], results[1][0]) <= 1e-9
+    for name in results[0][1]:
+        assert relative(results[0][1][name], results[1][1][name]) <= 1e-9, name
+
+
+def test_two_processes_are_as_one(reward, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "evaluation__holdout": 0.3}
+    assert main(reward(one, **changes)) == 0
+    assert wait_for(start_two(reward(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert_like_one_process(two, one)
+
+
+def test_stopped_and_resumed_as_if_nothing_had_happened(reward, tmp_path, stop_after):
+    changes = {"checkpoint__every": None, "evaluation__every": 3}
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(reward(whole, **changes)) == 0
+    stop_after(reward(run, **changes), 5)
+    assert main(reward(run, **changes)) == 0
+    assert_same_run(run, whole)
+    assert weights(run / "model")["score.weight"].abs().max() > 0
