@@ -4,8 +4,8 @@
     python -m benchmarks.distillation_loss --device cuda --vocab-size 151936 --precision bf16
 
 Forward and backward through student's and teacher's output layers: three products for the student, one for the
-teacher. The ways are timed in turn, so that what else happens on the machine falls on all; on a CPU the processor's
-time counts. Memory is what a way adds to the inputs at its peak.
+teacher (none where its likeliest tokens are cached). The ways are timed in turn, so that what else happens on the
+machine falls on all; on a CPU the processor's time counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from benchmarks.results import machine
 
-from minimind.hardware import DTYPES, keep_freed_memory, peak_memory_gb, pick_device, reset_peak_memory, synchronize
+from minimind.hardware import DTYPES, keep_freed_memory, pick_device, synchronize
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.losses.distillation import TeacherStates, linear_distillation, reference, top_k
 
@@ -74,22 +74,18 @@ def main() -> None:
 
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    memory: dict[str, float] = {}
     for number in range(options.rounds + 1):
         for name, way in ways.items():
-            reset_peak_memory(device)
-            before, start = peak_memory_gb(device), clock()
+            start = clock()
             way()
             synchronize(device)
             if number:  # the first lays out memory
                 seconds[name].append(clock() - start)
-            else:
-                memory[name] = peak_memory_gb(device) - before
     print(machine(device), f"{N} positions, {V} tokens, widths {D} and {E}, {options.precision}")
     floor = statistics.median(seconds["the four products alone"])
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(f"{name:<42} {1000 * median:8.1f} ms  {median / floor:5.2f} of the products  {memory[name]:6.2f} GB")
+        print(f"{name:<42} {1000 * median:8.1f} ms  {median / floor:5.2f} of the products")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ ALL = [("forward_kl", 0.5), ("reverse_kl", 0.5), ("js", 0.5), ("js", 0.1)]
 kinds = pytest.mark.parametrize(("divergence", "beta"), ALL)
 
 
-@pytest.fixture(params=["one chunk", "chunks of 8 rows", "rows one by one"])
+@pytest.fixture(params=["one chunk", "chunks of 8 rows"])
 def chunk_logits(request, monkeypatch):
-    size = {"one chunk": 2**23, "chunks of 8 rows": 8 * V + 3, "rows one by one": 1}[request.param]
+    size = {"one chunk": 2**23, "chunks of 8 rows": 8 * V + 3}[request.param]
     monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", size)
 
 
@@ -48,7 +48,7 @@ def relative(found, wanted):
 
 @kinds
 @pytest.mark.parametrize("which", ["all logits", "the likeliest 6", "all as likeliest"])
-@pytest.mark.parametrize(("alpha", "temperature"), [(0.0, 1.0), (0.3, 2.5), (1.0, 1.0)])
+@pytest.mark.parametrize(("alpha", "temperature"), [(0.0, 1.0), (0.3, 2.5)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 @pytest.mark.usefixtures("chunk_logits")
 def test_equals_the_reference(dtype, tolerance, alpha, temperature, which, divergence, beta):

@@ -12,10 +12,12 @@ from tests.helpers import (
     losses,
     make_trainer,
     metrics,
+    mounted,
     weights,
     weights_file,
 )
 from tests.invariant.test_accumulation import assert_close, in_float64, relative
+from tests.random_models import random_model
 
 from minimind.cli import main
 from minimind.data.batches.batch import IGNORE
@@ -122,8 +124,6 @@ def test_a_student_from_scratch_has_the_teachers_tokenizer(distill, corpus, teac
 
 
 def test_a_teacher_with_experts_and_an_adapted_one(distill, sft, base_model, tmp_path):
-    from tests.random_models import random_model
-
     tokenizer = Tokenizer.load(base_model)
     experts = {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
     save_model(random_model(vocab_size=tokenizer.vocab_size + 3, **experts), tmp_path / "experts", tokenizer)
@@ -316,6 +316,24 @@ def test_a_teacher_that_changed_does_not_continue_a_run(distill, base_model, tea
     assert main(argv) == 0
     save_model(load_model(base_model), tmp_path / "teacher", Tokenizer.load(teacher))
     assert refusal(argv).startswith(f"error: the teacher {tmp_path}/teacher has changed since {tmp_path}/run began")
+
+
+def test_a_teacher_with_fewer_tokens_than_the_student_is_refused(distill, base_model, teacher, tmp_path, refusal):
+    tokenizer = Tokenizer.load(base_model)
+    count = tokenizer.vocab_size
+    save_model(random_model(vocab_size=count + 8), tmp_path / "student", tokenizer)
+    argv = distill(tmp_path / "run")
+    argv[argv.index("--from") + 1] = str(tmp_path / "student")
+    assert refusal(argv) == f"error: the teacher {teacher} has {count} tokens, the student {count + 8}"
+
+
+def test_a_full_disk_is_said_before_the_work(distill, tmp_path, monkeypatch, refusal):
+    with mounted(tmp_path / "disk", "size=1m") as place:
+        monkeypatch.setenv("MINIMIND_CACHE", str(place))
+        said = refusal([*distill(tmp_path / "run", **CACHED | {"distill__top_k": 300}), "--quiet"])
+        assert not list((place / "teachers").iterdir())
+    assert said.startswith("error: the teacher's tokens take ")
+    assert f"the disk of {place}/teachers/" in said
 
 
 def test_preferences_are_refused(distill, pair_file, tmp_path, refusal):

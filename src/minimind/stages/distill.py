@@ -7,21 +7,18 @@ both read (generalized knowledge distillation: Agarwal et al. 2023, arXiv:2306.1
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from minimind.data.batches.batch import Batch, valid_positions
 from minimind.data.batches.loader import BatchSource
-from minimind.data.shards.prepare import resolve_kind
 from minimind.errors import UserError
 from minimind.losses.cross_entropy import hidden_states
-from minimind.losses.distillation import TeacherStates, TopK, linear_distillation, top_k
+from minimind.losses.distillation import TeacherStates, TopK, linear_distillation
 from minimind.model import Transformer
 from minimind.recipe import Recipe
 from minimind.rl.on_policy import SAMPLED, OnPolicy
 from minimind.stages.stage import Split, Stage, load_files, make_loader
-from minimind.stages.teacher import load_teacher, teacher_states
+from minimind.stages.teacher import ask_teacher, load_teacher
 from minimind.stages.teacher_cache import add_top_k, cached_top_k
 from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import HeldOutNLL, HeldOutObjective, Scores
@@ -37,10 +34,11 @@ class Distillation(Objective):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
-        self.setup, self.options = setup, setup.recipe.distill
-        if self.options.cache:
+        self.options = setup.recipe.distill
+        cached = self.options.cache and setup.run.is_dir()  # a dry run computes nothing beforehand
+        if cached:
             add_top_k(setup)
-        needed = not self.options.cache or self.options.on_policy
+        needed = not cached or self.options.on_policy
         self.teacher = load_teacher(setup) if needed else None  # no module: it is neither trained nor saved
 
     def units(self, batch: Batch) -> dict[str, float]:
@@ -51,8 +49,7 @@ class Distillation(Objective):
         teacher: TeacherStates | TopK | None = cached_top_k(batch, valid_N)
         if teacher is None:
             assert self.teacher is not None
-            states = teacher_states(self.teacher, batch, self.setup)
-            teacher = top_k(states, options.top_k, options.temperature) if options.top_k else states
+            teacher = ask_teacher(self.teacher, batch, model, options)
         hidden_ND = hidden_states(model, batch).flatten(0, 1)[valid_N]
         sums = linear_distillation(
             hidden_ND, model.output_weight, batch.targets.flatten()[valid_N], teacher,
@@ -77,12 +74,10 @@ class HeldOutDistillation(HeldOutObjective):
 
 def texts_or_conversations(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> Split:
     """The recipe's files, whichever of the two they hold."""
-    kind = (
-        resolve_kind([Path(file) for file in recipe.data], kind, recipe.encoding or None) if recipe.data else kind
-    )
-    if kind == "preference":
+    split = load_files(recipe, tokenizer, kind)
+    if split[0].group > 1:
         raise UserError("distill learns from texts or conversations, and these files hold preferences")
-    return load_files(recipe, tokenizer, kind)
+    return split
 
 
 def make_source(setup: Setup) -> BatchSource:

@@ -14,10 +14,12 @@ from minimind.data.batches.batch import Batch, valid_positions
 from minimind.data.shards.cache import default_cache, make_cache, source_hash
 from minimind.errors import UserError, missing_extra
 from minimind.losses.cross_entropy import hidden_states
-from minimind.losses.distillation import TeacherStates
+from minimind.losses.distillation import TeacherStates, TopK, top_k
+from minimind.model import Transformer
 from minimind.model.hf.adapter import find_base, is_adapter
 from minimind.model.hf.config import from_hf
 from minimind.model.hf.weights import load_model, model_directory
+from minimind.recipe import DistillOptions
 from minimind.train.setup import Setup
 from minimind.util.files import write_json
 from minimind.util.json_files import read_json
@@ -49,11 +51,14 @@ def load_teacher(setup: Setup) -> Teacher:
     return teacher
 
 
-def teacher_states(teacher: Teacher, batch: Batch, setup: Setup) -> TeacherStates:
-    """What a teacher makes of the positions that are trained on; its logits are those of the student's tokens."""
-    students = setup.model.config.vocab_size  # the teacher's matrix may have room for more
+def ask_teacher(
+    teacher: Teacher, batch: Batch, student: Transformer, options: DistillOptions
+) -> TeacherStates | TopK:
+    """What a teacher says at the positions that are trained on, of the student's tokens."""
+    vocab_size = student.config.vocab_size  # the teacher's matrix may have room for more
     hidden_ND = teacher.hidden(batch).flatten(0, 1)[valid_positions(batch)]
-    return TeacherStates(hidden_ND, lambda hidden_ND: teacher.head(hidden_ND)[:, :students])
+    states = TeacherStates(hidden_ND, lambda hidden_ND: teacher.head(hidden_ND)[:, :vocab_size])
+    return top_k(states, options.top_k, options.temperature) if options.top_k else states
 
 
 def _is_ours(directory: Path) -> bool:

@@ -18,8 +18,8 @@ from minimind.data.shards.cache import default_cache, partial_directory
 from minimind.data.shards.shard_set import ShardSet
 from minimind.data.shards.trained_columns import TrainedColumns, trained_tokens
 from minimind.errors import UserError
-from minimind.losses.distillation import TopK, top_k
-from minimind.stages.teacher import Teacher, load_teacher, teacher_fingerprint, teacher_states
+from minimind.losses.distillation import TopK
+from minimind.stages.teacher import Teacher, ask_teacher, load_teacher, teacher_fingerprint
 from minimind.train.setup import Setup
 from minimind.util.checksums import find_damage, write_sums
 from minimind.util.files import remove_directory
@@ -122,8 +122,8 @@ def _compute(
     batches = sequential_batches(numbered, np.arange(len(data)), batch.seq_len, at_once)
     while group := list(islice(batches, strategy.world)):
         entries = [one.columns.pop("entry").flatten()[valid_positions(one)] for one in group]
-        states = teacher_states(teacher, group[strategy.rank % len(group)].to(setup.device), setup)
-        mine = top_k(states, options.top_k, options.temperature)
+        mine = ask_teacher(teacher, group[strategy.rank % len(group)].to(setup.device), setup.model, options)
+        assert isinstance(mine, TopK)
         mine_NX = torch.cat([mine.ids_NK.float(), mine.logprobs_NO.float()], 1)
         parts = [
             mine_NX if rank == strategy.rank else mine_NX.new_zeros(len(part), mine_NX.shape[1])
