@@ -179,7 +179,8 @@ class GRPOOptions:
     reward_model: str = ""
     """directory of a reward model with the same tokenizer, whose score is the reward; default: the world checks"""
     kl_weight: Weight = 0.0
-    """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model"""
+    """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model,
+    unless an adapter is trained: without it the model is the one it started from"""
     questions: Count = 200
     """held-out questions that the score is measured on"""
 
@@ -227,7 +228,7 @@ class Recipe:
     """One training."""
 
     stage: str = "pretrain"
-    """what is trained: pretrain, sft, reason, dpo, reward, distill or grpo"""
+    """what is trained: pretrain, sft, lora, reason, dpo, reward, distill or grpo"""
     preset: str = ""
     """a named model shape (minimind models list); fields of `model` change it"""
     model: ModelConfig = field(default_factory=ModelConfig)

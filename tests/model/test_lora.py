@@ -18,8 +18,17 @@ from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.interop.hf import export_hf
 from minimind.model import Transformer, load_model, save_model
-from minimind.model.hf.weights import add_adapter, load_tensors, model_directory
-from minimind.model.lora import LoraOptions, add_lora, has_lora, lora_layers, merge_lora, unmerge_lora
+from minimind.model.hf.weights import add_adapter, base_of, load_tensors, model_directory, write_model
+from minimind.model.lora import (
+    LoraExperts,
+    LoraOptions,
+    add_lora,
+    has_lora,
+    merge_lora,
+    unmerge_lora,
+    without_lora,
+)
+from minimind.model.moe import dispatch_loop
 from minimind.model.rope import scale_rope
 from minimind.optim.groups import build_optimizers
 from minimind.optim.options import OptimizerOptions
@@ -29,18 +38,34 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 EXPERTS = {"model_type": "qwen2_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 
 
-def adapted_model(targets: list[str] | None = None, base: Path | None = None, **fields: Any) -> Transformer:
-    """A random model with an adapter that is random in both of its matrices."""
+KINDS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "dora": {"lora": {"dora": True, "dropout": 0.5}},
+    "attention-beside-experts": {"targets": ["q_proj", "o_proj"], **EXPERTS, "n_shared_experts": 2},
+    "experts": {"targets": [*ATTENTION, "gate_proj", "shared_expert.down_proj"], **EXPERTS, "n_shared_experts": 1},
+}
+each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def fields_of(kind: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kind.items() if name not in ("targets", "lora")}
+
+
+def adapted_model(
+    targets: list[str] | None = None, base: Path | None = None, lora: dict[str, Any] | None = None, **fields: Any
+) -> Transformer:
+    """A random model with an adapter that is random in all of its parts; `lora`: further options."""
     model = random_model(**fields)
-    options = LoraOptions(rank=3) if targets is None else LoraOptions(rank=3, targets=targets)
-    add_lora(model, options, seed=7, base=base)
+    named = {} if targets is None else {"targets": targets}
+    add_lora(model, LoraOptions(rank=3, **named, **(lora or {})), seed=7, base=base and base_of(model, base))
     return with_random_adapter(model)
 
 
 def with_random_adapter(model: Transformer) -> Transformer:
     generator = torch.Generator().manual_seed(5)
-    for layer in lora_layers(model).values():
-        layer.lora_B.weight.data = torch.randn(layer.lora_B.weight.shape, generator=generator) * 0.3
+    for name, parameter in model.named_parameters():
+        if ".lora_B" in name or ".lora_magnitude" in name:
+            parameter.data += torch.randn(parameter.shape, generator=generator) * 0.3
     return model
 
 
@@ -110,19 +135,66 @@ def test_scale_of_what_is_added() -> None:
     assert LoraOptions(rank=16, alpha=4, rank_stabilized=True).scale() == 1
 
 
+@each_kind
+def test_the_base_can_be_asked_while_the_adapter_is_there(kind: dict[str, Any]) -> None:
+    model, base = adapted_model(**kind), random_model(**fields_of(kind))
+    adapted = logits(model)
+    with without_lora(model):
+        assert torch.equal(logits(model), logits(base))
+    assert torch.equal(logits(model), adapted)
+    assert not torch.equal(logits(base), adapted)
+
+
+def test_each_expert_has_a_correction_of_its_own() -> None:
+    """The grouped products with A and B, against each expert's merged matrix in the reference's loop."""
+    model = adapted_model(["up_proj", "down_proj"], **EXPERTS).double()
+    experts = model.get_submodule("model.layers.0.mlp.experts")
+    assert isinstance(experts, LoraExperts)
+    generator = torch.Generator().manual_seed(0)
+    x_ND = torch.randn(11, 32, generator=generator, dtype=torch.float64)
+    weights_NK, chosen_NK = torch.rand(11, 4, generator=generator, dtype=torch.float64).topk(2)
+    parts = [experts.get_parameter(part) for part in ("lora_A.up_proj", "lora_B.up_proj", "lora_B.down_proj")]
+
+    def merged(kind: str) -> torch.Tensor:
+        low_rank = [b @ a for a, b in zip(experts.lora_A[kind], experts.lora_B[kind])]
+        return experts.get_parameter(kind) + 2 * torch.stack(low_rank)
+
+    matrices = experts.gate_proj, merged("up_proj"), merged("down_proj")
+    outs = experts(x_ND, chosen_NK, weights_NK), dispatch_loop(x_ND, chosen_NK, weights_NK, *matrices)
+    found, wanted = ([out, *torch.autograd.grad(out.square().sum(), parts)] for out in outs)
+    for one, other in zip(found, wanted):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_training_drops_inputs_and_an_evaluation_none() -> None:
+    model = adapted_model(lora={"dropout": 0.5})
+    plain = logits(adapted_model())
+    assert torch.equal(logits(model.eval()), plain)
+    seen = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        seen.append(logits(model.train()))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], plain)
+
+
 def test_activation_checkpointing_gives_the_same_gradients() -> None:
+    """Also where inputs are dropped: the same ones when a block is computed again."""
     gradients = []
     for checkpointing in (False, True):
-        model = adapted_model()
+        model = adapted_model(lora={"dropout": 0.5}).train()
         model.activation_checkpointing = checkpointing
+        torch.manual_seed(0)
         loss(model).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert len(gradients[0]) == 2 * 7 * 2
     assert_same(*gradients)  # type: ignore[arg-type]
 
 
-def test_compiled_equals_eager() -> None:
-    model = adapted_model()
+@pytest.mark.parametrize("kind", [KINDS["dora"], KINDS["experts"]], ids=["dora", "experts"])
+def test_compiled_equals_eager(kind: dict[str, Any]) -> None:
+    model = adapted_model(**kind)
     wanted = logits(model)
     loss(model).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -140,11 +212,9 @@ def test_compiled_equals_eager() -> None:
 # --------------------------------------------------------------------------------------------------- merging
 
 
-@pytest.mark.parametrize(
-    ("targets", "fields"), [(None, {}), (["q_proj", "o_proj"], {**EXPERTS, "n_shared_experts": 2})]
-)
-def test_merged_equals_unmerged(targets: list[str] | None, fields: dict[str, Any]) -> None:
-    model = adapted_model(targets, **fields).cast(torch.float64)
+@each_kind
+def test_merged_equals_unmerged(kind: dict[str, Any]) -> None:
+    model, fields = adapted_model(**kind).cast(torch.float64), fields_of(kind)
     before, wanted = bits(model), logits(model)
     layers = merge_lora(model)
     assert not has_lora(model)
@@ -157,9 +227,9 @@ def test_merged_equals_unmerged(targets: list[str] | None, fields: dict[str, Any
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {n for n in before if ".lora_" in n}
 
 
-@pytest.mark.parametrize(("targets", "fields"), [(None, {}), (ATTENTION, {**EXPERTS, "n_shared_experts": 1})])
-def test_an_engine_reads_an_adapted_model_as_it_is(targets: list[str] | None, fields: dict[str, Any]) -> None:
-    model = adapted_model(targets, **fields)
+@each_kind
+def test_an_engine_reads_an_adapted_model_as_it_is(kind: dict[str, Any]) -> None:
+    model, fields = adapted_model(**kind), fields_of(kind)
     prompts = [random_ids(length, seed=length).tolist() for length in (3, 17, 40)]
     params = SamplingParams(temperature=0, max_tokens=20, stop_ids=())
     unmerged = [completion.ids for completion in Engine(model).generate(prompts, params)]
@@ -262,7 +332,8 @@ def change_settings(adapter: Path, **changes: Any) -> None:
     [
         ({}, ["q_proj", "query"], "lora.targets: this model has no query to adapt; there are q_proj, k_proj"),
         ({}, ["lm_head"], "this model has no lm_head to adapt"),
-        (EXPERTS, ["q_proj", "up_proj"], r"no up_proj to adapt \(experts get no adapters\); there are q_proj"),
+        (EXPERTS, ["q_proj", "gate"], "no gate to adapt; there are q_proj, k_proj, v_proj, o_proj, gate_proj"),
+        ({**EXPERTS, "model_type": "qwen3_moe"}, ["shared_expert.up_proj"], "no shared_expert.up_proj to adapt"),
     ],
 )
 def test_targets_that_are_not_there(fields: dict[str, Any], targets: list[str], sentence: str) -> None:
@@ -270,10 +341,21 @@ def test_targets_that_are_not_there(fields: dict[str, Any], targets: list[str], 
         adapted_model(targets, **fields)
 
 
-@pytest.mark.parametrize("options", [{"rank": -1}, {"rank": 8, "alpha": -1.0}, {"rank": 8, "targets": []}])
+@pytest.mark.parametrize(
+    "options", [{"rank": -1}, {"rank": 8, "alpha": -1.0}, {"rank": 8, "targets": []}, {"rank": 8, "dropout": 1.0}]
+)
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"lora\.\w+ .*(number from 0|is empty)"):
         LoraOptions(**options)
+
+
+@pytest.mark.parametrize("options", [{"dora": True}, {"dropout": 0.1}])
+def test_what_experts_cannot_have(options: dict[str, Any]) -> None:
+    with pytest.raises(
+        UserError, match=f"lora.{next(iter(options))} cannot be had for experts; give --lora.targets"
+    ):
+        adapted_model(lora=options, **EXPERTS)
+    assert has_lora(adapted_model(ATTENTION, lora=options, **EXPERTS))
 
 
 @pytest.mark.parametrize(
@@ -306,6 +388,25 @@ def test_an_adapter_of_another_base(base: Path, adapter: Path, fields: dict[str,
     save_model(random_model(**{**SHAPE, **fields}), base)
     with pytest.raises(UserError, match=sentence):
         load_model(adapter)
+
+
+def test_an_adapter_of_other_weights(base: Path, adapter: Path) -> None:
+    """Of the same shape: only the checksum of the base can tell."""
+    save_model(random_model(seed=2), base)
+    with pytest.raises(UserError, match=r"is an adapter of other weights than those in .*base now"):
+        load_model(adapter)
+    model = random_model(seed=2)
+    add_adapter(model, LoraOptions(rank=3), 0, base)
+    with pytest.raises(UserError, match=r"is an adapter of other weights than those in .*base now"):
+        load_tensors(model, adapter)
+
+
+def test_a_base_in_other_files_is_the_same(base: Path, adapter: Path) -> None:
+    shutil.rmtree(base)
+    base.mkdir()
+    write_model(random_model(), base, part_bytes=20_000)
+    assert len(list(base.glob("*.safetensors"))) > 1
+    assert has_lora(load_model(adapter, merge=False))
 
 
 @pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])

@@ -5,6 +5,7 @@ import torch
 from tests.helpers import assert_equal_trees
 
 from minimind.model import ModelConfig, Transformer
+from minimind.model.lora import LoraOptions, add_lora
 from minimind.optim.groups import build_optimizers
 from minimind.optim.options import OptimizerOptions
 from minimind.train.objective import NextToken
@@ -37,6 +38,21 @@ def settings_of(network, optimizers):
                 kind = type(optimizer).__name__
                 found[names[id(parameter)]] = (kind, group["initial_lr"], group["weight_decay"])
     return found
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+def test_an_adapters_b_has_a_rate_of_its_own(name):
+    """LoRA+; the groups as peft's `create_loraplus_optimizer` makes them."""
+    network = model()
+    add_lora(network, LoraOptions(rank=2, dora=True))
+    found = settings_of(
+        network, build_optimizers(network, options_of(name=name, lora_rate_ratio=16), torch.float32)
+    )
+    assert found.keys() == {name for name, p in network.named_parameters() if p.requires_grad}
+    rates = {part: {rate for n, (_, rate, _) in found.items() if part in n} for part in ("_A", "_B", "magnitude")}
+    assert rates == {"_A": {0.02}, "_B": {0.32}, "magnitude": {0.006}}
+    (only,) = build_optimizers(network, options_of(name="sgd"), torch.float32)
+    assert len(only.param_groups) == 2  # of the lengths and all others, as before there was a ratio
 
 
 @pytest.mark.parametrize("tied", [True, False])

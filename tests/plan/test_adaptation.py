@@ -36,8 +36,7 @@ def test_the_size_of_an_adapter_is_that_of_the_adapter(experts):
     config = ModelConfig(
         vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, **moe if experts else {}
     )
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj"] + ["gate_proj", "up_proj", "down_proj"] * (not experts)
-    coverage = add_lora(Transformer(config), LoraOptions(rank=3, targets=targets))
+    coverage = add_lora(Transformer(config), LoraOptions(rank=3))
     assert coverage.parameters == 3 * parameters_per_rank(config)
 
 

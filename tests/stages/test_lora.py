@@ -1,18 +1,32 @@
 """`--lora.rank`: any stage trains an adapter in place of the weights."""
 
+import copy
 import math
+import re
+import shutil
 
 import pytest
 import torch
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
-from tests.helpers import assert_same_run, last_checkpoint, losses, make_trainer, metrics, weights_file
+from tests.helpers import (
+    assert_same_run,
+    evaluations,
+    last_checkpoint,
+    losses,
+    make_trainer,
+    metrics,
+    weights,
+    weights_file,
+)
 from tests.invariant.test_accumulation import assert_close, in_float64
 
 from minimind import Model
 from minimind.cli import main
-from minimind.model import load_model
+from minimind.model import load_model, save_model
 from minimind.model.hf.weights import load_tensors
 from minimind.model.lora import has_lora, lora_layers
+from minimind.stages import STAGES
+from minimind.tokenizer import Tokenizer
 
 ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
 
@@ -30,14 +44,15 @@ def adapter(model):
 # ---------------------------------------------------------------------------------------- what comes out of a run
 
 
-def test_a_run_ends_in_an_adapter(adapted, tmp_path, capsys):
+def test_a_run_ends_in_an_adapter(adapted, base_model, tmp_path, capsys):
     assert main(adapted(tmp_path / "run", budget__steps=4)) == 0
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
     D, F, heads, layers = 32, 64, 32, 2
     parameters = layers * 4 * (4 * (D + heads) + 3 * (D + F))
     said = capsys.readouterr().err
     kinds = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
-    assert f"LoRA: {parameters:,} parameters in 14 adapters ({kinds}); the rest is frozen\n" in said
+    of_all = parameters / (parameters + sum(tensor.numel() for tensor in weights(base_model).values()))
+    assert f"LoRA: {parameters:,} parameters ({of_all:.2%} of all) in 14 adapters ({kinds}); the rest is" in said
     for directory in (tmp_path / "run/model", last_checkpoint(tmp_path / "run"), tmp_path / "run/best"):
         names = {path.name for path in directory.iterdir()}
         assert names > ADAPTER
@@ -84,6 +99,22 @@ def test_options_shape_the_adapter(adapted, tmp_path):
     kinds = ["layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj", "layers.1.mlp.down_proj"]
     assert [name.removeprefix("model.") for name in layers] == kinds
     assert all(layer.scale == 2 / math.sqrt(4) for layer in layers.values())
+
+
+def test_train_lora_is_sft_of_an_adapter(sft, tmp_path, capsys):
+    """`train lora` says by itself what `train sft --lora.rank` says; both by the same steps."""
+    as_sft, as_lora = tmp_path / "sft", tmp_path / "lora"
+    changes = {"budget__steps": 3}
+    assert main(sft(as_sft, lora__rank=STAGES["lora"].defaults["lora"]["rank"], **changes)) == 0
+    argv = sft(as_lora, **changes)
+    argv[1] = "lora"
+    assert main(argv) == 0
+    assert losses(as_lora) == losses(as_sft)
+    assert {path.name for path in (as_lora / "model").iterdir()} > ADAPTER
+    capsys.readouterr()
+    assert main([*argv, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"(?m)^adapter +[\d,]+ parameters \(\d+\.\d+% of all\) in 14 adapters \(q_proj, ", shown)
 
 
 @pytest.mark.parametrize("stage", ["dpo", "grpo"])
@@ -137,7 +168,9 @@ def test_two_processes_are_as_one(adapted, tmp_path):
 
 
 def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, tmp_path, stop_after):
+    """With dropout: what is dropped after the stop is what would have been."""
     changes = {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1}
+    changes |= {"lora__dropout": 0.3, "lora__dora": "true", "optimizer__lora_rate_ratio": 4}
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert main(adapted(whole, **changes)) == 0
     stop_after(adapted(run, **changes), 5)
@@ -146,7 +179,61 @@ def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, tmp_path, stop_
     assert_same_run(run, whole)
 
 
+def test_evaluations_do_not_change_what_is_dropped(adapted, tmp_path):
+    changes = {"lora__dropout": 0.3, "budget__steps": 4}
+    for name, every in (("often", 1), ("seldom", 100)):
+        assert main(adapted(tmp_path / name, evaluation__every=every, **changes)) == 0
+    assert losses(tmp_path / "often") == losses(tmp_path / "seldom")
+    last = evaluations(tmp_path / "often")[-1]["eval"]
+    assert last == evaluations(tmp_path / "seldom")[-1]["eval"]
+    model = Model.load(tmp_path / "often", device="cpu").model
+    trainer = make_trainer(adapted(tmp_path / "other", **changes))
+    load_tensors(trainer.model, tmp_path / "often/model")
+    assert trainer.evaluation(4) == last  # before the training: nothing is dropped there either
+    assert not has_lora(model)
+
+
+def test_packed_documents_are_as_alone(adapted, base_model, tmp_path):
+    """What an adapter adds to a document hangs on nothing beside it in the sequence."""
+    assert main(adapted(tmp_path / "run", budget__steps=2)) == 0
+    model = load_model(tmp_path / "run/model", torch.float64, merge=False)
+    tokens = torch.arange(3, 33)[None]
+    documents = (torch.arange(30) >= 12).long()[None]
+    positions = torch.cat([torch.arange(12), torch.arange(18)])[None]
+    packed = model(tokens, positions, documents)[0]
+    alone = torch.cat([model(tokens[:, :12])[0], model(tokens[:, 12:])[0]])
+    torch.testing.assert_close(packed, alone, rtol=1e-9, atol=1e-9)
+
+
+def test_the_reference_of_a_policy_is_the_model_without_its_adapter(grpo, tmp_path):
+    """grpo.kl_weight with an adapter: as with a second model, and none is made."""
+    changes = {"lora__rank": 4, "grpo__kl_weight": 0.5, "budget__steps": 3}
+    one, two = make_trainer(grpo(tmp_path / "one", **changes)), make_trainer(grpo(tmp_path / "two", **changes))
+    assert not one.objective.frozen
+    two.objective.frozen = [copy.deepcopy(two.model)]  # at the beginning the adapter adds nothing
+    one.fit()
+    two.fit()
+    assert losses(tmp_path / "one") == losses(tmp_path / "two")
+    assert metrics(tmp_path / "one")[2]["reference_kl"] > 0
+
+
 # ----------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_base_that_was_trained_again_is_noticed_at_resume(adapted, base_model, tmp_path, capsys):
+    base = tmp_path / "base"
+    shutil.copytree(base_model, base)
+    argv = adapted(tmp_path / "run", budget__steps=2)
+    argv[argv.index("--from") + 1] = str(base)
+    assert main(argv) == 0
+    model = load_model(base)
+    model.model.norm.weight.data += 0.01
+    save_model(model, base, Tokenizer.load(base))
+    argv[argv.index("--budget.steps") + 1] = "4"
+    capsys.readouterr()
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert f"error: {last_checkpoint(tmp_path / 'run')} is an adapter of other weights than those in {base}" in said
 
 
 def test_an_adapter_from_scratch_is_refused(pretrain, sft, tmp_path, refusal):

@@ -8,6 +8,7 @@ from minimind import config
 from minimind.data.batches.loader import Loader
 from minimind.hardware import peak_memory_gb, pick_device, total_memory
 from minimind.model.count import count_parameters
+from minimind.model.lora import coverage
 from minimind.plan.memory import check_fits
 from minimind.plan.time import COMPILE_GAIN
 from minimind.recipe import Recipe
@@ -29,17 +30,21 @@ def show(recipe: Recipe) -> None:
     batch = recipe.batch
     print(config.dump(recipe))
     counts = count_parameters(recipe.model)
-    peak, averages = size_text(1e9 * peak_memory_gb(strategy.device)), f"up to {size_text(8 * counts['total'])}"
+    trained = sum(parameter.numel() for parameter in setup.model.parameters() if parameter.requires_grad)
+    peak, averages = size_text(1e9 * peak_memory_gb(strategy.device)), f"up to {size_text(8 * trained)}"
     active = f", {counts['active']:,} active for a token" if recipe.model.family.experts else ""
+    adapter = {"adapter": str(coverage(setup.model))} if recipe.lora.rank else {}
+    what = "an adapter" if adapter else "a model"
     rows = {
         "parameters": f"{counts['total']:,}{active}",
+        **adapter,
         "documents": f"{len(setup.train_documents):,} to train on, {len(setup.held_out):,} held out",
         "steps": f"{steps:,} of {batch.sequences} sequences × {batch.seq_len} = {batch.tokens_per_step:,} tokens",
         "epochs": f"{trainer.source.epoch(steps):.2f}",
         "time": f"about {duration(steps * seconds)} here ({batch.tokens_per_step / seconds:,.0f} tokens/s)",
         # The step was timed without its update, whose state is one or two averages of each weight.
         "memory": f"{peak} in the timed step, and {averages} for the optimizer",
-        "disk": f"{size_text(4 * counts['total'])} a model, and {averages} more a checkpoint",
+        "disk": f"{size_text(4 * trained)} {what}, and {averages} more a checkpoint",
     }
     if isinstance(trainer.source, Loader):
         stats = trainer.source.stats

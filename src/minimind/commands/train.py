@@ -15,7 +15,7 @@ from minimind.errors import UserError
 EPILOG = """examples:
   minimind train pretrain --preset tiny --tokenizer tok --data corpus.jsonl --out runs/base
   minimind train sft --from runs/base --data chats.jsonl --out runs/chat --budget.epochs 2
-  minimind train sft --from runs/base --data chats.jsonl --lora.rank 8 --out runs/adapter
+  minimind train lora --from runs/chat --data chats.jsonl --out runs/adapter --lora.rank 8
   minimind train dpo --from runs/chat --data pairs.jsonl --out runs/dpo
   minimind train reward --from runs/chat --data pairs.jsonl --out runs/reward
   minimind train distill --distill.teacher runs/chat --preset tiny --data chats.jsonl --out runs/small

@@ -23,7 +23,7 @@ from minimind.errors import UserError
 from minimind.infer.adapters import LowRank, Mix, fused_linears
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
-from minimind.model.lora import LoraLinear
+from minimind.model.lora import LoraLinear, merge_lora
 from minimind.model.moe import MoE
 from minimind.model.rope import angles
 from minimind.model.transformer import Block, Linear, RMSNorm
@@ -170,7 +170,9 @@ class Layer:
             self.head_norms = torch.cat(norms).to(dtype)  # (H + K, C)
         self.ffn_norm = block.post_attention_layernorm.weight.to(dtype, copy=True)
         if isinstance(block.mlp, MoE):
-            self.experts = copy.deepcopy(block.mlp).requires_grad_(False)
+            self.experts = copy.deepcopy(block.mlp)
+            merge_lora(self.experts)
+            self.experts.requires_grad_(False)
             for parameter in self.experts.parameters():
                 parameter.data = parameter.data.to(dtype)
         else:

@@ -8,6 +8,7 @@ reference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ from torch import nn
 
 from minimind.model.config import ModelConfig
 from minimind.model.kernels.grouped_matmul import grouped_matmul
+
+MATRICES = ("gate_proj", "up_proj", "down_proj")
+LowRank = tuple[torch.Tensor, torch.Tensor]
+"""A (E, r, I) and B (E, O, r), one of each an expert: B · A is added to its matrix (O, I)"""
 
 
 class Routing(NamedTuple):
@@ -82,9 +87,13 @@ class Experts(nn.Module):
 
     def forward(self, x_ND: torch.Tensor, chosen_NK: torch.Tensor, weights_NK: torch.Tensor) -> torch.Tensor:
         """(N, D): for each token the weighted sum of its chosen experts' outputs."""
-        matrices = (self.gate_proj, self.up_proj, self.down_proj)
-        gate, up, down = (matrix.to(x_ND.dtype) for matrix in matrices)
-        return dispatch_grouped(x_ND, chosen_NK, weights_NK, gate, up, down)
+        gate, up, down = (getattr(self, name).to(x_ND.dtype) for name in MATRICES)
+        corrections = self.corrections(x_ND.dtype)
+        return dispatch_grouped(x_ND, chosen_NK, weights_NK, gate, up, down, corrections)
+
+    def corrections(self, dtype: torch.dtype) -> Sequence[LowRank | None]:
+        """What is added to each of MATRICES; nothing, but for adapters (see model.lora)."""
+        return (None,) * len(MATRICES)
 
 
 class MoE(nn.Module):
@@ -130,8 +139,9 @@ def dispatch_grouped(
     gate_EFD: torch.Tensor,
     up_EFD: torch.Tensor,
     down_EDF: torch.Tensor,
+    corrections: Sequence[LowRank | None] = (None, None, None),
 ) -> torch.Tensor:
-    """The same with the rows sorted by expert."""
+    """The same with the rows sorted by expert; `corrections` are added to gate, up and down."""
     N, K = chosen_NK.shape
     expert_of_row = chosen_NK.flatten()
     order = expert_of_row.argsort(stable=True)
@@ -140,10 +150,22 @@ def dispatch_grouped(
     ends_E = counts_E.cumsum(0).to(torch.int32)  # expert e has the rows from ends[e - 1] up to ends[e]
     rows = x_ND[:, None].expand(N, K, -1).reshape(N * K, -1)
     rows = _Permute.apply(rows, order, back)  # type: ignore[no-untyped-call]
-    gated = F.silu(grouped_matmul(rows, gate_EFD, ends_E)) * grouped_matmul(rows, up_EFD, ends_E)
-    rows = grouped_matmul(gated, down_EDF, ends_E)
+    gate, up, down = corrections
+    gated = F.silu(corrected(rows, gate_EFD, gate, ends_E)) * corrected(rows, up_EFD, up, ends_E)
+    rows = corrected(gated, down_EDF, down, ends_E)
     rows = _Permute.apply(rows, back, order)  # type: ignore[no-untyped-call]
     return (rows.view(N, K, -1) * weights_NK[..., None]).sum(1)
+
+
+def corrected(
+    rows_NI: torch.Tensor, weight_EOI: torch.Tensor, low_rank: LowRank | None, ends_E: torch.Tensor
+) -> torch.Tensor:
+    """(N, O): each group of rows by its expert's matrix, with what is added to that; see `grouped_matmul`."""
+    out_NO = grouped_matmul(rows_NI, weight_EOI, ends_E)
+    if low_rank is None:
+        return out_NO
+    a_ErI, b_EOr = low_rank
+    return out_NO + grouped_matmul(grouped_matmul(rows_NI, a_ErI, ends_E), b_EOr, ends_E)
 
 
 class _Permute(torch.autograd.Function):

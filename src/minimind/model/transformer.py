@@ -218,9 +218,7 @@ class Transformer(nn.Module):
         hidden_BTD = self.model.embed_tokens(tokens_BT).to(self.compute_dtype)
         for block in self.model.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():
-                hidden_BTD, routing = checkpoint(
-                    block, hidden_BTD, rotation, mask, use_reentrant=False, preserve_rng_state=False
-                )
+                hidden_BTD, routing = checkpoint(block, hidden_BTD, rotation, mask, use_reentrant=False)
             else:
                 hidden_BTD, routing = block(hidden_BTD, rotation, mask)
             if self.routings is not None and routing is not None:

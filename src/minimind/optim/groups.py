@@ -27,6 +27,7 @@ def build_optimizers(
     muon   Muon for the matrices inside the blocks; AdamW for embedding, output layer, routers and norms
     adamw  AdamW for all (Loshchilov & Hutter 2019, arXiv:1711.05101)
     sgd    SGD with momentum for all
+    An adapter's B has `lora_rate_ratio` times the rate of the other matrices (LoRA+).
     Each group keeps its peak rate as `initial_lr`; the schedule sets `lr`.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -36,6 +37,9 @@ def build_optimizers(
     norms = {name: p for name, p in parameters.items() if p.ndim == 1}
     trained_beside = {f"other.{number}": p for number, p in enumerate(others) if p.requires_grad}
     matrices = {name: p for name, p in parameters.items() if name not in outer and name not in norms}
+    ratio = options.lora_rate_ratio
+    raised = {name: p for name, p in matrices.items() if ".lora_B." in name and ratio != 1}
+    matrices = {name: p for name, p in matrices.items() if name not in raised}
     outer |= trained_beside
     parameters |= trained_beside
 
@@ -52,7 +56,7 @@ def build_optimizers(
     optimizers: list[torch.optim.Optimizer]
     if options.name == "muon":
         muon = Muon(
-            groups([(matrices, rate, decay)]),
+            groups([(matrices, rate, decay), (raised, ratio * rate, decay)]),
             momentum=options.momentum,
             dtype=matmul_dtype,
             iteration=options.iteration,
@@ -62,7 +66,8 @@ def build_optimizers(
         rest = groups([(outer, embedding_rate, 0.0), (norms, embedding_rate, 0.0)])
         optimizers = [muon, *([torch.optim.AdamW(rest, betas=betas, fused=True)] if rest else [])]
     else:
-        kinds = groups([(matrices, rate, decay), (outer, embedding_rate, decay), (norms, embedding_rate, 0.0)])
+        inner = [(matrices, rate, decay), (raised, ratio * rate, decay)]
+        kinds = groups([*inner, (outer, embedding_rate, decay), (norms, embedding_rate, 0.0)])
         if options.name == "adamw":
             optimizers = [torch.optim.AdamW(kinds, betas=betas, fused=True)]
         else:

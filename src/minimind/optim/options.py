@@ -20,6 +20,9 @@ class OptimizerOptions:
     embedding_learning_rate: Annotated[DerivedFloat, Range(0, 10)] = None
     """peak rate of embedding, output layer and norms; default: learning_rate (0.3 of it under muon). A model from
     scratch under muon: by default it follows from the width"""
+    lora_rate_ratio: Annotated[float, Range(0, 1000, above=True)] = 1.0
+    """rate of an adapter's B as a multiple of that of its A (LoRA+, Hayou et al. 2024, arXiv:2402.12354, which
+    takes 16 with adamw)"""
     weight_decay: Weight = 0.0
     """decoupled, on matrices only"""
     momentum: Decay = 0.95

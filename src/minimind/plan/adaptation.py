@@ -15,7 +15,7 @@ import yaml
 
 from minimind.model import ModelConfig, Transformer
 from minimind.model.count import count_parameters
-from minimind.model.lora import adaptable
+from minimind.model.lora import LoraOptions, add_lora
 from minimind.plan.memory import STATE_BYTES
 from minimind.util.units import size_text
 
@@ -114,10 +114,10 @@ def adapter_rank(config: ModelConfig, tokens: int, memory: float | None) -> tupl
 
 
 def parameters_per_rank(config: ModelConfig) -> int:
-    """Parameters of an adapter of rank 1 over all matrices that can have one."""
+    """Parameters of an adapter of rank 1 over all matrices that it is given by default."""
     with torch.device("meta"):
-        linears = adaptable(Transformer(config, seed=None))
-    return sum(linear.in_features + linear.out_features for linear in linears.values())
+        model = Transformer(config, seed=None)
+    return add_lora(model, LoraOptions(rank=1)).parameters
 
 
 def number_of_passes(stage: str, amount: Amount, wanted: int | None) -> tuple[int, str]:

@@ -15,6 +15,7 @@ from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs, target_logprobs_and_entropy
 from minimind.losses.policy import clipped_policy_loss
 from minimind.model import Transformer
+from minimind.model.lora import has_lora, without_lora
 from minimind.rl.source import HeldOutQuestions, Rollouts, world_prompts
 from minimind.stages.stage import Stage
 from minimind.train.objective import Objective, Terms
@@ -27,19 +28,21 @@ class GRPO(Objective):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self.options = setup.recipe.grpo
-        frozen = copy.deepcopy(setup.model).requires_grad_(False) if self.options.kl_weight else None
-        self.reference = [frozen]  # in a list: it is no part of what is trained or saved
+        self.frozen: list[Transformer] = []  # in a list: it is no part of what is trained or saved
+        if self.options.kl_weight and not has_lora(setup.model):  # a model with an adapter still has its base
+            self.frozen = [copy.deepcopy(setup.model).requires_grad_(False)]
 
     def units(self, batch: Batch) -> dict[str, float]:
         return {"loss": float(batch.num_valid_tokens)}
 
     def forward(self, model: Transformer, batch: Batch) -> Terms:
-        options, (reference,) = self.options, self.reference
+        options = self.options
         hidden_BTD = hidden_states(model, batch)
         logprobs_BT, entropy_BT = target_logprobs_and_entropy(model, hidden_BTD, batch, options.temperature)
         reference_BT = None
-        if reference is not None:
-            with torch.no_grad():
+        if options.kl_weight:
+            (reference,) = self.frozen or [model]
+            with torch.no_grad(), without_lora(reference):
                 hidden_BTD = hidden_states(reference, batch)
                 reference_BT = target_logprobs(reference, hidden_BTD, batch, options.temperature)
         mask_BT, columns = batch.targets != IGNORE, batch.columns

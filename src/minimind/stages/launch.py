@@ -21,7 +21,7 @@ from minimind import config
 from minimind.data.batches.documents import Documents
 from minimind.errors import UserError
 from minimind.hardware import DTYPES, pick_device, pick_dtype, total_memory
-from minimind.model.lora import lora_layers
+from minimind.model.lora import coverage, has_lora
 from minimind.plan.derive import stored_recipe
 from minimind.plan.memory import check_fits
 from minimind.recipe import MAY_CHANGE, Recipe
@@ -50,13 +50,11 @@ def make_setup(
     stage = stage or STAGES[recipe.stage]
     tokenizer = Tokenizer.load(recipe.tokenizer)
     data, train_documents, held_out = split or stage.data(recipe, tokenizer, stage.kind)
-    model = stage.model(recipe).to(strategy.device).train()
+    model = stage.model(recipe).to(strategy.device).eval()  # until it is trained: what comes first drops nothing
     model.compute_dtype = pick_dtype(recipe.precision, strategy.device)
     model.activation_checkpointing = recipe.activation_checkpointing
-    if layers := lora_layers(model):
-        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
-        console.say(f"LoRA: {count:,} parameters in {len(layers)} adapters ({kinds}); the rest is frozen")
+    if has_lora(model):
+        console.say(f"LoRA: {coverage(model)}; the rest is frozen")
     return Setup(recipe, run, tokenizer, model, data, train_documents, held_out, strategy, console)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from functools import partial
 
+import torch
+
 from minimind.data.batches.loader import BatchSource
 from minimind.hardware import synchronize
 from minimind.plan.time import training_seconds
@@ -50,7 +52,8 @@ def seconds_per_step(step: TrainStep, source: BatchSource) -> float:
         batch = source.step(0, strategy.rank, strategy.world)
         if source.prefetch:
             start = time.perf_counter()  # made beside the steps
-        step.with_less_memory(partial(step.accumulate, batch))
+        with torch.random.fork_rng():  # what is dropped here is not what the training draws
+            step.with_less_memory(partial(step.accumulate, batch))
         synchronize(strategy.device)
         times.append(time.perf_counter() - start)
     step.zero_grad()

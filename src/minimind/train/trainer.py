@@ -129,7 +129,11 @@ class Trainer:
         self.say(f"{failed.bad_steps} bad steps in a row: back to step {self.progress.step}, now with later data")
 
     def scores(self, evaluation: Evaluation) -> Scores:
-        return self.step.with_less_memory(lambda: evaluation(self.step.micro_batch_size))
+        self.model.eval()
+        try:
+            return self.step.with_less_memory(lambda: evaluation(self.step.micro_batch_size))
+        finally:
+            self.model.train()
 
     # ---------------------------------------------------------------------------------- saving, resuming
 
@@ -177,6 +181,7 @@ class Trainer:
             choice = self.setup.device.type == "cuda" or self.compiling_pays
         self.progress.compiled = choice and self.model.compile_blocks(self.say)
         self.step = self.make_step()
+        self.model.train()
 
     def make_step(self) -> TrainStep:
         return make_step(self.recipe, self.model, self.objective, self.strategy, self.say)

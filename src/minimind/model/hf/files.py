@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,12 @@ def open_tensors(paths: Sequence[Path]) -> Iterator[dict[str, Callable[[], torch
         yield readers
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts in a file's header."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
 def read_shapes(paths: Sequence[Path]) -> dict[str, Shape]:
     """The shapes that the headers of safetensors files name; they fill the files, or else these are damaged."""
     shapes: dict[str, Shape] = {}
@@ -131,3 +138,13 @@ def check_numbers(name: str, tensor: torch.Tensor, where: str | Path) -> None:
             f"{where}: the weights are not finite: tensor {name} holds NaN or infinity; take an earlier checkpoint "
             "or another copy of the model"
         )
+
+
+def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, in whatever order and files the tensors lie."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

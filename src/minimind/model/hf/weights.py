@@ -11,13 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from minimind.errors import UserError
+from minimind.model.config import ModelConfig
 from minimind.model.hf import adapter
 from minimind.model.hf.adapter import ADAPTER_CONFIG, config_file, find_base, is_adapter
 from minimind.model.hf.config import read_config, to_hf
-from minimind.model.hf.files import INDEX, check_numbers, read_files, weight_files
+from minimind.model.hf.files import INDEX, check_numbers, fingerprint, read_files, read_metadata, weight_files
 from minimind.model.hf.fit import check_fit, shapes_of
+from minimind.model.hf.fused_adapter import split_fused
 from minimind.model.hf.names import from_disk, to_disk
-from minimind.model.lora import Coverage, LoraOptions, add_lora, has_lora, merge_lora
+from minimind.model.lora import Base, Coverage, LoraOptions, adapted_modules, add_lora, has_lora, merge_lora
 from minimind.model.transformer import Transformer
 from minimind.util.checksums import write_sums
 from minimind.util.files import whole_directory, write_json
@@ -62,7 +64,9 @@ def write_model(
     if dtype != torch.float32:
         refuse_infinite(tensors, dtype)
     if adapted:
-        write_safetensors(tensors, directory / adapter.TENSORS)
+        base = next(layer.base for layer in adapted_modules(model).values())
+        notes = [(adapter.BASE_FINGERPRINT, base.fingerprint)] if base else []
+        write_safetensors(tensors, directory / adapter.TENSORS, *notes)
     else:
         write_tensors(tensors, directory, part_bytes)
     pad, bos, eos = (0, 1, 2) if tokenizer is None else (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
@@ -105,11 +109,16 @@ def write_tensors(tensors: dict[str, torch.Tensor], directory: Path, part_bytes:
     write_json(directory / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
 
 
-def write_safetensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """One file, readable by everybody who may read others here: safetensors itself makes it the owner's only."""
+def write_safetensors(
+    tensors: dict[str, torch.Tensor], path: Path, note: tuple[str, str] = ("format", "pt")
+) -> None:
+    """One file, readable by everybody who may read others here: safetensors itself makes it the owner's only.
+
+    note  key and text in the header; several would be written in an order of their own each time
+    """
     path.touch()
     mode = path.stat().st_mode
-    save_file(tensors, path, metadata={"format": "pt"})
+    save_file(tensors, path, metadata=dict([note]))
     path.chmod(mode)
 
 
@@ -161,7 +170,7 @@ def load_tensors(model: Transformer, directory: Path) -> None:
     if not is_adapter(directory):
         set_tensors(model, read_tensors(directory), directory)
     elif has_lora(model):
-        set_adapter(model, read_adapter(directory), directory)
+        set_adapter(model, read_adapter(directory, model.config), directory)
     else:
         load_adapted(model, directory)
         merge_lora(model)
@@ -178,14 +187,20 @@ def add_adapter(model: Transformer, options: LoraOptions, seed: int, base: Path)
     trained = config.original_max_position_embeddings
     if replace(model.config, original_max_position_embeddings=trained) != config:
         raise UserError(f"an adapter does not keep other positions than its base's, {base}; leave model.* out")
-    return add_lora(model, options, seed, base)
+    return add_lora(model, options, seed, base_of(model, base))
+
+
+def base_of(model: Transformer, path: Path) -> Base:
+    """The base that `model` was read from; its weights are read again where the model has them in another type."""
+    model = model if model.compute_dtype == torch.float32 else load_model(path)
+    return Base(path, fingerprint(model.state_dict()))
 
 
 def load_adapted(model: Transformer, directory: Path) -> None:
     """Set all parameters from the base of an adapter's directory, and add the adapter."""
-    base, tensors = find_base(directory), read_adapter(directory)
+    base, tensors = find_base(directory), read_adapter(directory, model.config)
     set_tensors(model, read_tensors(base), f"{base}, the base of the adapter {directory}")
-    add_lora(model, adapter.read_options(directory, model, tensors), base=base)
+    add_lora(model, adapter.read_options(directory, model, tensors), base=base_of(model, base))
     set_adapter(model, tensors, directory)
 
 
@@ -198,27 +213,36 @@ def load_adapter(model: Transformer, directory: str | Path, base: Path) -> Trans
     if not is_adapter(directory):
         raise UserError(f"{directory} is a whole model, not an adapter: it has no {ADAPTER_CONFIG}")
     adapted = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-    tensors = read_adapter(directory)
-    add_lora(adapted, adapter.read_options(directory, adapted, tensors), base=base)
+    tensors = read_adapter(directory, model.config)
+    add_lora(adapted, adapter.read_options(directory, adapted, tensors), base=base_of(adapted, base))
     set_adapter(adapted, tensors, directory)
     return adapted
 
 
 def set_adapter(model: Transformer, tensors: dict[str, torch.Tensor], directory: Path) -> None:
-    """Set the adapter of a model; UserError naming a tensor that does not fit."""
-    places = adapter.tensors(model)
-    check_fit(shapes_of(tensors), shapes_of(places), directory, f"{ADAPTER_CONFIG} with its base")
+    """Set the adapter of a model; UserError naming a tensor that does not fit, or where the base is another one."""
+    places = adapter.places(model)
+    shapes = {name: tuple(place.tensor.shape) for name, place in places.items()}
+    check_fit(shapes_of(tensors), shapes, directory, f"{ADAPTER_CONFIG} with its base")
+    base = next(layer.base for layer in adapted_modules(model).values())
+    recorded = read_metadata(directory / adapter.TENSORS).get(adapter.BASE_FINGERPRINT)
+    if base and recorded not in (None, base.fingerprint):
+        raise UserError(
+            f"{directory} is an adapter of other weights than those in {base.path} now: the base was trained "
+            "again, or is another one; put back the one that it was trained on, or train the adapter anew"
+        )
     for name, tensor in tensors.items():
-        places[name].copy_(tensor)
+        places[name].tensor.copy_(tensor / places[name].factor)
 
 
-def read_adapter(directory: Path) -> dict[str, torch.Tensor]:
+def read_adapter(directory: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
     if not (directory / adapter.TENSORS).is_file():
         raise UserError(f"{directory} has no {adapter.TENSORS}; copy the whole adapter again")
     tensors = read_files([directory / adapter.TENSORS])
     for name, tensor in tensors.items():
         check_numbers(name, tensor, directory)
-    return tensors
+    parameters = adapter.read_settings(directory).get("target_parameters")
+    return split_fused(tensors, parameters if isinstance(parameters, list) else [], config, str(directory))
 
 
 def set_tensors(model: Transformer, tensors: dict[str, torch.Tensor], where: str | Path) -> None:

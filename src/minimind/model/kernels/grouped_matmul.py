@@ -17,7 +17,8 @@ from minimind.hardware import padded_size
 
 def grouped_matmul(rows_NI: torch.Tensor, weight_EOI: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
     """(N, O). Group e has the rows from ends[e − 1] up to ends[e]; ends (E,) int32 ends with N."""
-    if rows_NI.is_cuda and rows_NI.dtype == torch.bfloat16:
+    aligned = all(size % 8 == 0 for size in weight_EOI.shape[1:])  # the kernel reads 16 bytes at a time
+    if rows_NI.is_cuda and rows_NI.dtype == torch.bfloat16 and aligned:
         return F.grouped_mm(rows_NI, weight_EOI.mT, offs=ends_E)
     return _linear(rows_NI, weight_EOI, ends_E)
 
