@@ -22,7 +22,7 @@ from minimind.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "minimind"
 NAMES = sorted(path.name for path in (ROOT / "docs" / "en").iterdir())
-PAIRS = [(ROOT / "README.md", ROOT / "README.zh.md")]
+PAIRS = [(folder / "README.md", folder / "README.zh.md") for folder in (ROOT, ROOT / "examples")]
 PAIRS += [(ROOT / "docs" / "en" / name, ROOT / "docs" / "zh" / name) for name in NAMES]
 PAGES = [page for pair in PAIRS for page in pair]
 SETTINGS = config.settings(Recipe)
@@ -31,7 +31,7 @@ FILE_ENDING = r"\.(py|json|jsonl|yaml|md|html|svg|npy|txt|gguf)$"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-by_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].name)
+by_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: str(pair[0].relative_to(ROOT)))
 
 
 def read(page: Path) -> str:

@@ -186,8 +186,11 @@ class Workshop:
             found[f"domain {name}"] = Sample(data, np.flatnonzero(chosen), bool(held_out.any()))
         for name, data in self.general.items():
             held_out = holdout(data.hashes, GENERAL_HELD_OUT, self.request.seed)
-            if held_out.any():
-                found[f"general {name}"] = Sample(data, np.flatnonzero(held_out), True)
+            if not held_out.any() or held_out.all():
+                raise UserError(
+                    f"--replay: {len(data):,} general documents for {name} are too few; give 100 or more"
+                )
+            found[f"general {name}"] = Sample(data, np.flatnonzero(held_out), True)
         return found
 
     def measure(self, directory: Path, with_skills: bool = True) -> dict[str, Any]:
@@ -208,10 +211,8 @@ class Workshop:
             if name == "texts":
                 worth, why = worth_pretraining(counts["trained_tokens"])
                 if request.pretrain is not None:
-                    worth, why = (
-                        request.pretrain,
-                        f"{'' if request.pretrain else 'no '}continued pretraining, as asked",
-                    )
+                    no = "" if request.pretrain else "no "
+                    worth, why = request.pretrain, f"{no}continued pretraining, as asked"
                 reasons.append(why)
                 if not worth:
                     continue
