@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tests.helpers import weights
 from tests.parity.test_moe import EXPERTS
@@ -138,13 +139,40 @@ def test_parts_half_precision_and_a_tied_copy_are_read(three: tuple[Path, Path, 
     assert_weights(tmp_path / "out", {n: (A[n] + B[n].bfloat16().double()) / 2 for n in A})
 
 
+def save_adapter(base: Path, directory: Path, seed: int, **options: Any) -> Path:
+    model = load_model(base)
+    add_adapter(model, LoraOptions(**options), seed=seed, base=base)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * parameter.requires_grad * torch.randn(parameter.shape, generator=generator)
+    save_model(model, directory, Tokenizer.load(base))
+    return directory
+
+
+def test_adapters_of_one_base_become_one(three: tuple[Path, Path, Path], tmp_path: Path, capsys: Any) -> None:
+    """Of different ranks, scales and targets: the merged adapter is the mean of the models that they make."""
+    a = three[0]
+    one = save_adapter(a, tmp_path / "one", 1, rank=2)
+    two = save_adapter(
+        a, tmp_path / "two", 2, rank=4, alpha=1.0, rank_stabilized=True, targets=["q_proj", "o_proj"]
+    )
+    assert merge(one, two, "--weights", 1, 3, "--out", tmp_path / "out") == 0
+    assert capsys.readouterr().out == f"{tmp_path}/out: linear of 2 adapters, one adapter of their base\n"
+    assert (tmp_path / "out" / TENSORS).is_file()
+    assert main(["models", "verify", str(tmp_path / "out")]) == 0
+    states = [load_model(path).state_dict() for path in (one, two, tmp_path / "out")]
+    for name, merged in states[2].items():
+        torch.testing.assert_close(
+            merged, (states[0][name] + 3 * states[1][name]) / 4, rtol=1e-5, atol=1e-6, msg=name
+        )
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(a), tmp_path / "out")
+    ids, model = random_ids(2, 9), load_model(tmp_path / "out")
+    torch.testing.assert_close(theirs(ids).logits, model.logits(model(ids)), rtol=1e-4, atol=1e-4)
+
+
 def test_an_adapter_is_merged_first(three: tuple[Path, Path, Path], tmp_path: Path, capsys: Any) -> None:
     a, b, _ = three
-    model = load_model(a)
-    add_adapter(model, LoraOptions(rank=2), seed=0, base=a)
-    for parameter in model.parameters():
-        parameter.data += 0.1 * parameter.requires_grad
-    save_model(model, tmp_path / "adapter", Tokenizer.load(a))
+    save_adapter(a, tmp_path / "adapter", 0, rank=2)
     assert (tmp_path / "adapter" / TENSORS).is_file()
     assert merge(tmp_path / "adapter", b, "--out", tmp_path / "out") == 0
     note = f"note: {tmp_path}/adapter is an adapter, and was merged into its base first\n"

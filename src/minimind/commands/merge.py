@@ -12,7 +12,8 @@ EPILOG = """examples:
   minimind merge runs/medical runs/chat --method slerp --t 0.7 --out merged
   minimind merge runs/medical runs/law --base runs/chat --method task --weights 0.6 0.6 --out expert
 
-MODELS are model or run directories of one shape and one tokenizer. An adapter is merged into its base first.
+MODELS are model or run directories of one shape and one tokenizer. An adapter is merged into its base first; only
+the linear mean of several adapters of one base is an adapter of it.
 merge.json in DIR records what was merged, and how."""
 
 number = typed(float)
@@ -50,6 +51,7 @@ def run(argv: list[str]) -> None:
 
     models, out, base = options.pop("models"), options.pop("out"), options.pop("base")
     done = merge(models, out, MergeOptions(**options | {"weights": tuple(options["weights"])}), base)
-    for adapter in done.adapters:
+    for adapter in [] if done.is_adapter else done.adapters:
         print(f"note: {adapter} is an adapter, and was merged into its base first")
-    print(f"{out}: {options['method']} of {len(models)} models, {done.parameters:,} parameters")
+    what = "one adapter of their base" if done.is_adapter else f"{done.parameters:,} parameters"
+    print(f"{out}: {options['method']} of {len(models)} {'adapters' if done.is_adapter else 'models'}, {what}")

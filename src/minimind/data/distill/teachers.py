@@ -133,5 +133,5 @@ class LocalTeacher:
         *tokens, end = engine.stream(prompt, params)
         assert isinstance(end, End)
         ids = [token.id for token in tokens if isinstance(token, Token)]
-        usage = Usage(1, len(prompt), len(ids) + (end.token is not None))
+        usage = Usage(1, len(prompt), len(ids))
         return Answer(assistant_message(ids, tokenizer, think), end.stop_reason, usage)

@@ -19,6 +19,7 @@ from minimind.model.hf.adapter import TENSORS, is_adapter
 from minimind.model.hf.config import read_config
 from minimind.model.hf.files import open_tensors, read_shapes, weight_files
 from minimind.model.hf.fit import check_weights
+from minimind.model.hf.merge_adapters import join_adapters
 from minimind.model.hf.weights import load_model, model_directory, save_model, set_tensors, write_model
 from minimind.model.merge import dare, linear, slerp, task_vectors, ties
 from minimind.model.transformer import Transformer
@@ -69,7 +70,9 @@ class Merged:
 
     parameters: int
     adapters: list[Path]
-    """those of the models that were adapters, and were merged into their bases first"""
+    """those of the models that were adapters"""
+    is_adapter: bool
+    """whether all were, of one base, and became one adapter of it; else each was merged into its base first"""
 
 
 def merge(
@@ -89,8 +92,21 @@ def merge(
         check_same(given[0], config, tokenizer, other)
     options = replace(options, weights=options.weights or (1.0,) * len(sources))
     out.parent.mkdir(parents=True, exist_ok=True)
+    adapted = join_adapters(given, options.weights) if options.method == "linear" else None
+    model = adapted or merge_models(given, config, options, out.parent)
+    with whole_directory(out) as partial:
+        write_model(model, partial, tokenizer)
+        write_json(partial / RECORD, record(given, base is not None, options))
+        write_sums(partial)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    adapters = [path for path in given if is_adapter(path)]
+    return Merged(count, adapters, adapted is not None)
+
+
+def merge_models(given: Sequence[Path], config: ModelConfig, options: MergeOptions, beside: Path) -> Transformer:
+    """The merged model; adapters are made whole models first, in a directory for a while."""
     with ExitStack() as stack:
-        directories = [whole_model(path, out.parent, stack) for path in given]
+        directories = [whole_model(path, beside, stack) for path in given]
         for path in directories:
             check_weights(config, read_shapes(weight_files(path)), path, "config.json")
         readers = [stack.enter_context(open_tensors(weight_files(path))) for path in directories]
@@ -98,12 +114,7 @@ def merge(
         tensors = {name: merged(name, [reader[name]() for reader in readers], options) for name in names}
     model = Transformer(config, seed=None)
     set_tensors(model, tensors, "the merged model")
-    with whole_directory(out) as partial:
-        write_model(model, partial, tokenizer)
-        write_json(partial / RECORD, record(given, base is not None, options))
-        write_sums(partial)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return Merged(count, [path for path in given if is_adapter(path)])
+    return model
 
 
 def merged(name: str, tensors: list[torch.Tensor], options: MergeOptions) -> torch.Tensor:
