@@ -114,7 +114,8 @@ def _cost(report: Report, prices: list[float] | None) -> list[str]:
 def _task(options: argparse.Namespace, stop: threading.Event) -> Distillation:
     """Who is asked what, as the options say; UserError for options that do not go together."""
     from minimind.data.distill.distill import Distillation
-    from minimind.data.distill.judges import MarkingJudge
+    from minimind.data.distill.judges import MarkingJudge, RewardJudge
+    from minimind.data.distill.teachers import LocalTeacher
     from minimind.infer.sampler import SamplingParams
 
     given = {name: getattr(options, name) for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens")}
@@ -143,7 +144,11 @@ def _task(options: argparse.Namespace, stop: threading.Event) -> Distillation:
             raise UserError("chosen and rejected answers would come from one model at one temperature")
     judge: Judge | None = None
     if options.judge:
-        judge = MarkingJudge(teachers.open(options.judge, options.judge_model, "JUDGE_"))
+        marking = teachers.open(options.judge, options.judge_model, "JUDGE_")
+        if isinstance(marking, LocalTeacher) and marking.model.model.config.num_labels:
+            judge = RewardJudge(marking.model, marking.name)
+        else:
+            judge = MarkingJudge(marking)
     return Distillation(
         teacher,
         options.kind,
@@ -229,7 +234,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="ask N times; take the best, of a pair also the worst",
     )
-    best.add_argument("--judge", metavar="URL|MODEL", help="who says which is the best: a model that gives marks")
+    judge = "who says which is the best: a reward model, or one that gives marks"
+    best.add_argument("--judge", metavar="URL|MODEL", help=judge)
     best.add_argument("--judge-model", metavar="NAME", help="which model of that server")
     asking = parser.add_argument_group("asking")
     asking.add_argument("--system", default="", metavar="TEXT", help="system message of prompts that have none")

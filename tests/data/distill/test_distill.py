@@ -18,10 +18,14 @@ from typing import Any
 
 import pytest
 from tests.helpers import flags, start, write_jsonl
+from tests.random_models import random_model
 
+from minimind import Model
 from minimind.cli import main
 from minimind.data.distill import teachers
 from minimind.data.distill.select import Selection, essence, is_refusal
+from minimind.model import save_model
+from minimind.tokenizer import Tokenizer
 
 Lines = list[dict[str, Any]]
 
@@ -365,6 +369,25 @@ def test_best_of_several(kind: str, questions: Path, tmp_path: Path, capsys: Any
         for line in lines:
             better, worse = (int(line[side][-1]["content"].split()[1]) for side in ("chosen", "rejected"))
             assert better > worse
+
+
+def test_a_reward_model_as_the_judge(
+    questions: Path, tokenizer_directory: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Its scores are those of `Model.reward`, its highest is chosen, and it costs no requests."""
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    save_model(random_model(vocab_size=tokenizer.vocab_size, num_labels=1), tmp_path / "reward", tokenizer)
+    words = ["--kind", "preference", "--best-of", 3, "--judge", tmp_path / "reward", "--device", "cpu", "--seed", 1]
+    with teacher(lambda body, attempt: f"the cat sees {body['seed']}") as server:
+        assert distill(questions, server.url, tmp_path / "out.jsonl", *words) == 0
+        assert len(server.asked) == 60
+    assert "60 requests, 900 tokens" in capsys.readouterr().out
+    reward = Model(tmp_path / "reward", device="cpu").reward
+    _, *records = read(tmp_path / "out.answers.jsonl")
+    by_line = {record["line"]: [sample["score"] for sample in record["samples"]] for record in records}
+    for number, line in enumerate(read(tmp_path / "out.jsonl"), 1):
+        assert reward(line["chosen"]) == pytest.approx(max(by_line[number]), rel=1e-5)
+        assert reward(line["rejected"]) == pytest.approx(min(by_line[number]), rel=1e-5)
 
 
 def test_a_question_inside_a_conversation_keeps_what_was_before(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from minimind.api import Model
 from minimind.data.distill.teachers import Teacher, Usage
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer.messages import Message
@@ -35,6 +36,18 @@ class Judge(Protocol):
 
     def score(self, messages: Sequence[Message], answer: Message, usage: Usage) -> float | None:
         """The higher the better; None where it has no opinion. What it cost is added to `usage`."""
+
+
+@dataclass
+class RewardJudge:
+    """A reward model (`minimind train reward`)."""
+
+    model: Model
+    name: str
+    requests: int = 0
+
+    def score(self, messages: Sequence[Message], answer: Message, usage: Usage) -> float:
+        return self.model.reward([*messages, answer])
 
 
 @dataclass

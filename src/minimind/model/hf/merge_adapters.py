@@ -11,22 +11,28 @@ from pathlib import Path
 
 import torch
 
-from minimind.model.hf.adapter import NAME, find_base, is_adapter, read_options
+from minimind.model.hf.adapter import BASE_FINGERPRINT, TENSORS, find_base, is_adapter, read_options
 from minimind.model.hf.config import read_config
-from minimind.model.hf.weights import load_tensors, read_adapter, set_adapter
+from minimind.model.hf.files import read_metadata
+from minimind.model.hf.weights import base_of, load_tensors, read_adapter, set_adapter
 from minimind.model.lora import LoraOptions, add_lora
 from minimind.model.transformer import Transformer
 
 
 def join_adapters(directories: Sequence[Path], weights: Sequence[float]) -> Transformer | None:
-    """The base with the weighted mean of its adapters; None for anything else than plain adapters of one base."""
+    """The base with the weighted mean of its adapters; None for anything else than plain adapters of one base.
+
+    DoRA's are not plain: what it adds is no product of two matrices.
+    """
     if not all(map(is_adapter, directories)) or len({find_base(one).resolve() for one in directories}) > 1:
         return None
-    parts = [read_adapter(one) for one in directories]
-    if not all(NAME.fullmatch(name) and tensor.dim() == 2 for part in parts for name, tensor in part.items()):
+    if len({read_metadata(one / TENSORS).get(BASE_FINGERPRINT) for one in directories}) > 1:
         return None
     base = find_base(directories[0])
     model = Transformer(read_config(base), seed=None)
+    parts = [read_adapter(one, model.config) for one in directories]
+    if not all(tensor.dim() == 2 for part in parts for tensor in part.values()):
+        return None
     load_tensors(model, base)
     options = [read_options(one, model, part) for one, part in zip(directories, parts)]
     shapes = {name: tensor.shape for part in parts for name, tensor in part.items()}
@@ -42,6 +48,6 @@ def join_adapters(directories: Sequence[Path], weights: Sequence[float]) -> Tran
         joined[name] = torch.cat(tensors, dim=0 if name.endswith("lora_A.weight") else 1)
     rank = sum(option.rank for option in options)
     targets = list(dict.fromkeys(target for option in options for target in option.targets))
-    add_lora(model, LoraOptions(rank=rank, alpha=rank, targets=targets), base=base)
+    add_lora(model, LoraOptions(rank=rank, alpha=rank, targets=targets), base=base_of(model, base))
     set_adapter(model, joined, directories[0])
     return model
