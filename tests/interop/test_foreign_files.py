@@ -117,7 +117,7 @@ def test_the_checkpoint_of_a_training(tmp_path: Path, within: str) -> None:
 def test_a_lora_alone(tmp_path: Path, name: str) -> None:
     tensors = {name.format(layer, part): torch.ones(4, 4) for layer in range(2) for part in "AB"}
     torch.save(tensors, tmp_path / "lora.pth")
-    with pytest.raises(UserError, match=r"lora.pth is a LoRA adapter alone .* not a model; merge it where it was"):
+    with pytest.raises(UserError, match=r"lora.pth is a LoRA adapter alone .* not a model; name the directory"):
         Model.load(tmp_path / "lora.pth")
 
 

@@ -104,8 +104,8 @@ def read_weights(path: str | Path, version: str | None = None, config: str | Pat
     tensors = {name: t for name, t in read_tensors(files).items() if not BUFFERS.fullmatch(name)}
     if tensors and all(LORA.search(name) for name in tensors):
         raise UserError(
-            f"{where} is a LoRA adapter alone (its first tensor: {next(iter(tensors))}), not a model; merge it "
-            "where it was trained into the weights that it was trained on, and give the merged file"
+            f"{where} is a LoRA adapter alone (its first tensor: {next(iter(tensors))}), not a model; name the "
+            "directory of the model that it was trained on with --base, and it becomes an adapter of that"
         )
     for name, tensor in tensors.items():
         check_numbers(name, tensor, where)
@@ -210,10 +210,11 @@ def places(model: Transformer, early: bool) -> dict[str, torch.Tensor]:
                 parameters[name.replace(".shared_expert.", f".shared_experts.{number}.")] = part
         else:
             parameters[name] = parameter
-    return {_early_name(name): place for name, place in parameters.items()} if early else parameters
+    return {early_name(name): place for name, place in parameters.items()} if early else parameters
 
 
-def _early_name(name: str) -> str:
+def early_name(name: str) -> str:
+    """A parameter's name as the versions before 2025 had it."""
     for ours, theirs in EARLY_NAMES.items():
         name = name.replace(ours, theirs)
     return name
@@ -245,7 +246,7 @@ def _config(version: str, settings: UpstreamSettings, tensors: dict[str, torch.T
     early = VERSIONS[version].early
     shape = _shape(tensors, early)
     tied = settings.values.get("tie_word_embeddings")
-    embedding, head = (_early_name(n) if early else n for n in ("model.embed_tokens.weight", "lm_head.weight"))
+    embedding, head = (early_name(n) if early else n for n in ("model.embed_tokens.weight", "lm_head.weight"))
     if embedding not in tensors:  # without it nothing tells how large the model is
         raise UserError(f"{where}: tensor {embedding} of a {version} model with these settings is missing")
     if head in tensors and tied is not False:
@@ -264,7 +265,7 @@ def _shape(tensors: dict[str, torch.Tensor], early: bool) -> dict[str, Any]:
     """Read settings from names and shapes. Of sizes the commonest counts, so that an odd one is found."""
 
     def size(*places: tuple[str, int]) -> int | None:
-        return _size(tensors, *((_early_name(name) if early else name, dim) for name, dim in places))
+        return _size(tensors, *((early_name(name) if early else name, dim) for name, dim in places))
 
     layer = "model.layers.*"
     experts = _count(tensors, r".*\.experts\.(\d+)\..*")
