@@ -338,7 +338,7 @@ def test_steps_of_reasoning_are_right_and_use_no_kept_family():
                 assert eval(left) == int(right), thought
                 equations += 1
             assert not reasoning.holds_kept(message["content"] + "\n" + thought), message
-    assert equations > 10_000
+    assert equations > 5_000
 
 
 def test_held_out_reasoning_is_of_kept_families_and_not_trained_on():
@@ -357,10 +357,10 @@ def test_the_reasoning_file_is_fixed_for_ever():
     digest = hashlib.sha256()
     for sample in islice(reasoned(0), 300):
         digest.update(json.dumps(sample, ensure_ascii=False).encode())
-    assert digest.hexdigest()[:16] == "702ba2715af51bf7"
+    assert digest.hexdigest()[:16] == "a842e204e4dbfd70"
 
 
-def test_some_conversations_of_the_reasoning_file_are_others():
+def test_half_of_the_reasoning_file_are_other_conversations():
     rows = [sample["conversations"] for sample in islice(reasoned(0), 2000)]
     thinking = sum(any(message.get("reasoning_content") for message in row) for row in rows)
-    assert 0.7 < thinking / len(rows) < 0.85
+    assert 0.45 < thinking / len(rows) < 0.6

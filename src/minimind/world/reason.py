@@ -11,7 +11,7 @@ from minimind.world.sample import LANGUAGES, Sample
 from minimind.world.skills import reasoning
 
 KINDS: dict[Callable[..., Sample], float] = {reasoning.three_digits: 0.6, reasoning.two_steps: 0.4}
-REPLAY = 0.25
+REPLAY = 0.5
 """share of other conversations, so that what a model knows already is not forgotten"""
 
 

@@ -24,7 +24,7 @@ def write_world(
     sft: int = 24_000,
     preference: int = 4_000,
     rl: int = 4_000,
-    reason: int = 12_000,
+    reason: int = 20_000,
     per_skill: int = 200,
 ) -> dict[str, Path]:
     """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl,
