@@ -209,6 +209,25 @@ def test_published_chat_with_thinking_and_tools():
     assert document.messages == messages
 
 
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("<think>\na b\n</think>\n<answer>\nc\n\nd\n</answer>", "<think>\na b\n</think>\nc\n\nd"),
+        ("<think>a</think><answer>b</answer>\n", "<think>a</think>\nb"),
+        ("<think>a</think>\n\n<answer>b</answer> and c", None),
+        ("<think>a</think>\nb", None),
+        ("<answer>b</answer>", None),
+        ("a <think>b</think>\n<answer>c</answer>", None),
+    ],
+)
+def test_an_answer_in_tags_after_its_thinking(said, read):
+    """As r1_mix_1024 has it. What the tags stand around is the answer; anything else stays as it is."""
+    turns_of = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": said}]
+    document = one({"conversations": turns_of})
+    assert document.messages[1]["content"] == (said if read is None else read)
+    assert document.unread == ([] if read is None else ["message.<answer>"])
+
+
 def test_preference():
     record = {
         side: [{"role": "user", "content": "q"}, {"role": "assistant", "content": side}]
