@@ -326,7 +326,7 @@ def test_pairs_with_a_prompt(dpo, tmp_path):
     assert [bad["line"] for bad in data.report["first_bad"]] == [5, 6, 7]
     assert why[0] == "chosen and rejected are the same"
     assert why[1] == "message 2: the assistant says nothing"
-    assert "begins with the assistant" in why[2]
+    assert why[2] == "not a list of messages: text"
 
 
 def test_only_the_answers_that_differ_count(dpo, tmp_path):

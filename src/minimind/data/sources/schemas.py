@@ -66,8 +66,9 @@ def normalize(record: Any) -> Content:
     """A decoded JSON record in the published shape; SchemaError or ChatError when it cannot be."""
     if not isinstance(record, dict):
         raise SchemaError(f"not a JSON object: {_kind_of(record)}")
-    if isinstance(record.get("label"), bool):
-        return _unpaired(record)
+    answer = next((key for key in ("completion", "conversations", "messages") if key in record), None)
+    if answer is not None and isinstance(record.get("label"), bool):
+        return _unpaired(record, answer)
     if isinstance(record.get("conversations"), list):
         turns = record["conversations"]
         if any(isinstance(turn, dict) and "from" in turn for turn in turns):
@@ -123,10 +124,7 @@ def _answered(record: dict, key: str, unread: list[str]) -> list[Message]:
     return messages
 
 
-def _unpaired(record: dict) -> Content:
-    key = next((key for key in ("completion", "conversations", "messages") if key in record), None)
-    if key is None:
-        raise SchemaError("a label and no answer: it belongs to a completion or to conversations")
+def _unpaired(record: dict, key: str) -> Content:
     unread = _unread(record, ("prompt", key, "label", "tools"))
     messages, tools = _answered(record, key, unread), _tools(record)
     return Content("unpaired", "unpaired", messages=messages, label=record["label"], tools=tools, unread=unread)
