@@ -268,10 +268,16 @@ def test_micro_batches_do_not_change_its_kin(dpo, tmp_path, loss):
         assert max(losses(tmp_path / "8", "reference_kl")) > 0
 
 
-@pytest.mark.parametrize("loss", ["kto", "orpo"])
-def test_its_kin_resume_and_are_shared(dpo, tmp_path, stop_after, loss):
-    """What they keep beside the weights and divide by other units."""
-    changes = CHANGES | {"dpo__loss": loss, "optimizer__name": "sgd", "optimizer__grad_clip": 0, "dpo__beta": 0.5}
+@pytest.mark.parametrize(("loss", "rank"), [("kto", 0), ("orpo", 0), ("ipo", 4)])
+def test_its_kin_resume_and_are_shared(dpo, tmp_path, stop_after, loss, rank):
+    """What they keep beside the weights and divide by other units; and an adapter."""
+    changes = CHANGES | {
+        "dpo__loss": loss,
+        "lora__rank": rank,
+        "optimizer__name": "sgd",
+        "optimizer__grad_clip": 0,
+        "dpo__beta": 0.5,
+    }
     whole, run, two = tmp_path / "whole", tmp_path / "run", tmp_path / "two"
     assert main(dpo(whole, **changes, checkpoint__every=None)) == 0
     stop_after(dpo(run, **changes, checkpoint__every=None), 4)
@@ -279,6 +285,16 @@ def test_its_kin_resume_and_are_shared(dpo, tmp_path, stop_after, loss):
     assert_same_run(run, whole)
     assert wait_for(start_two(dpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
     assert_like_one_process(two, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"dpo__loss": "orpo"}, {"dpo__loss": "kto", "lora__rank": 4}])
+def test_compiled_is_as_eager(dpo, tmp_path, changes):
+    for name, choice in (("eager", "false"), ("compiled", "true")):
+        assert main(dpo(tmp_path / name, compile=choice, budget__steps=4, **changes)) == 0
+    for column in ("loss", "margin"):
+        found, wanted = (losses(tmp_path / name, column) for name in ("compiled", "eager"))
+        assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5)
 
 
 def test_kto_without_pairs(dpo, tmp_path):

@@ -189,6 +189,15 @@ def test_pairs_in_one_sequence_are_as_pairs_in_sequences_of_their_own(reward, tm
         assert relative(results[0][1][name], results[1][1][name]) <= 1e-9, name
 
 
+@pytest.mark.slow
+def test_compiled_is_as_eager(reward, tmp_path):
+    for name, choice in (("eager", "false"), ("compiled", "true")):
+        assert main(reward(tmp_path / name, compile=choice, budget__steps=4)) == 0
+    for column in ("loss", "margin"):
+        found, wanted = (losses(tmp_path / name, column) for name in ("compiled", "eager"))
+        assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+
+
 def test_two_processes_are_as_one(reward, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "evaluation__holdout": 0.3}
