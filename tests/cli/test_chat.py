@@ -95,7 +95,7 @@ def test_commands(talker: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
         "error: /set temperature: the value must be a number from 0 to 1,000, not 'hot'",
         "error: /set temperature: the value must be a number from 0 to 1,000, not '-1'",
         "error: /set color: name one of temperature, top_k, top_p, min_p, repetition_penalty, "
-        "presence_penalty, frequency_penalty, max_tokens, seed, "
+        "presence_penalty, frequency_penalty, max_tokens, thinking_budget, seed, "
         "then its value",
         "error: there is no command /dance; /help names them",
     ]
