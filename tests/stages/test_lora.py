@@ -19,6 +19,7 @@ from tests.helpers import (
     weights_file,
 )
 from tests.invariant.test_accumulation import assert_close, in_float64
+from tests.random_models import random_model
 
 from minimind import Model
 from minimind.cli import main
@@ -35,6 +36,17 @@ ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
 def adapted(sft):
     """`adapted(out, **changes)`: the arguments of a tiny fine-tuning of an adapter."""
     return lambda out, **changes: sft(out, **{"lora__rank": 4, **changes})
+
+
+@pytest.fixture(scope="module")
+def expert_base(tmp_path_factory, tokenizer_directory):
+    """A model with experts, random in every matrix."""
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    experts = {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    model = random_model(vocab_size=tokenizer.vocab_size, std=0.1, **experts)
+    directory = tmp_path_factory.mktemp("experts") / "model"
+    save_model(model, directory, tokenizer)
+    return directory
 
 
 def adapter(model):
@@ -157,6 +169,20 @@ def test_micro_batches_do_not_change_a_training(adapted, tmp_path, optimizer, ra
         trainer.fit()
         assert trainer.step.micro_batch_size == sequences
         trained.append((losses(tmp_path / f"{sequences}"), adapter(trainer.model)))
+    assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
+
+
+def test_micro_batches_do_not_change_adapters_of_experts(adapted, expert_base, tmp_path):
+    trained = []
+    for sequences in (1, 8):
+        changes = {"budget__steps": 4, "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 32 * sequences}
+        argv = adapted(tmp_path / f"{sequences}", **changes)
+        argv[argv.index("--from") + 1] = str(expert_base)
+        trainer = in_float64(make_trainer(argv))
+        trainer.fit()
+        trained.append((losses(tmp_path / f"{sequences}"), adapter(trainer.model)))
+    assert {name.rpartition("lora_")[2] for name in trained[0][1]} > {"A.gate_proj", "B.up_proj", "B.down_proj"}
+    assert all(parameter.abs().max() > 0 for parameter in trained[0][1].values())
     assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
 
 
