@@ -116,7 +116,7 @@ class Distillation:
                 messages.append(message)
                 if message["role"] == "user":
                     given = sample(list(messages), self.teacher, self.params)
-                    if Selection("sft").choose([given]) in ("empty", "called a tool"):
+                    if not given["message"]["content"].strip():
                         break  # there is nothing to go on from
                     messages.append({"role": "assistant", "content": given["message"]["content"]})
         elif self.judge is not None:

@@ -1,4 +1,13 @@
-"""Which answers become data: what is empty, cut off, refused or said before is left out, and counted by reason."""
+"""Which answers become data: what is empty, cut off, refused or said before is left out, and counted by reason.
+
+empty          there is no answer
+truncated      it was cut off at its longest length, or repeated itself
+refused        the teacher declined, going by how it begins, or the server's filter did
+called a tool  it is a call of a tool that nobody offered
+duplicate      an earlier answer says the same, but for case, spaces and punctuation
+equal          both answers of a pair are the same text
+tied           the judge puts no answer above another
+"""
 
 from __future__ import annotations
 
@@ -10,16 +19,6 @@ from typing import Any
 
 from minimind.tokenizer.messages import Message
 
-REASONS = {
-    "empty": "the answer is empty",
-    "truncated": "it was cut off at --max-tokens",
-    "refused": "the teacher declined to answer",
-    "called a tool": "it is a call of a tool that nobody offered",
-    "duplicate": "an earlier answer says the same, but for case, spaces and punctuation",
-    "equal": "both answers of a pair say the same",
-    "tied": "the judge puts no answer above another",
-}
-KEEPABLE = ("truncated", "refused", "duplicate")
 SHORT = 32
 """letters and digits; shorter answers, as 42 or Yes, may well be right twice"""
 
@@ -40,7 +39,7 @@ class Selection:
 
     kind  "sft" or "preference"
     best  whether the answers are candidates of which a judge's scores choose
-    keep  reasons of KEEPABLE for which nothing is left out
+    keep  reasons for which nothing is left out: truncated, refused, duplicate
     """
 
     kind: str
@@ -65,7 +64,7 @@ class Selection:
             counted = flaws if self.kind == "sft" else [flaws[0], *(f for f in flaws[1:] if f != "refused")]
             if reason := next(filter(None, counted), None):
                 return reason
-        if self.kind == "preference" and len({essence(sample["message"]["content"]) for sample in samples}) == 1:
+        if self.kind == "preference" and len({sample["message"]["content"].strip() for sample in samples}) == 1:
             return "equal"
         return list(samples)
 
