@@ -5,43 +5,55 @@
     python -m benchmarks.teaching runs/quickstart --world world --out runs/teaching --page docs/results/teaching.md
 
 Every training is a command as one would type it, in a directory of its own; what is done is passed over. All models
-are asked the same held-out questions, so a change is paired, question by question.
+are asked the same held-out questions, so a change is paired, question by question. DPO learns from the model's own
+mistakes: of the world's preferences a chat model of it has nearly all right before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmarks.results import command, machine, table, write_page
-from benchmarks.trainings import Kept
+from benchmarks.trainings import Kept, in_a_process
 
-from minimind.eval.paired import share_changed
+from minimind.api import Model
+from minimind.data.shards.holdout import holdout
+from minimind.data.shards.prepare import prepare
+from minimind.eval.paired import document_nats, share_changed
 from minimind.eval.skills import Score, grade, greedy_answers, span
 from minimind.infer.engine import Engine
 from minimind.model import load_model
+from minimind.model.hf.adapter import TENSORS, is_adapter
+from minimind.model.hf.files import read_shapes, weight_files
 from minimind.model.hf.weights import model_directory
 from minimind.tokenizer import Tokenizer
+from minimind.util.files import whole_file
+from minimind.world.preference import PAIRED
 from minimind.world.questions import questions
-from minimind.world.sample import Question
+from minimind.world.rng import Rng
+from minimind.world.sample import LANGUAGES, Question, assistant
 from minimind.world.skills import SKILLS, reasoning
 
+HELD_OUT = 0.3
 LONGEST = 400  # tokens of an answer, its thinking included
 
-# Name -> stage and settings; {chat}, {world} and {old} stand for the quickstart's model, the new and its own data.
+# Name -> stage and settings; {chat} and {old} stand for the quickstart's model and data, {world} for new data.
 REASON = "reason --recipe world-reason --from {chat} --data {world}/reason.jsonl"
-DPO = "dpo --recipe world-dpo --from {chat} --data {world}/preference.jsonl"
+DPO = "dpo --recipe world-dpo --from {chat} --data {mistakes} --evaluation.holdout 0.3"
 DISTILL = "distill --recipe world-distill --distill.teacher {chat} --data {old}/sft.jsonl"
 TAUGHT = {
     "reason, all weights": REASON,
     "reason, LoRA of rank 4": f"{REASON} --lora.rank 4",
-    "dpo": DPO,
-    "dpo, LoRA of rank 4": f"{DPO} --lora.rank 4 --optimizer.learning_rate 0.002",
+    "dpo": f"{DPO} --optimizer.learning_rate 0.002",
+    "dpo, LoRA of rank 4": f"{DPO} --lora.rank 4 --optimizer.learning_rate 0.004",
     "small, alone": f"{DISTILL} --distill.alpha 1",
     "small, distilled": DISTILL,
 }
@@ -55,8 +67,25 @@ def train(words: str, out: Path, seed: int) -> None:
         subprocess.run(argv, check=True)
 
 
-def measure(run: Path, preferences: Path, per_skill: int) -> dict[str, Any]:
-    """Which questions a model answers rightly, by kind, and what its training took."""
+def write_mistakes(directory: Path, path: Path, count: int = 8000) -> None:
+    """Preferences that the model does not have yet: right answers over wrong ones that it sampled itself."""
+    model = Model(directory)
+    model.engine.max_batch = 128
+    rng = Rng(0, "mistakes")
+    samples = [SKILLS[rng.weighted(PAIRED)](rng, rng.pick(LANGUAGES)) for _ in range(count)]
+    ids = [model.tokenizer.encode_chat(one.messages[:-1], add_generation_prompt=True)[0] for one in samples]
+    params = [model.sampling_params(temperature=1.0, max_tokens=40, seed=number) for number in range(count)]
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for one, done in zip(samples, model.engine.generate(ids, params)):
+            text = model.tokenizer.decode(done.ids).strip()
+            if done.stop_reason == "stop" and text and not grade(Question.of(one), text):
+                pair = {"chosen": one.messages, "rejected": [*one.messages[:-1], assistant(text)]}
+                file.write(json.dumps(pair, ensure_ascii=False) + "\n")
+
+
+def measure(run: Path, mistakes: Path, per_skill: int, seeds: list[int]) -> dict[str, Any]:
+    """Which questions a model answers rightly, by kind; which of the pairs held out from the trainings of each seed
+    it has in the right order; and what its training took."""
     directory = model_directory(run)
     model, tokenizer = load_model(directory), Tokenizer.load(directory)
     engine = Engine(model, max_batch=128, tokenizer=tokenizer)
@@ -71,12 +100,24 @@ def measure(run: Path, preferences: Path, per_skill: int) -> dict[str, Any]:
         right[name] = [
             done.stop_reason == "stop" and grade(one, text, think) for one, (text, done) in zip(asked, answers)
         ]
-    argv = [sys.executable, "-m", "minimind", "eval", "reward", str(run), "--data", str(preferences), "--json"]
-    found = subprocess.run([*argv, "--holdout", "0.1"], check=True, capture_output=True, text=True)
+    data, preferred = prepare([mistakes], tokenizer, "preference", train_on="last"), {}
+    for seed in seeds:
+        held_out = np.flatnonzero(holdout(data.hashes, HELD_OUT, seed))
+        nats_P2 = document_nats(model, data, held_out, seq_len=256).reshape(-1, 2)
+        preferred[str(seed)] = (nats_P2[:, 0] < nats_P2[:, 1]).tolist()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    memory = max((line["memory_gb"] for line in lines if "memory_gb" in line), default=0.0)
-    seconds = max((line["elapsed"] for line in lines if "elapsed" in line), default=0.0)
-    return {"right": right, "preferred": json.loads(found.stdout), "memory_gb": memory, "seconds": seconds}
+    return {
+        "right": right,
+        "preferred": preferred,
+        "trained": trained_parameters(directory),
+        "memory_gb": max(line.get("memory_gb", 0.0) for line in lines),
+        "seconds": max(line.get("elapsed", 0.0) for line in lines),
+    }
+
+
+def trained_parameters(directory: Path) -> int:
+    files = [directory / TENSORS] if is_adapter(directory) else weight_files(directory)
+    return sum(math.prod(shape) for shape in read_shapes(files).values())
 
 
 def share(right: list[bool]) -> str:
@@ -89,21 +130,14 @@ def change(before: list[bool], after: list[bool]) -> str:
     return f"{100 * found.difference:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
-def row(name: str, one: dict[str, Any], start: dict[str, Any]) -> list[str]:
-    right, preferred = one["right"], one["preferred"]
-    moved = (
-        "" if name == START or name.startswith(FROM_SCRATCH) else change(start["right"]["skills"], right["skills"])
-    )
-    return [
-        name,
-        share(right["skills"]),
-        moved,
-        share(right["at once"]),
-        share(right["thinking"]),
-        f"{preferred['accuracy']:.1%}",
-        f"{one['seconds']:.0f} s",
-        f"{one['memory_gb']:.2f} GB",
-    ]
+def row(name: str, seed: int, one: dict[str, Any], start: dict[str, Any]) -> list[str]:
+    right, preferred = one["right"], one["preferred"][str(seed)]
+    skills, moved = share(right["skills"]), share(preferred)
+    if name != START and "small" not in name:
+        skills += f"; {change(start['right']['skills'], right['skills'])}"
+        moved += f"; {change(start['preferred'][str(seed)], preferred)}"
+    measured = [skills, share(right["at once"]), share(right["thinking"]), moved]
+    return [name, *measured, f"{one['trained']:,}", f"{one['seconds']:.0f} s", f"{one['memory_gb']:.2f} GB"]
 
 
 def main() -> None:
@@ -119,19 +153,24 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    chat, preferences = options.quickstart / "chat", options.world / "preference.jsonl"
+    chat, mistakes = options.quickstart / "chat", options.out / "mistakes.jsonl"
+    if not mistakes.exists():
+        in_a_process(write_mistakes, chat, mistakes)
     kept = Kept(options.out / "results.json")
-    start = kept.get(START, measure, chat, preferences, options.per_skill)
-    rows = [row(START, start, start)]
+    start = kept.get(START, measure, chat, mistakes, options.per_skill, list(range(options.seeds)))
+    rows = [row(START, 0, start, start)]
     for way in options.only:
-        words = TAUGHT[way].format(chat=chat, world=options.world, old=options.quickstart / "world")
+        words = TAUGHT[way].format(
+            chat=chat, world=options.world, old=options.quickstart / "world", mistakes=mistakes
+        )
         for seed in range(options.seeds):
             name = f"{way}, seed {seed}"
             run = options.out / name.replace(",", "").replace(" ", "-")
             train(words, run, seed)
-            rows.append(row(name, kept.get(name, measure, run, preferences, options.per_skill), start))
-    header = ["", "eight skills", "change in points, paired", "reasoning at once", "reasoning, thinking"]
-    header += ["preferred the better", "time", "memory"]
+            one = kept.get(name, measure, run, mistakes, options.per_skill, [seed])
+            rows.append(row(name, seed, one, start))
+    header = ["", "eight skills; change in points", "reasoning at once", "reasoning, thinking"]
+    header += ["right answer likelier than own mistake; change", "trained parameters", "time", "memory"]
     commands = [f"minimind train {words} --seed S --out RUN" for words in TAUGHT.values()]
     write_page(
         options.page,
