@@ -53,6 +53,10 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, talker: Path, ada
     save_model(random_model(vocab_size=tokenizer.vocab_size, hidden_size=64), tmp_path / "other", tokenizer)
     with pytest.raises(UserError, match=r"lora_A.weight has shape \(3, 32\), .* says \(3, 64\)"):
         Model(tmp_path / "other", device="cpu", adapters=adapters)
+    retrained = random_model(seed=2, vocab_size=tokenizer.vocab_size)
+    save_model(retrained, tmp_path / "retrained", tokenizer)
+    with pytest.raises(UserError, match="is an adapter of other weights than those in"):
+        Model(tmp_path / "retrained", device="cpu", adapters=adapters)
     with pytest.raises(UserError, match="is a whole model, not an adapter"):
         Model(talker, device="cpu", adapters={"other": tmp_path / "other"})
 

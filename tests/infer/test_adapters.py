@@ -31,6 +31,7 @@ OPTIONS = {
     "all": LoraOptions(rank=3),
     "one": LoraOptions(rank=1, alpha=0.5, targets=["down_proj"]),
     "rslora": LoraOptions(rank=8, rank_stabilized=True, alpha=3, targets=["q_proj", "v_proj", "up_proj"]),
+    "dora": LoraOptions(rank=2, dora=True, targets=["k_proj", "o_proj", "gate_proj"]),
     "block": LoraOptions(rank=5, targets=["layers.1.self_attn.k_proj", "layers.0.self_attn.o_proj"]),
 }
 NAMES = [None, *OPTIONS]
@@ -48,6 +49,8 @@ def adapted(
     for layer in lora_layers(model).values():
         for matrix in (layer.lora_A, layer.lora_B):
             matrix.weight.data = torch.randn(matrix.weight.shape, generator=generator) * 0.3
+        if layer.options.dora:
+            layer.lora_magnitude_vector.data *= 1 + torch.rand(layer.out_features, generator=generator)
     return model.cast(dtype)
 
 
@@ -151,7 +154,7 @@ def test_answers_move_to_longer_slots_with_their_adapter(monkeypatch: pytest.Mon
     monkeypatch.setattr(engine_module, "SHORTEST_SLOT", 16)
     engine = Engine(MODELS[None], adapters=ADAPTERS)
     endless = SamplingParams(temperature=0, max_tokens=60, stop_ids=())
-    requests = [engine.submit(p, endless, name) for p, name in zip(random_prompts([3, 12, 20, 5, 9]), NAMES)]
+    requests = [engine.submit(p, endless, name) for p, name in zip(random_prompts([3, 12, 20, 5, 9, 8]), NAMES)]
     run(engine, requests)
     for request in requests:
         assert_is_the_answer(request, MODELS[request.adapter])
@@ -178,6 +181,8 @@ class Quantized(torch.nn.Module):
         y = self.quantized(x.flatten(0, -2)).view(*x.shape[:-1], -1)
         if isinstance(self.linear, LoraLinear):
             y = y + self.linear.scale * self.linear.lora_B(self.linear.lora_A(x))
+            if self.linear.options.dora:
+                y = y * (self.linear.lora_magnitude_vector / self.linear.row_norms())
         return y
 
 
@@ -195,7 +200,7 @@ def quantized(model: Transformer) -> Transformer:
 def test_adapters_of_a_base_in_8_bits() -> None:
     """The base's matrices alone are rounded; what an adapter adds is computed in full."""
     engine = Engine(MODELS[None], weights="int8", adapters=ADAPTERS)
-    prompts = random_prompts([20, 9, 30, 14, 3])
+    prompts = random_prompts([20, 9, 30, 14, 3, 25])
     requests = [engine.submit(prompt, params(12), name) for prompt, name in zip(prompts, NAMES)]
     run(engine, requests)
     for seed, request in enumerate(requests, start=-1):
@@ -229,7 +234,7 @@ def test_refresh_takes_over_changed_adapters() -> None:
 
 
 def test_what_there_is_no_adapter_for() -> None:
-    with pytest.raises(UserError, match="there is no adapter law here, but all, one, rslora, block"):
+    with pytest.raises(UserError, match="there is no adapter law here, but all, one, rslora, dora, block"):
         Engine(MODELS[None], adapters=ADAPTERS).generate([[1]], params(1), "law")
     with pytest.raises(UserError, match="there is no adapter law here, but none at all"):
         Engine(MODELS[None]).submit([1], params(1), "law")

@@ -8,9 +8,11 @@ S-LoRA, Sheng et al. 2023, arXiv:2311.03285):
 
 The A of all adapters that a step needs stand side by side as one matrix, and their B below each other. Of x · A
 each token keeps the columns of its own adapter; the others become 0. So every matrix costs two thin products more,
-however the adapters are mixed, their ranks may differ, and a token without one gets exactly the base's.
+however the adapters are mixed, their ranks may differ, and a token without one gets exactly the base's. Of DoRA
+(arXiv:2402.09353) each output is multiplied by a number of its own as well, which is 1 for everybody else.
 
-Letters in names: N tokens, D width of the input, F of the output, R ranks of several matrices together.
+Letters in names: N tokens, D width of the input, F of the output, R ranks of several matrices together, M adapters
+and the base alone, which is the last.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ def fused_linears(block: nn.Module) -> dict[str, list[Linear]]:
 
 
 def check_adapters(adapted: Mapping[str, Transformer]) -> None:
-    """UserError for an adapter with other parts than two thin matrices beside a block's own."""
+    """UserError for an adapter of something else than a block's own matrices: of experts."""
     for name, model in adapted.items():
         linears = chain(*(chain(*fused_linears(block).values()) for block in model.model.layers))
-        known = {id(m.weight) for one in linears if isinstance(one, LoraLinear) for m in (one.lora_A, one.lora_B)}
+        known = {id(part) for one in linears if isinstance(one, LoraLinear) for part in one.parameters()}
         for part, parameter in model.named_parameters():
             if ".lora_" in part and id(parameter) not in known:
                 raise UserError(
@@ -73,17 +75,17 @@ class Mix:
 
 
 class LowRank:
-    """The corrections that adapters make to one product, (x · A) · B with the adapter's scale in B.
+    """What adapters make of one product y: stretch · y + (x · A) · B, with the adapter's scale and stretch in B.
 
     `adapted` are the matrices that stand side by side in the product, as each adapter has them.
     """
 
     def __init__(self, adapted: Mapping[str, Sequence[Linear]], dtype: torch.dtype, device: torch.device) -> None:
-        self.parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # (R, D) and (F, R)
+        self.parts: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}  # (R, D), (F, R) and (F,)
         for name, linears in adapted.items():
-            parts = [_low_rank(linear) for linear in linears]
-            A_RD, B_FR = torch.cat([A for A, _ in parts]), torch.block_diag(*(B for _, B in parts))
-            self.parts[name] = A_RD.to(device, dtype), B_FR.to(device, dtype)
+            A, B, stretch = zip(*map(_low_rank, linears))
+            fused = torch.cat(A), torch.block_diag(*B), torch.cat(stretch)
+            self.parts[name] = tuple(part.to(device, dtype) for part in fused)  # type: ignore[assignment]
         self.joined: tuple[str, ...] = ()  # the adapters whose matrices stand side by side at present
 
     def add(self, x_ND: torch.Tensor, y_NF: torch.Tensor, mix: Mix) -> None:
@@ -94,18 +96,25 @@ class LowRank:
         low_NR = x_ND @ self.A_DR
         if mix.mixed:
             low_NR.masked_fill_(mix.others(self.ranks), 0)
+        if self.stretch_MF is not None:
+            y_NF.mul_(self.stretch_MF[mix.places_N1[:, 0]])
         y_NF.addmm_(low_NR, self.B_RF)
 
     def _join(self, names: tuple[str, ...]) -> None:
         parts = [self.parts[name] for name in names]
-        self.ranks = tuple(len(A_RD) for A_RD, _ in parts)
-        self.A_DR = torch.cat([A_RD for A_RD, _ in parts]).t().contiguous()
-        self.B_RF = torch.cat([B_FR for _, B_FR in parts], 1).t().contiguous()
+        A, B, stretch = zip(*parts)
+        self.ranks = tuple(map(len, A))
+        self.A_DR, self.B_RF = torch.cat(A).t().contiguous(), torch.cat(B, 1).t().contiguous()
+        stretch_MF = torch.stack([*stretch, torch.ones_like(stretch[0])])
+        self.stretch_MF = None if bool((stretch_MF == 1).all()) else stretch_MF
         self.joined = names
 
 
-def _low_rank(linear: Linear) -> tuple[torch.Tensor, torch.Tensor]:
-    """A (r, D) and scale · B (F, r); of a matrix without adapter the rank is 0."""
-    if isinstance(linear, LoraLinear):
-        return linear.lora_A.weight, linear.scale * linear.lora_B.weight
-    return torch.empty(0, linear.in_features), torch.empty(linear.out_features, 0)
+def _low_rank(linear: Linear) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A (r, D), stretch · scale · B (F, r) and the stretch (F,); of a matrix without adapter the rank is 0."""
+    stretch_F = torch.ones_like(linear.weight[:, 0])
+    if not isinstance(linear, LoraLinear):
+        return linear.weight[:0], linear.weight[:, :0], stretch_F
+    if linear.options.dora:
+        stretch_F = linear.lora_magnitude_vector / linear.row_norms()
+    return linear.lora_A.weight, stretch_F[:, None] * linear.scale * linear.lora_B.weight, stretch_F
