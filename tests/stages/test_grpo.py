@@ -152,7 +152,7 @@ def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):
     assert kl[-1] > 1e-5
     assert losses(tmp_path / "bound")[0] == pytest.approx(losses(tmp_path / "free")[0], abs=1e-6)
     assert losses(tmp_path / "bound")[1:] != losses(tmp_path / "free")[1:]
-    (reference,) = bound.objective.reference
+    (reference,) = bound.objective.frozen
     for name, tensor in weights(base_model).items():
         assert torch.equal(reference.state_dict()[name], tensor)
     assert weights(tmp_path / "bound/model").keys() == weights(base_model).keys()

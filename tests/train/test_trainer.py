@@ -311,7 +311,8 @@ def test_sft_starts_from_the_model(sft, base_model, tmp_path):
     start = weights(base_model)
     for name, parameter in trainer.model.named_parameters():
         assert torch.equal(parameter, start[name])
-    assert trainer.model.training
+    assert not trainer.model.training  # until it is trained
     trainer.fit()
+    assert trainer.model.training
     moved = weights(tmp_path / "run/model")
     assert all(not torch.equal(moved[name], start[name]) for name in start)

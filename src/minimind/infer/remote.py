@@ -130,9 +130,11 @@ class ChoiceStream:
         self.usage: tuple[int, int] | None = None
 
     def read_usage(self, chunk: dict[str, Any]) -> None:
-        """Servers that were asked for it send it in a chunk of its own, after the choice's last."""
-        if usage := chunk.get("usage"):
-            self.usage = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+        """Servers that were asked for it send it in a chunk of its own, the last; some send only a total."""
+        usage = chunk.get("usage") or {}
+        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if isinstance(read, int) and isinstance(written, int):
+            self.usage = read, written
 
     def push(self, choice: dict[str, Any]) -> list[ModelEvent]:
         """What a chunk brings; its tokens come with the first event. Without log-probabilities they are one."""

@@ -157,6 +157,7 @@ CHINESE = {
     "experts": "专家",
     "shared experts": "共享专家",
     "router": "路由",
+    "score": "打分头",
     "norms": "归一化",
     "output": "输出",
     "the embedding again": "复用词嵌入",

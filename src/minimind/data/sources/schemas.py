@@ -92,9 +92,10 @@ def normalize(record: Any) -> Content:
     names = {str(key).strip().casefold(): key for key in record}
     question, answer = (next((names[one] for one in known if one in names), None) for known in (ASKS, ANSWERS))
     if question is not None and answer is not None:
-        return _chat(
-            record, "qa", _one_turn(_string(record, question), _string(record, answer)), (question, answer)
-        )
+        turns = _one_turn(_string(record, question), _string(record, answer))
+        if not turns[-1]["content"].strip():
+            raise SchemaError("a question without an answer")
+        return _chat(record, "qa", turns, (question, answer))
     if "prompt" in record or (question is not None and len(record) == 1):
         key = "prompt" if "prompt" in record else question
         turns = [{"role": "user", "content": record[key]}] if isinstance(record[key], str) else record[key]

@@ -11,6 +11,7 @@ from typing import Any
 
 from minimind.data.sources.json_values import UTF8
 from minimind.data.sources.records import MAX_RECORD, DamagedFile, Record, line_feeds, lines
+from minimind.data.sources.schemas import ANSWERS
 from minimind.errors import missing_extra
 
 
@@ -27,7 +28,8 @@ def read_csv(blocks: Iterator[bytes], path: Path, delimiters: str) -> Iterator[R
         line = rows.line_num + 1
         for row in rows:
             if any(cell.strip() for cell in row):
-                cells = {name: cell for name, cell in zip(names, row) if cell}
+                # An empty answer stays: without it the question would be a prompt for others to answer.
+                cells = {name: cell for name, cell in zip(names, row) if cell or name.casefold() in ANSWERS}
                 yield Record(line, json.dumps(cells, ensure_ascii=False).encode(*UTF8))
             line = rows.line_num + 1
     except csv.Error as error:
