@@ -34,6 +34,23 @@ def assert_close(trained, wanted, weight_tolerance, loss_tolerance):
         assert relative(trained[1][name], wanted[1][name]) <= weight_tolerance, name
 
 
+def assert_as_alone(model, objective, packed, alone):
+    """Loss and gradients in fp64 are those of the documents in batches of their own; returns the units."""
+    results = []
+    for batches in ([packed], alone):
+        total = sum(objective.units(batch)["loss"] for batch in batches)
+        model.zero_grad()
+        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / total
+        loss.backward()
+        results.append((total, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
+    (total, loss, gradients), (total_alone, loss_alone, gradients_alone) = results
+    assert total == total_alone > 0
+    assert relative(loss, loss_alone) <= 1e-9
+    for name in gradients:
+        assert relative(gradients[name], gradients_alone[name]) <= 1e-9
+    return total
+
+
 @pytest.mark.parametrize(
     ("micro_batch_size", "optimizer", "rate"),
     [(1, "muon", 0.02), (2, "muon", 0.02), (4, "muon", 0.02), (1, "adamw", 0.002), (1, "sgd", 0.05)],
@@ -90,18 +107,7 @@ def test_documents_in_one_sequence_are_as_documents_in_sequences_of_their_own(sf
     alone = [batch for d in documents for batch in sequential_batches(data, [d], 128, 1)]
     objective = NextToken()
     assert max(len(sequence.unique()) for sequence in packed.documents) >= 3
-    results = []
-    for batches in ([packed], alone):
-        total = sum(objective.units(batch)["loss"] for batch in batches)
-        model.zero_grad()
-        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / total
-        loss.backward()
-        results.append((total, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
-    (total, loss, gradients), (total_alone, loss_alone, gradients_alone) = results
-    assert total == total_alone > 0
-    assert relative(loss, loss_alone) <= 1e-9
-    for name in gradients:
-        assert relative(gradients[name], gradients_alone[name]) <= 1e-9
+    assert_as_alone(model, objective, packed, alone)
 
 
 def test_weighted_losses_are_divided_by_the_sum_of_their_weights(pretrain, tmp_path):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers import assert_same_run, last_checkpoint
 
 from minimind.cli import main
 from minimind.data.batches.batch import Batch
@@ -30,6 +32,26 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], int], No
             assert main(argv) == 128 + signal.SIGTERM
 
     return stopped
+
+
+@pytest.fixture
+def stopped_and_whole(
+    stop_after: Callable[[list[str], int], None], tmp_path: Path
+) -> Callable[..., tuple[Path, Path]]:
+    """`stopped_and_whole(training, step, **changes)`: a run that is stopped in that step and resumed, and one
+    that never was; they are the same to the last bit."""
+
+    def compared(training: Callable[..., list[str]], step: int, **changes: Any) -> tuple[Path, Path]:
+        run, whole = tmp_path / "run", tmp_path / "whole"
+        changes = {"checkpoint__every": None} | changes
+        assert main(training(whole, **changes)) == 0
+        stop_after(training(run, **changes), step)
+        assert last_checkpoint(run).name == f"step-{step:07}"
+        assert main(training(run, **changes)) == 0
+        assert_same_run(run, whole)
+        return run, whole
+
+    return compared
 
 
 @pytest.fixture

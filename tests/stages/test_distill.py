@@ -16,7 +16,7 @@ from tests.helpers import (
     weights,
     weights_file,
 )
-from tests.invariant.test_accumulation import assert_close, in_float64, relative
+from tests.invariant.test_accumulation import assert_as_alone, assert_close, in_float64
 from tests.random_models import random_model
 
 from minimind.cli import main
@@ -227,18 +227,7 @@ def test_documents_in_one_sequence_are_as_documents_in_sequences_of_their_own(di
     documents = [d for d in range(len(data)) if data.lengths[d] <= 129][:12]
     (packed,) = sequential_batches(data, documents, 128, 8)
     alone = [batch for d in documents for batch in sequential_batches(data, [d], 128, 1)]
-    results = []
-    for batches in ([packed], alone):
-        total = sum(objective.units(batch)["loss"] for batch in batches)
-        model.zero_grad()
-        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / total
-        loss.backward()
-        results.append((total, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
-    (total, loss, gradients), (total_alone, loss_alone, gradients_alone) = results
-    assert total == total_alone > 0
-    assert relative(loss, loss_alone) <= 1e-9
-    for name in gradients:
-        assert relative(gradients[name], gradients_alone[name]) <= 1e-9
+    assert_as_alone(model, objective, packed, alone)
 
 
 @every_way
@@ -268,14 +257,8 @@ def test_two_processes_are_as_one(distill, tmp_path, monkeypatch, way):
 
 
 @every_way
-def test_stopped_and_resumed_as_if_nothing_had_happened(distill, tmp_path, stop_after, changes):
-    changes = changes | {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main(distill(whole, **changes)) == 0
-    stop_after(distill(run, **changes), 5)
-    assert last_checkpoint(run).name == "step-0000005"
-    assert main(distill(run, **changes)) == 0
-    assert_same_run(run, whole)
+def test_stopped_and_resumed_as_if_nothing_had_happened(distill, stopped_and_whole, changes):
+    stopped_and_whole(distill, 5, evaluation__every=3, evaluation__samples=1, **changes)
 
 
 def test_an_adapter_learns_from_a_teacher(distill, tmp_path):

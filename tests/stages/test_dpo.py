@@ -10,7 +10,6 @@ from tests.distributed.test_two_processes import CHANGES, assert_like_one_proces
 from tests.helpers import (
     assert_same_run,
     evaluations,
-    last_checkpoint,
     losses,
     make_trainer,
     metrics,
@@ -212,14 +211,8 @@ def test_two_processes_are_as_one(dpo, tmp_path):
     assert references[0] == pytest.approx(references[1], rel=1e-5)
 
 
-def test_stopped_and_resumed_as_if_nothing_had_happened(dpo, tmp_path, stop_after):
-    changes = {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main(dpo(whole, **changes)) == 0
-    stop_after(dpo(run, **changes), 5)
-    assert last_checkpoint(run).name == "step-0000005"
-    assert main(dpo(run, **changes)) == 0
-    assert_same_run(run, whole)
+def test_stopped_and_resumed_as_if_nothing_had_happened(dpo, stopped_and_whole):
+    run, whole = stopped_and_whole(dpo, 5, evaluation__every=3, evaluation__samples=1)
     for column in ("accuracy", "margin"):
         assert losses(run, column) == losses(whole, column)
 
@@ -269,7 +262,7 @@ def test_micro_batches_do_not_change_its_kin(dpo, tmp_path, loss):
 
 
 @pytest.mark.parametrize(("loss", "rank"), [("kto", 0), ("orpo", 0), ("ipo", 4)])
-def test_its_kin_resume_and_are_shared(dpo, tmp_path, stop_after, loss, rank):
+def test_its_kin_resume_and_are_shared(dpo, tmp_path, stopped_and_whole, loss, rank):
     """What they keep beside the weights and divide by other units; and an adapter."""
     changes = CHANGES | {
         "dpo__loss": loss,
@@ -278,11 +271,8 @@ def test_its_kin_resume_and_are_shared(dpo, tmp_path, stop_after, loss, rank):
         "optimizer__grad_clip": 0,
         "dpo__beta": 0.5,
     }
-    whole, run, two = tmp_path / "whole", tmp_path / "run", tmp_path / "two"
-    assert main(dpo(whole, **changes, checkpoint__every=None)) == 0
-    stop_after(dpo(run, **changes, checkpoint__every=None), 4)
-    assert main(dpo(run, **changes, checkpoint__every=None)) == 0
-    assert_same_run(run, whole)
+    _, whole = stopped_and_whole(dpo, 4, **changes)
+    two = tmp_path / "two"
     assert wait_for(start_two(dpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
     assert_like_one_process(two, whole)
 

@@ -6,9 +6,7 @@ import torch
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
 from tests.helpers import (
     assert_equal_trees,
-    assert_same_run,
     evaluations,
-    last_checkpoint,
     losses,
     make_trainer,
     metrics,
@@ -257,14 +255,9 @@ def test_two_processes_are_as_one(grpo, tmp_path):
         assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-6)
 
 
-def test_stopped_and_resumed_as_if_nothing_had_happened(grpo, tmp_path, stop_after):
-    changes = {"checkpoint__every": None, "evaluation__every": 2, "evaluation__samples": 1, "grpo__kl_weight": 0.1}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main(grpo(whole, **changes)) == 0
-    stop_after(grpo(run, **changes), 3)
-    assert last_checkpoint(run).name == "step-0000003"
-    assert main(grpo(run, **changes)) == 0
-    assert_same_run(run, whole)
+def test_stopped_and_resumed_as_if_nothing_had_happened(grpo, stopped_and_whole):
+    changes = {"evaluation__every": 2, "evaluation__samples": 1, "grpo__kl_weight": 0.1}
+    run, whole = stopped_and_whole(grpo, 3, **changes)
     for column in (*COLUMNS, "reference_kl", "tokens"):
         assert losses(run, column) == losses(whole, column)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
 from tests.helpers import (
-    assert_same_run,
     evaluations,
     last_checkpoint,
     losses,
@@ -193,16 +192,10 @@ def test_two_processes_are_as_one(adapted, tmp_path):
     assert_like_one_process(two, one)
 
 
-def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, tmp_path, stop_after):
+def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, stopped_and_whole):
     """With dropout: what is dropped after the stop is what would have been."""
-    changes = {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1}
-    changes |= {"lora__dropout": 0.3, "lora__dora": "true", "optimizer__lora_rate_ratio": 4}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main(adapted(whole, **changes)) == 0
-    stop_after(adapted(run, **changes), 5)
-    assert last_checkpoint(run).name == "step-0000005"
-    assert main(adapted(run, **changes)) == 0
-    assert_same_run(run, whole)
+    changes = {"lora__dropout": 0.3, "lora__dora": "true", "optimizer__lora_rate_ratio": 4}
+    stopped_and_whole(adapted, 5, evaluation__every=3, evaluation__samples=1, **changes)
 
 
 def test_evaluations_do_not_change_what_is_dropped(adapted, tmp_path):

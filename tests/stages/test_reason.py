@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
-from tests.helpers import assert_same_run, last_checkpoint, losses, make_trainer, thoughts, write_jsonl
-from tests.invariant.test_accumulation import assert_close, in_float64, relative
+from tests.helpers import losses, make_trainer, thoughts, write_jsonl
+from tests.invariant.test_accumulation import assert_as_alone, assert_close, in_float64, relative
 
 from minimind.cli import main
 from minimind.data.batches.loader import sequential_batches
@@ -161,18 +161,7 @@ def test_conversations_in_one_sequence_are_as_in_sequences_of_their_own(reason, 
     documents = np.arange(16)
     (packed,) = sequential_batches(data, documents, 256, 8)
     alone = [batch for number in documents for batch in sequential_batches(data, [number], 256, 1)]
-    results = []
-    for batches in ([packed], alone):
-        units = sum(objective.units(batch)["loss"] for batch in batches)
-        model.zero_grad()
-        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / units
-        loss.backward()
-        results.append((units, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
-    (units, loss, gradients), (units_alone, loss_alone, gradients_alone) = results
-    assert units == units_alone > packed.num_valid_tokens
-    assert relative(loss, loss_alone) <= 1e-9
-    for name in gradients:
-        assert relative(gradients[name], gradients_alone[name]) <= 1e-9
+    assert assert_as_alone(model, objective, packed, alone) > packed.num_valid_tokens
 
 
 def test_micro_batches_do_not_change_the_training_of_an_adapter(reason, tmp_path):
@@ -196,14 +185,8 @@ def test_two_processes_are_as_one(reason, tmp_path, rank):
 
 
 @pytest.mark.parametrize("rank", [0, 4])
-def test_stopped_and_resumed_as_if_nothing_had_happened(reason, tmp_path, stop_after, rank):
-    changes = {"checkpoint__every": None, "evaluation__every": 3, "evaluation__samples": 1, "lora__rank": rank}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main(reason(whole, **changes)) == 0
-    stop_after(reason(run, **changes), 5)
-    assert last_checkpoint(run).name == "step-0000005"
-    assert main(reason(run, **changes)) == 0
-    assert_same_run(run, whole)
+def test_stopped_and_resumed_as_if_nothing_had_happened(reason, stopped_and_whole, rank):
+    stopped_and_whole(reason, 5, evaluation__every=3, evaluation__samples=1, lora__rank=rank)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
-from tests.helpers import assert_same_run, evaluations, losses, make_trainer, metrics, pairs, weights, write_jsonl
+from tests.helpers import evaluations, losses, make_trainer, metrics, pairs, weights, write_jsonl
 from tests.invariant.test_accumulation import assert_close, in_float64, relative
 
 from minimind import Model
@@ -206,11 +206,6 @@ def test_two_processes_are_as_one(reward, tmp_path):
     assert_like_one_process(two, one)
 
 
-def test_stopped_and_resumed_as_if_nothing_had_happened(reward, tmp_path, stop_after):
-    changes = {"checkpoint__every": None, "evaluation__every": 3}
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main(reward(whole, **changes)) == 0
-    stop_after(reward(run, **changes), 5)
-    assert main(reward(run, **changes)) == 0
-    assert_same_run(run, whole)
+def test_stopped_and_resumed_as_if_nothing_had_happened(reward, stopped_and_whole):
+    run, _ = stopped_and_whole(reward, 5, evaluation__every=3)
     assert weights(run / "model")["score.weight"].abs().max() > 0

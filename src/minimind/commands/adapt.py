@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from minimind.commands.data_collect import add_fill, read_fill
 from minimind.commands.options import add_encoding, add_json, command_parser, count, seed, typed
-from minimind.commands.output import print_json, print_table
+from minimind.commands.output import print_json, print_table, say_stopped
 from minimind.errors import UserError
 from minimind.util.typed import CountOrZero, Range
 
@@ -103,8 +102,7 @@ def run(argv: list[str]) -> int:
     try:
         results = adapt(request, out, TrainingConsole(quiet=False))
     except (Stopped, KeyboardInterrupt) as stop:
-        print("\nstopped; the same command again goes on from here", file=sys.stderr)
-        return stop.outcome.exit_code if isinstance(stop, Stopped) else 130
+        return say_stopped(stop)
     if options.json:
         print_json(results)
     else:

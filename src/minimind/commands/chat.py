@@ -12,7 +12,14 @@ import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from minimind.commands.options import add_adapters, add_model, add_tools, command_parser, read_adapters
+from minimind.commands.options import (
+    add_adapters,
+    add_model,
+    add_sampling,
+    add_tools,
+    command_parser,
+    read_adapters,
+)
 from minimind.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,14 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     remote.add_argument("--api-key", metavar="KEY", help="what the server asks for (default: $MINIMIND_API_KEY)")
     add_tools(parser)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--temperature", type=float, help="0 always takes the likeliest token (default: 0.7)")
-    sampling.add_argument("--top-p", type=float, help="only the likeliest tokens up to this sum (default: 0.95)")
-    sampling.add_argument("--top-k", type=int, help="only the k likeliest tokens; 0 = all (default: 0)")
-    sampling.add_argument("--min-p", type=float, help="only tokens this likely beside the likeliest (default: 0)")
+    add_sampling(sampling)
     sampling.add_argument("--repetition-penalty", type=float, help="above 1 avoids repeating (default: 1)")
     sampling.add_argument("--presence-penalty", type=float, help="above 0 avoids what was said (default: 0)")
     sampling.add_argument("--frequency-penalty", type=float, help="the same, for each time (default: 0)")
-    sampling.add_argument("--max-tokens", type=int, help="longest answer (default: 512)")
     sampling.add_argument(
         "--thinking-budget", type=int, metavar="N", help="close a thought after N tokens (default: never)"
     )

@@ -14,6 +14,7 @@ from minimind.commands.options import (
     add_device,
     add_encoding,
     add_json,
+    add_sampling,
     command_parser,
     count,
     seconds,
@@ -224,8 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     worse = parser.add_argument_group("the rejected answers of pairs")
     worse.add_argument("--rejected-from", metavar="URL|MODEL", help="a weaker teacher (default: that of --from)")
     worse.add_argument("--rejected-model", metavar="NAME", help="which model of that server")
-    temperature = typed(Annotated[float, Range(0, 1000)])
-    worse.add_argument("--rejected-temperature", type=temperature, metavar="T", help="(default: --temperature)")
+    worse.add_argument("--rejected-temperature", type=float, metavar="T", help="(default: --temperature)")
     best = parser.add_argument_group("the best of several answers")
     best.add_argument(
         "--best-of",
@@ -245,11 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_argument(
         "--think", action="store_true", help="let the teacher think first; its thoughts are data, too"
     )
-    asking.add_argument("--temperature", type=temperature, help="0 always takes the likeliest token (default: 0.7)")
-    asking.add_argument("--top-p", type=float, help="only the likeliest tokens up to this sum (default: 0.95)")
-    asking.add_argument("--top-k", type=int, help="only the k likeliest tokens; 0 = all (default: 0)")
-    asking.add_argument("--min-p", type=float, help="only tokens this likely beside the likeliest (default: 0)")
-    asking.add_argument("--max-tokens", type=count, help="longest answer (default: 512)")
+    add_sampling(asking)
     asking.add_argument("--seed", type=seed, help="makes answers repeatable where the teacher can (default: none)")
     asking.add_argument("--concurrency", type=count, default=8, metavar="N", help="requests at once (default: 8)")
     asking.add_argument("--timeout", type=seconds, default=300.0, metavar="S", help="seconds for an answer (300)")

@@ -102,6 +102,15 @@ def name_of(directory: Path) -> str:
     return directory.parent.name if directory.name == "model" else directory.stem
 
 
+def add_sampling(group: argparse._ArgumentGroup) -> None:
+    """Fields of SamplingParams, which checks them; None: its default."""
+    group.add_argument("--temperature", type=float, help="0 always takes the likeliest token (default: 0.7)")
+    group.add_argument("--top-p", type=float, help="only the likeliest tokens up to this sum (default: 0.95)")
+    group.add_argument("--top-k", type=int, help="only the k likeliest tokens; 0 = all (default: 0)")
+    group.add_argument("--min-p", type=float, help="only tokens this likely beside the likeliest (default: 0)")
+    group.add_argument("--max-tokens", type=int, help="longest answer (default: 512)")
+
+
 def add_tools(parser: argparse.ArgumentParser) -> None:
     """What `minimind.tools.open_tools` is told."""
     tools = parser.add_argument_group("tools")

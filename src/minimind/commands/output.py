@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,6 +35,14 @@ def print_columns(rows: Sequence[Sequence[str]], right_from: int | None = None) 
 def print_json(values: Any, indent: int | None = None) -> None:
     """Print JSON, in one line unless it is indented."""
     print(json.dumps(finite(values), indent=indent, ensure_ascii=False))
+
+
+def say_stopped(stop: BaseException) -> int:
+    """Say how a run of several steps that was interrupted goes on; returns its exit code."""
+    from minimind.quickstart import Stopped
+
+    print("\nstopped; the same command again goes on from here", file=sys.stderr)
+    return stop.outcome.exit_code if isinstance(stop, Stopped) else 130
 
 
 def finite(value: Any) -> Any:

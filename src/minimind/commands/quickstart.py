@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from minimind.commands.options import add_json, command_parser, seed
-from minimind.commands.output import print_json, print_table
+from minimind.commands.output import print_json, print_table, say_stopped
 
 EPILOG = """examples:
   minimind quickstart                  25 minutes on two busy cores in fp32
@@ -35,8 +34,7 @@ def run(argv: list[str]) -> int:
     try:
         results = quickstart(out, SMOKE if options.smoke else FULL, options.seed, recipe_file)
     except (Stopped, KeyboardInterrupt) as stop:
-        print("\nstopped; the same command again goes on from here", file=sys.stderr)
-        return stop.outcome.exit_code if isinstance(stop, Stopped) else 130
+        return say_stopped(stop)
     if options.json:
         print_json(results)
     else:

@@ -620,7 +620,7 @@ def test_one_process_at_a_time(questions: Path, tmp_path: Path, capsys: Any) -> 
             "--kind preference --rejected-temperature 0.7",
             "chosen and rejected answers would come from one model",
         ),
-        ("--temperature -1", "argument --temperature: expected a number from 0 to 1,000, got '-1'"),
+        ("--temperature -1", "temperature must be a number from 0 to 1,000, not -1.0"),
     ],
 )
 def test_options_that_do_not_fit(words: str, sentence: str, questions: Path, tmp_path: Path, capsys: Any) -> None:

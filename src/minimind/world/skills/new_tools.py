@@ -6,7 +6,6 @@ import json
 
 from minimind.tokenizer.messages import Message
 from minimind.world.rng import Rng
-from minimind.world.sample import assistant, user
 from minimind.world.skills.tools import TOOLS, MockTool
 from minimind.world.tables.animals import ANIMALS
 from minimind.world.tables.geography import COUNTRIES
@@ -100,11 +99,4 @@ def called(rng: Rng, lang: str) -> list[Message]:
     tool, system = offer(rng)
     value = tool.value(rng, lang)
     result = tool.result(rng, lang, value)
-    call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
-    return [
-        system,
-        user(rng.pick(tool.requests[lang]).format(a=value)),
-        assistant("", tool_calls=call),
-        {"role": "tool", "content": json.dumps(result, ensure_ascii=False)},
-        assistant(tool.answers[lang].format(a=value, **result)),
-    ]
+    return [system, *tool.asked(rng, lang, value), *tool.answered(lang, value, result)]

@@ -68,6 +68,16 @@ class MockTool:
         function = {"name": self.name, "description": self.description, "parameters": parameters}
         return {"type": "function", "function": function}
 
+    def asked(self, rng: Rng, lang: str, value: Any) -> list[Message]:
+        """The messages in which it is asked for with an argument, and called."""
+        call = json.dumps([{"name": self.name, "arguments": {self.argument[0]: value}}], ensure_ascii=False)
+        return [user(rng.pick(self.requests[lang]).format(a=value)), assistant("", tool_calls=call)]
+
+    def answered(self, lang: str, value: Any, result: dict[str, Any]) -> list[Message]:
+        """The messages in which it responds, and the model puts that into words."""
+        response = {"role": "tool", "content": json.dumps(result, ensure_ascii=False)}
+        return [response, assistant(self.answers[lang].format(a=value, **result))]
+
 
 def whole(rng: Rng, low: int, high: int) -> str:
     """A whole number of `low` to `high` digits, each length as often as another."""
@@ -206,8 +216,7 @@ def _request(rng: Rng, lang: str, tool: MockTool, kept: bool) -> tuple[Any, list
         value = tool.value(rng, lang)
         if is_held_out("tool", tool.name, value) == kept:
             break
-    call = json.dumps([{"name": tool.name, "arguments": {tool.argument[0]: value}}], ensure_ascii=False)
-    return value, [user(rng.pick(tool.requests[lang]).format(a=value)), assistant("", tool_calls=call)]
+    return value, tool.asked(rng, lang, value)
 
 
 def _call(rng: Rng, lang: str, kept: bool) -> Sample:
@@ -226,9 +235,8 @@ def _answer(rng: Rng, lang: str, kept: bool) -> Sample:
     for held_out in (False, kept) if rng.chance(0.5) else (kept,):
         value, asked = _request(rng, lang, tool, held_out)
         result = tool.result(rng, lang, value)
-        answer = tool.answers[lang].format(a=value, **result)
-        response = {"role": "tool", "content": json.dumps(result, ensure_ascii=False)}
-        messages += [*asked, response, assistant(answer)]
+        messages += [*asked, *tool.answered(lang, value, result)]
+    answer = messages[-1]["content"]
     stated = [str(one) for one in {"argument": value, **result}.values() if str(one) in answer]
     return Sample("tools", lang, messages, stated, check="states")
 
