@@ -206,7 +206,7 @@ def grpo(base_model: Path) -> Callable[..., list[str]]:
 
     model = {name: None for name in SETTINGS if name.startswith("model.")}
     batch = {"batch__seq_len": 128, "batch__tokens_per_step": 1024, "batch__micro_batch_tokens": 512}
-    small = {"grpo__prompts": 4, "grpo__group_size": 6, "grpo__max_tokens": 12, "grpo__questions": 4}
+    small = {"rl__prompts": 4, "rl__group_size": 6, "rl__max_tokens": 12, "rl__questions": 4}
     small |= {"optimizer__learning_rate": 0.005, "budget__steps": 6}
 
     def arguments(out: Path, **changes: Any) -> list[str]:

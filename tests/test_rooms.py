@@ -27,6 +27,7 @@ ROOMS = {
     "losses": "from logits and targets to a number",
     "optim": "optimizers, parameter groups, schedules",
     "presets": "named model shapes",
+    "stage_options": "what each stage can be told",
     "recipe": "everything that decides a training",
     "plan": "derived settings, FLOPs, memory, time: before anything is trained",
     "runs": "what trainings wrote: read, compared, drawn",

@@ -92,6 +92,15 @@ RENAMED: dict[str, str] = {
     "schedule.final": "schedule.min_lr_ratio",
     "recompute": "activation_checkpointing",
     "start": "init_from",
+    "grpo.prompts": "rl.prompts",
+    "grpo.group_size": "rl.group_size",
+    "grpo.max_tokens": "rl.max_tokens",
+    "grpo.temperature": "rl.temperature",
+    "grpo.clip_low": "rl.clip_low",
+    "grpo.clip_high": "rl.clip_high",
+    "grpo.reward_model": "rl.reward_model",
+    "grpo.kl_weight": "rl.kl_weight",
+    "grpo.questions": "rl.questions",
 }
 
 

@@ -45,7 +45,8 @@ def wait_for(processes):
 
 def assert_like_one_process(two, one):
     for column in ("loss", "grad_norm"):
-        assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-5)
+        # A policy's loss is a difference of terms of size 1, which may be near 0.
+        assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-5, abs=1e-6)
     wanted, found = weights(one / "model"), weights(two / "model")
     for name in wanted:
         assert (found[name] - wanted[name]).abs().max() <= 1e-5 * wanted[name].abs().max(), name

@@ -3,7 +3,8 @@
 import pytest
 
 from minimind.rl.prompts import held_out_questions, to_prompt, training_prompts
-from minimind.rl.rewards import reward, reward_parts
+from minimind.rl.rewards import score
+from minimind.rl.types import Rollout
 from minimind.world.questions import assert_disjoint
 from minimind.world.sample import Question, assistant, user
 
@@ -45,10 +46,16 @@ def test_prompts_end_with_the_user_and_know_the_right_answer():
     ],
 )
 def test_rewards(text, stop_reason, parts):
-    assert reward_parts(SUM, text, stop_reason) == parts
+    assert scored(text, stop_reason).parts == parts
 
 
 def test_a_reward_is_the_weighted_sum_of_its_parts():
-    assert reward({"correct": 1, "ended": 1}) == pytest.approx(1.1)
-    assert reward({"correct": 0, "ended": 1}) == pytest.approx(0.1)
-    assert reward({"correct": 1, "ended": 1}, {"correct": 2.0}) == 2
+    assert scored("36 + 47 = 83").reward == pytest.approx(1.1)
+    assert scored("36 + 47 = 84").reward == pytest.approx(0.1)
+    assert scored("36 + 47 = 83", weights={"correct": 2.0}).reward == 2
+    assert scored("36 + 47 = 84", parts={"called": 3.0}, weights={"called": 0.5}).reward == 1.5
+
+
+def scored(text, stop_reason="stop", parts=None, **settings):
+    (found,) = score([Rollout(SUM, [], [], [], [], text, stop_reason, parts or {})], **settings)
+    return found

@@ -8,7 +8,7 @@ from minimind import Model
 from minimind.cli import main
 from minimind.model import ModelConfig, Transformer, load_model, save_model
 from minimind.rl.rewards import RewardModel
-from minimind.rl.types import Rollout
+from minimind.rl.types import Prompt, Rollout
 from minimind.tokenizer import Tokenizer
 
 
@@ -34,7 +34,9 @@ def test_an_answer_earns_what_the_model_says_of_the_conversation(base_model, sco
         ids, mask = tokenizer.encode_chat(messages)
         first, last = mask.index(1), len(mask) - mask[::-1].index(1)
         assert last < len(ids)
-        rollouts.append(Rollout(ids[:first], ids[first:last], [], "", "stop", 1.0, {"correct": 1.0}, 0))
+        prompt = Prompt(messages[:-1], [], float)
+        mask = [0] * first + [1] * (last - first)
+        rollouts.append(Rollout(prompt, ids[:last], mask, [], messages, "", "stop", {"correct": 1.0}, 1.0))
     scored = RewardModel(str(scorer), tokenizer, torch.device("cpu")).score(rollouts)
     for one, messages in zip(scored, conversations):
         assert one.reward == pytest.approx(model.reward(messages), rel=1e-4, abs=1e-5)
@@ -43,7 +45,7 @@ def test_an_answer_earns_what_the_model_says_of_the_conversation(base_model, sco
 
 
 def test_a_step_is_rewarded_with_the_scores(grpo, scorer, tmp_path):
-    trainer = make_trainer(grpo(tmp_path / "run", grpo__reward_model=scorer))
+    trainer = make_trainer(grpo(tmp_path / "run", rl__reward_model=scorer))
     seen = []
     score = trainer.source.reward_model.score
     trainer.source.reward_model.score = lambda rollouts: seen.extend(score(rollouts)) or seen
@@ -57,12 +59,12 @@ def test_a_step_is_rewarded_with_the_scores(grpo, scorer, tmp_path):
         tail = trainer.source.reward_model.after_turn if one.stop_reason == "stop" else []
         with torch.no_grad():
             model = trainer.source.reward_model.model
-            hidden = model(torch.tensor([[*one.prompt_ids, *one.ids, *tail]]))[0, -1]
+            hidden = model(torch.tensor([[*one.ids, *tail]]))[0, -1]
             assert one.reward == pytest.approx(float(hidden @ model.score.weight[0]), rel=1e-4, abs=1e-5)
 
 
 def test_a_run_with_one(grpo, scorer, tmp_path):
-    assert main(grpo(tmp_path / "run", grpo__reward_model=scorer, budget__steps=2)) == 0
+    assert main(grpo(tmp_path / "run", rl__reward_model=scorer, budget__steps=2)) == 0
     line = metrics(tmp_path / "run")[0]
     assert line["reward"] == pytest.approx(line["reward_model"])
     assert line["reward_ended"] >= 0
@@ -70,5 +72,5 @@ def test_a_run_with_one(grpo, scorer, tmp_path):
 
 
 def test_models_that_cannot_score_are_refused(grpo, base_model, tmp_path, capsys):
-    assert main(grpo(tmp_path / "run", grpo__reward_model=base_model)) == 2
-    assert f"grpo.reward_model: {base_model} is no reward model" in capsys.readouterr().err
+    assert main(grpo(tmp_path / "run", rl__reward_model=base_model)) == 2
+    assert f"rl.reward_model: {base_model} is no reward model" in capsys.readouterr().err

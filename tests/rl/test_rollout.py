@@ -1,5 +1,7 @@
 """Sampled groups and the documents made of them, with a model that says random things."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from minimind.infer.sampler import SamplingParams
 from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs
 from minimind.losses.policy import clipped_policy_loss
-from minimind.rl.rollout import sample_groups, to_documents
+from minimind.rl.envs.single_turn import SingleTurn
+from minimind.rl.rewards import score
+from minimind.rl.rollout import episode_seeds, run_episodes, to_documents
 from minimind.rl.types import Prompt
 from minimind.tokenizer import Tokenizer
 from minimind.world.sample import user
@@ -36,9 +40,17 @@ def model(tokenizer):
 @pytest.fixture(scope="module")
 def sample(model, tokenizer):
     engine = Engine(model)
-    return lambda prompts=PROMPTS, seed=0, step=1, **more: sample_groups(
-        engine, tokenizer, prompts, GROUP_SIZE, PARAMS, seed, step, **more
-    )
+
+    def play(prompts=PROMPTS, seed=0, iteration=1, first_group=0, longest=65):
+        groups = [first_group + at for at in range(len(prompts)) for _ in range(GROUP_SIZE)]
+        seeds = [
+            one for group in dict.fromkeys(groups) for one in episode_seeds(seed, iteration, group, GROUP_SIZE)
+        ]
+        envs = [SingleTurn(prompts[group - first_group]) for group in groups]
+        found = run_episodes(engine, tokenizer, envs, PARAMS, seeds, longest)
+        return score([replace(one, group=group) for one, group in zip(found, groups)])
+
+    return play
 
 
 @pytest.fixture(scope="module")
@@ -56,39 +68,56 @@ def test_groups_of_answers(rollouts, tokenizer):
     assert {rollout.stop_reason for rollout in rollouts} == {"stop", "length"}
     for rollout in rollouts:
         prompt = PROMPTS[rollout.group]
-        assert rollout.prompt_ids == tokenizer.encode_chat(prompt.messages, add_generation_prompt=True)[0]
+        asked = tokenizer.encode_chat(prompt.messages, add_generation_prompt=True)[0]
+        assert rollout.ids[: len(asked)] == asked
+        assert rollout.mask == [0] * len(asked) + [1] * (len(rollout.ids) - len(asked))
         assert len(rollout.ids) == len(rollout.logprobs)
+        assert rollout.length == sum(logprob < 0 for logprob in rollout.logprobs)
         ended = rollout.stop_reason == "stop"
-        said = rollout.ids[:-1] if ended else rollout.ids
+        sampled = rollout.ids[len(asked) :]
+        said = sampled[:-1] if ended else sampled
         assert not set(said) & set(PARAMS.stop_ids)
-        assert ended == (rollout.ids[-1] in PARAMS.stop_ids)
+        assert ended == (sampled[-1] in PARAMS.stop_ids)
         assert len(said) == PARAMS.max_tokens or ended
         assert rollout.text == tokenizer.decode(said, skip_special=False).strip()
+        assert [message["role"] for message in rollout.messages] == ["user", "assistant"]
         right = ended and prompt.grade(rollout.text)
         assert rollout.parts == {"correct": right, "ended": ended}
         assert rollout.reward == pytest.approx(right + 0.1 * ended)
     assert len({tuple(rollout.ids) for rollout in rollouts}) > len(PROMPTS)
 
 
-def test_answers_depend_on_seed_step_and_place_alone(sample, rollouts):
-    assert sample() == rollouts
+def test_episodes_depend_on_their_seed_alone(sample, rollouts):
+    assert [one.ids for one in sample()] == [one.ids for one in rollouts]
     ids = [rollout.ids for rollout in rollouts]
     assert [rollout.ids for rollout in sample(seed=1)] != ids
-    assert [rollout.ids for rollout in sample(step=2)] != ids
+    assert [rollout.ids for rollout in sample(iteration=2)] != ids
     shares = [*sample(PROMPTS[:1]), *sample(PROMPTS[1:], first_group=1)]  # as two processes share them
     assert [(rollout.group, rollout.ids) for rollout in shares] == [(one.group, one.ids) for one in rollouts]
 
 
+def test_an_episode_ends_where_its_sequence_does(sample, rollouts):
+    """Cut off in the middle of an answer, or before it."""
+    longest = max(len(one.ids) - one.length for one in rollouts) + 2
+    for cut, whole in zip(sample(longest=longest), rollouts):
+        assert cut.ids == whole.ids[:longest]
+        if len(whole.ids) > longest:
+            assert cut.stop_reason == "length"
+    empty = sample(longest=3)
+    assert [(one.ids, one.stop_reason) for one in empty] == [([], "length")] * len(rollouts)
+
+
 def test_documents_hold_prompt_and_answer(rollouts, advantages):
-    documents = to_documents(rollouts, advantages)
+    by_token = [np.arange(len(rollout.ids)) for rollout in rollouts]
+    documents = to_documents(rollouts, {"advantages": advantages.tolist(), "order": by_token})
     for i, rollout in enumerate(rollouts):
-        prompt, answer = len(rollout.prompt_ids), len(rollout.ids)
         ids, mask = documents.read(i)
-        assert ids.tolist() == rollout.prompt_ids + rollout.ids
-        assert mask.tolist() == [0] * prompt + [1] * answer
-        logprobs, spread = documents.read_column("logprobs", i), documents.read_column("advantages", i)
-        assert logprobs.tolist() == pytest.approx([0] * prompt + rollout.logprobs)
-        assert spread.tolist() == pytest.approx([0] * prompt + [advantages[i]] * answer)
+        assert ids.tolist() == rollout.ids
+        assert mask.tolist() == rollout.mask
+        columns = {name: documents.read_column(name, i).tolist() for name in documents.token_columns}
+        assert columns["logprobs"] == pytest.approx(rollout.logprobs)
+        assert columns["advantages"] == pytest.approx([advantages[i] * one for one in rollout.mask])
+        assert columns["order"] == [at * one for at, one in enumerate(rollout.mask)]
     columns = documents.document_columns
     assert columns["group"].tolist() == [rollout.group for rollout in rollouts]
     assert columns["reward"].tolist() == pytest.approx([rollout.reward for rollout in rollouts])
@@ -98,9 +127,9 @@ def test_documents_hold_prompt_and_answer(rollouts, advantages):
 
 def test_the_model_computes_the_recorded_logprobs_again(model, rollouts, advantages):
     """Packed, at every target, the end of an answer included: the ratio of an untouched policy is 1."""
-    batch = pack_once(to_documents(rollouts, advantages), 64)
+    batch = pack_once(to_documents(rollouts, {"advantages": advantages.tolist()}), 64)
     assert batch.tokens.shape[0] < len(rollouts)
-    assert batch.num_valid_tokens == sum(len(rollout.ids) for rollout in rollouts)
+    assert batch.num_valid_tokens == sum(rollout.length for rollout in rollouts)
     with torch.no_grad():
         again = target_logprobs(model, hidden_states(model, batch), batch, PARAMS.temperature)
     assert again.flatten().tolist() == pytest.approx(batch.columns["logprobs"].flatten().tolist(), abs=2e-5)

@@ -22,7 +22,7 @@ from minimind.train.budget import seconds_per_step
 
 COLUMNS = ("reward", "reward_correct", "reward_ended", "length", "entropy", "clip_fraction", "approx_kl")
 STOP_IDS = (2, 0)
-GROUP, LIMIT = 6, 12  # grpo.group_size and grpo.max_tokens of the fixture
+GROUP, LIMIT = 6, 12  # rl.group_size and rl.max_tokens of the fixture
 
 
 def fields(batch):
@@ -43,6 +43,13 @@ def answers(batch):
             **dict(zip(("tokens", "targets", "logprobs", "advantages"), (part[at] for part in parts))),
         }
     return found
+
+
+def every_answer(batch):
+    """Ids and positions of every document."""
+    for number in range(batch.num_documents):
+        at = batch.documents == number
+        yield {"tokens": batch.tokens[at], "targets": batch.targets[at]}
 
 
 # ----------------------------------------------------------------------------------------------- what is trained on
@@ -100,7 +107,7 @@ def test_advantages_compare_the_answers_of_a_group(grpo, tmp_path):
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_recorded_logprobs_are_those_that_are_learned_from(grpo, tmp_path, temperature):
     """The engine's, when it sampled, and the model's, at the first step: no ratio is off 1, none is clipped."""
-    trainer = make_trainer(grpo(tmp_path / "run", grpo__temperature=temperature))
+    trainer = make_trainer(grpo(tmp_path / "run", rl__temperature=temperature))
     batch, model = trainer.source.step(0), trainer.model
     with torch.no_grad():
         logits = model.logits(model(batch.tokens, batch.positions, batch.documents)) / temperature
@@ -141,7 +148,7 @@ def test_what_a_run_writes_down(grpo, base_model, tmp_path):
 
 def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):
     """It has a second model, which is frozen, and neither trained nor saved; at first the two are one."""
-    free, bound = make_trainer(grpo(tmp_path / "free")), make_trainer(grpo(tmp_path / "bound", grpo__kl_weight=0.5))
+    free, bound = make_trainer(grpo(tmp_path / "free")), make_trainer(grpo(tmp_path / "bound", rl__kl_weight=0.5))
     free.fit()
     bound.fit()
     assert "reference_kl" not in metrics(tmp_path / "free")[0]
@@ -150,7 +157,7 @@ def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):
     assert kl[-1] > 1e-5
     assert losses(tmp_path / "bound")[0] == pytest.approx(losses(tmp_path / "free")[0], abs=1e-6)
     assert losses(tmp_path / "bound")[1:] != losses(tmp_path / "free")[1:]
-    (reference,) = bound.objective.frozen
+    reference = bound.source.reference
     for name, tensor in weights(base_model).items():
         assert torch.equal(reference.state_dict()[name], tensor)
     assert weights(tmp_path / "bound/model").keys() == weights(base_model).keys()
@@ -176,20 +183,9 @@ def test_a_batch_is_a_function_of_weights_seed_and_step(grpo, tmp_path):
     assert not torch.equal(source.step(3).columns["logprobs"], first.columns["logprobs"])
 
 
-def test_two_processes_share_a_step(grpo, tmp_path):
-    """Each samples the answers to its own questions; together they are the step of one."""
+def test_processes_share_the_prompts_equally(grpo, tmp_path):
     source = make_trainer(grpo(tmp_path / "run")).source
-    for k in range(3):
-        whole = answers(source.step(k))
-        shares = [answers(source.step(k, rank, 2)) for rank in (0, 1)]
-        assert not shares[0].keys() & shares[1].keys()
-        together = shares[0] | shares[1]
-        assert together.keys() == whole.keys()
-        for key, answer in whole.items():
-            for name in ("tokens", "targets", "advantages"):
-                assert torch.equal(together[key][name], answer[name])
-            torch.testing.assert_close(together[key]["logprobs"], answer["logprobs"], rtol=1e-5, atol=1e-5)
-    with pytest.raises(UserError, match=r"grpo\.prompts 4 cannot be shared equally by 3 processes"):
+    with pytest.raises(UserError, match=r"rl\.prompts 4 cannot be shared equally by 3 processes"):
         source.step(0, 0, 3)
 
 
@@ -244,19 +240,44 @@ def test_answers_in_one_sequence_are_as_answers_in_sequences_of_their_own(grpo, 
         assert relative(gradients[name], gradients_alone[name]) <= 1e-9, name
 
 
-def test_two_processes_are_as_one(grpo, tmp_path):
+SEVERAL = {"rl__minibatches": 2, "rl__epochs": 2}  # steps of one rollout
+
+
+@pytest.mark.parametrize("several", [{}, SEVERAL], ids=["one step", "four steps"])
+def test_two_processes_are_as_one(grpo, tmp_path, several):
     """Their shares of a step differ in tokens, sequences and micro-batches."""
     one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 256}
-    assert main(grpo(one, **changes)) == 0
-    assert wait_for(start_two(grpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert main(grpo(one, **changes, **several)) == 0
+    assert wait_for(start_two(grpo(two, **changes, **several), tmp_path)) == [0, 0], (
+        tmp_path / "log-0"
+    ).read_text()
     assert_like_one_process(two, one)
     for column in COLUMNS[:4]:
         assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-6)
 
 
-def test_stopped_and_resumed_as_if_nothing_had_happened(grpo, stopped_and_whole):
-    changes = {"evaluation__every": 2, "evaluation__samples": 1, "grpo__kl_weight": 0.1}
+def test_several_steps_of_one_rollout(grpo, tmp_path):
+    """Every epoch sees every answer once; the first step is on policy, the others are not, and are clipped."""
+    changes = {"optimizer__learning_rate": 0.05, "budget__steps": 8}
+    trainer = make_trainer(grpo(tmp_path / "run", **changes, **SEVERAL))
+    batches = [trainer.source.step(k) for k in range(4)]
+    seen = [batch.table["group"].tolist() for batch in batches]
+    assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == sorted([*range(4)] * GROUP)
+    whole = {tuple(answer["tokens"].tolist()) for batch in batches[:2] for answer in every_answer(batch)}
+    assert whole == {tuple(answer["tokens"].tolist()) for batch in batches[2:] for answer in every_answer(batch)}
+    trainer.fit()
+    kl, clipped = losses(tmp_path / "run", "approx_kl"), losses(tmp_path / "run", "clip_fraction")
+    for first in (0, 4):
+        assert kl[first] < 1e-6
+        assert clipped[first] == 0
+        assert min(kl[first + 1 : first + 4]) > 1e-4
+        assert max(clipped[first + 1 : first + 4]) > 0
+
+
+@pytest.mark.parametrize("several", [{}, SEVERAL], ids=["one step", "in the middle of a rollout"])
+def test_stopped_and_resumed_as_if_nothing_had_happened(grpo, stopped_and_whole, several):
+    changes = {"evaluation__every": 2, "evaluation__samples": 1, "rl__kl_weight": 0.1, **several}
     run, whole = stopped_and_whole(grpo, 3, **changes)
     for column in (*COLUMNS, "reference_kl", "tokens"):
         assert losses(run, column) == losses(whole, column)
@@ -291,7 +312,7 @@ def test_budgets_that_mean_nothing_are_refused(grpo, tmp_path, refusal, budget):
 
 def test_a_budget_of_minutes_counts_the_sampling(grpo, tmp_path):
     """It takes the most of a step."""
-    trainer = make_trainer(grpo(tmp_path / "run", grpo__max_tokens=60, batch__seq_len=256))
+    trainer = make_trainer(grpo(tmp_path / "run", rl__max_tokens=60, batch__seq_len=256))
     trainer.prepare()
     slow = seconds_per_step(trainer.step, trainer.source)
     trainer.source.prefetch = True
@@ -301,21 +322,21 @@ def test_a_budget_of_minutes_counts_the_sampling(grpo, tmp_path):
 
 
 def test_sequences_too_short_for_an_answer_are_refused(grpo, tmp_path, refusal):
-    said = refusal(grpo(tmp_path / "run", batch__seq_len=64, batch__tokens_per_step=512, grpo__max_tokens=60))
-    assert said.startswith("error: a question and grpo.max_tokens do not fit batch.seq_len; make that at least 1")
+    said = refusal(grpo(tmp_path / "run", batch__seq_len=64, batch__tokens_per_step=512, rl__max_tokens=60))
+    assert said.startswith("error: a question and rl.max_tokens do not fit batch.seq_len; make that at least 1")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"grpo__prompts": 0}, "grpo.prompts: expected a whole number from 1 "),
-        ({"grpo__group_size": 1}, "grpo.group_size: expected a whole number from 2 to 1,024"),
-        ({"grpo__max_tokens": 0}, "grpo.max_tokens: expected a whole number from 1 "),
-        ({"grpo__questions": 0}, "grpo.questions: expected a whole number from 1 "),
-        ({"grpo__temperature": 0}, "grpo.temperature: expected a number above 0, at most 1,000"),
-        ({"grpo__clip_low": 0}, "grpo.clip_low: expected a number above 0, at most 1"),
-        ({"grpo__clip_high": 1.5}, "grpo.clip_high: expected a number above 0, at most 1"),
-        ({"grpo__kl_weight": -0.1}, "grpo.kl_weight: expected a number from 0 to 10"),
+        ({"rl__prompts": 0}, "rl.prompts: expected a whole number from 1 "),
+        ({"rl__group_size": 1}, "rl.group_size: expected a whole number from 2 to 1,024"),
+        ({"rl__max_tokens": 0}, "rl.max_tokens: expected a whole number from 1 "),
+        ({"rl__questions": 0}, "rl.questions: expected a whole number from 1 "),
+        ({"rl__temperature": 0}, "rl.temperature: expected a number above 0, at most 1,000"),
+        ({"rl__clip_low": 0}, "rl.clip_low: expected a number above 0, at most 1"),
+        ({"rl__clip_high": 0}, "rl.clip_high: expected a number above 0, at most 1,000"),
+        ({"rl__kl_weight": -0.1}, "rl.kl_weight: expected a number from 0 to 10"),
     ],
 )
 def test_options_out_of_range_are_refused(grpo, tmp_path, refusal, changes, sentence):

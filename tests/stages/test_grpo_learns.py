@@ -27,7 +27,7 @@ def score(directory: Path):
 
 def test_the_held_out_score_rises(tmp_path):
     run = tmp_path / "run"
-    settings = "--batch.seq_len 128 --budget.steps 16 --evaluation.every 8 --grpo.questions 50 --grpo.max_tokens 24"
+    settings = "--batch.seq_len 128 --budget.steps 16 --evaluation.every 8 --rl.questions 50 --rl.max_tokens 24"
     command = ["train", "grpo", "--from", str(HESITANT), "--out", str(run), "--quiet", *settings.split()]
     assert main([*command, "--compile", "false", "--precision", "fp32", "--device", "cpu"]) == 0
     before, after = score(HESITANT), score(run / "model")

@@ -225,11 +225,11 @@ def test_packed_documents_are_as_alone(adapted, base_model, tmp_path):
 
 
 def test_the_reference_of_a_policy_is_the_model_without_its_adapter(grpo, tmp_path):
-    """grpo.kl_weight with an adapter: as with a second model, and none is made."""
-    changes = {"lora__rank": 4, "grpo__kl_weight": 0.5, "budget__steps": 3}
+    """rl.kl_weight with an adapter: as with a second model, and none is made."""
+    changes = {"lora__rank": 4, "rl__kl_weight": 0.5, "budget__steps": 3}
     one, two = make_trainer(grpo(tmp_path / "one", **changes)), make_trainer(grpo(tmp_path / "two", **changes))
-    assert not one.objective.frozen
-    two.objective.frozen = [copy.deepcopy(two.model)]  # at the beginning the adapter adds nothing
+    assert one.source.reference is None
+    two.source.reference = copy.deepcopy(two.model)  # at the beginning the adapter adds nothing
     one.fit()
     two.fit()
     assert losses(tmp_path / "one") == losses(tmp_path / "two")

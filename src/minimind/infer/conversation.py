@@ -84,9 +84,9 @@ def extend(message: Message, event: ModelEvent) -> None:
             message.setdefault("tool_calls", []).append(call if id else {"name": name, "arguments": arguments})
 
 
-def message_of(ids: Sequence[int], tokenizer: Tokenizer) -> Message:
+def message_of(ids: Sequence[int], tokenizer: Tokenizer, open_thinking: bool = False) -> Message:
     """The message that an answer's ids spell, through the events in which it would have come."""
-    answer = AnswerStream(tokenizer, calls=True)
+    answer = AnswerStream(tokenizer, open_thinking, calls=True)
     tokens: list[Token | End] = [*map(Token, ids), End("stop")]
     message: Message = {"role": "assistant", "content": ""}
     for event in (event for token in tokens for event in answer.push(token)):
@@ -119,15 +119,15 @@ class Transcript:
 
     def record(self, prompt: list[int], news: Token | End) -> None:
         """Grow to the prompt, where it is new, and by what the model sampled after it."""
-        new = prompt[len(self.ids) :]
         token = news if isinstance(news, Token) else news.token
-        self.ids += new
-        self.mask += [0] * len(new)
-        self.logprobs += [0.0] * len(new)
-        if token is not None:
-            self.ids.append(token.id)
-            self.mask.append(1)
-            self.logprobs.append(token.logprob)
+        self.extend(prompt, [] if token is None else [token.id], [] if token is None else [token.logprob])
+
+    def extend(self, prompt: list[int], sampled: Sequence[int], logprobs: Sequence[float]) -> None:
+        """Grow to the prompt, where it is new, and by tokens that the model sampled after it."""
+        new = prompt[len(self.ids) :]
+        self.ids += [*new, *sampled]
+        self.mask += [0] * len(new) + [1] * len(sampled)
+        self.logprobs += [0.0] * len(new) + list(logprobs)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from minimind.train.setup import Setup
 SAMPLED = "sampled"  # a column of the table: these documents were sampled, and hold no data
 
 
-class OnPolicy:
+class OnPolicy(BatchSource):
     """The batches of a loader, of which a share is replaced: the prompts stay, the student answers them anew.
 
     Step k is a function of the data, the seed, k and, where it is sampled, the present weights (generalized

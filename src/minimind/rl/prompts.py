@@ -31,4 +31,4 @@ def held_out_questions(seed: int, per_skill: int, skills: Sequence[str] = ARITHM
 
 
 def to_prompt(question: Question) -> Prompt:
-    return Prompt(question.prompt, question.gt, partial(grade, question))
+    return Prompt(question.prompt, question.gt, partial(grade, question), source=question.skill)

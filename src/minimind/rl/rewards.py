@@ -8,25 +8,28 @@ from dataclasses import replace
 import torch
 
 from minimind.errors import UserError
-from minimind.infer.events import StopReason
 from minimind.losses.scores import score_conversations
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory
-from minimind.rl.types import Prompt, Rollout
+from minimind.rl.types import Rollout
 from minimind.tokenizer import Tokenizer
 
 WEIGHTS: Mapping[str, float] = {"correct": 1.0, "ended": 0.1}
 
 
-def reward_parts(prompt: Prompt, text: str, stop_reason: StopReason) -> dict[str, float]:
-    """Each 0 or 1: `correct`, the answer is right and complete; `ended`, the model ended it by itself."""
-    ended = stop_reason == "stop"
-    return {"correct": float(ended and prompt.grade(text)), "ended": float(ended)}
+def score(rollouts: Sequence[Rollout], weights: Mapping[str, float] = WEIGHTS) -> list[Rollout]:
+    """The same rollouts with their reward, the weighted sum of its parts, and these: `correct` (the answer is right
+    and complete), `ended` (the model ended it by itself), each 0 to 1, and what the environments gave.
 
-
-def reward(parts: Mapping[str, float], weights: Mapping[str, float] = WEIGHTS) -> float:
-    """The weighted sum; a part without a weight is only logged."""
-    return sum(weights.get(name, 0.0) * value for name, value in parts.items())
+    A part without a weight is only logged.
+    """
+    scored = []
+    for one in rollouts:
+        ended = one.stop_reason == "stop"
+        parts = {"correct": ended * float(one.prompt.grade(one.text)), "ended": float(ended), **one.parts}
+        total = sum(weights.get(name, 0.0) * value for name, value in parts.items())
+        scored.append(replace(one, parts=parts, reward=total))
+    return scored
 
 
 class RewardModel:
@@ -37,9 +40,9 @@ class RewardModel:
         directory = model_directory(path)
         self.model = load_model(directory, device=device)
         if not self.model.config.num_labels:
-            raise UserError(f"grpo.reward_model: {directory} is no reward model; `minimind train reward` makes one")
+            raise UserError(f"rl.reward_model: {directory} is no reward model; `minimind train reward` makes one")
         if Tokenizer.load(directory).fingerprint != tokenizer.fingerprint:
-            raise UserError(f"grpo.reward_model: {directory} has another tokenizer than the model that is trained")
+            raise UserError(f"rl.reward_model: {directory} has another tokenizer than the model that is trained")
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
         ids, mask = tokenizer.encode_chat(messages)
         self.after_turn = ids[len(mask) - mask[::-1].index(1) :]  # what the template writes after a turn's end
@@ -48,6 +51,6 @@ class RewardModel:
         """The same answers with the score as their reward and as its part `model`; the other parts are kept."""
         scores = score_conversations(
             self.model,
-            [[*r.prompt_ids, *r.ids, *(self.after_turn if r.stop_reason == "stop" else [])] for r in rollouts],
+            [[*one.ids, *(self.after_turn if one.stop_reason == "stop" else [])] for one in rollouts],
         )
         return [replace(r, reward=s, parts={**r.parts, "model": s}) for r, s in zip(rollouts, scores)]

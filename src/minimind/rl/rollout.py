@@ -1,4 +1,4 @@
-"""Sample answers with the present weights, and lay them out as documents to train on.
+"""Play episodes with the present weights, and lay them out as documents to train on.
 
 Nothing is tokenized twice: a model learns from the very ids that it sampled, which a text made of them and encoded
 again may not give.
@@ -7,90 +7,146 @@ again may not give.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from minimind.data.batches.documents import MemoryDocuments
+from minimind.infer.conversation import Transcript, message_of
 from minimind.infer.engine import Engine
-from minimind.infer.request import Completion
+from minimind.infer.events import StopReason
+from minimind.infer.request import Request
 from minimind.infer.sampler import SamplingParams
-from minimind.rl.rewards import WEIGHTS, reward, reward_parts
-from minimind.rl.types import Prompt, Rollout
+from minimind.rl.types import Env, Rollout
 from minimind.tokenizer import Tokenizer
+from minimind.tokenizer.messages import Message
 
 
-def sample_groups(
+@dataclass
+class Episode:
+    """An environment, and what was said in it so far."""
+
+    env: Env
+    seed: int
+    messages: list[Message]
+    transcript: Transcript = field(default_factory=Transcript)
+    parts: dict[str, float] = field(default_factory=dict)
+    turns: int = 0
+    text: str = ""
+    stop_reason: StopReason = "length"
+    request: Request | None = None
+    """of the turn that is being sampled; None when the episode is over"""
+
+
+def run_episodes(
     engine: Engine,
     tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
-    group_size: int,
+    envs: Sequence[Env],
     params: SamplingParams,
-    seed: int,
-    step: int,
-    weights: Mapping[str, float] = WEIGHTS,
-    first_group: int = 0,
+    seeds: Sequence[int],
+    longest: int,
+    think: bool = False,
 ) -> list[Rollout]:
-    """`group_size` answers to each prompt, group by group, all in one batch of the engine.
+    """Play all episodes at once, in the engine's continuous batch: one whose turn has ended goes on at once.
 
-    Answers depend on the model's present weights, the prompts and (seed, step, place) alone: so a resumed training
+    An episode depends on the model's present weights, its environment and its seed alone: so a resumed training
     samples the same. The recorded log-probabilities are those of the distribution that the tokens were sampled from
     only if `params` truncates nothing (top_p 1, top_k 0).
 
-    weights      of the parts of the reward
-    first_group  number of the first prompt: where several ranks share a step, each gives its own
+    params   of each turn
+    longest  most tokens of an episode, at which it ends
+    think    whether the model thinks before each answer
     """
-    groups = range(first_group, first_group + len(prompts))
-    prompt_ids = [tokenizer.encode_chat(prompt.messages, add_generation_prompt=True)[0] for prompt in prompts]
-    requests = [replace(params, seed=one) for group in groups for one in _seeds(seed, step, group, group_size)]
     engine.refresh()
-    completions = engine.generate([ids for ids in prompt_ids for _ in range(group_size)], requests)
+    episodes = [Episode(env, seed, list(env.prompt.messages)) for env, seed in zip(envs, seeds, strict=True)]
+
+    def ask(episode: Episode) -> None:
+        """Begin the episode's next turn, if there is room for one."""
+        prompt = episode.transcript.prompt(
+            tokenizer, episode.messages, list(episode.env.prompt.tools) or None, think
+        )
+        room = min(params.max_tokens, longest - len(prompt))
+        episode.request = None
+        if room > 0:
+            seed = episode.seed if not episode.turns else _seed_of(episode.seed, episode.turns)
+            episode.request = engine.submit(prompt, replace(params, seed=seed, max_tokens=room))
+        else:
+            episode.stop_reason = "length"
+
+    def take_answer(episode: Episode, request: Request) -> None:
+        """Record what was sampled, and let the environment say what comes of it."""
+        done = request.completion()
+        ids, logprobs = done.ids, done.logprobs
+        if done.stop_id is not None:
+            ids, logprobs = [*ids, done.stop_id], [*logprobs, done.stop_logprob]
+        episode.transcript.extend(request.prompt, ids, logprobs)
+        episode.text = tokenizer.decode(done.ids, skip_special=False).strip()  # a stray control token is a mistake
+        episode.stop_reason = done.stop_reason
+        message = message_of(done.ids, tokenizer, think)
+        result = episode.env.step(message, episode.text, done.stop_reason)
+        episode.messages += [message, *result.messages]
+        episode.turns += 1
+        for name, value in result.parts.items():
+            episode.parts[name] = episode.parts.get(name, 0.0) + value
+        episode.request = None
+        if not result.done:
+            ask(episode)
+
+    try:
+        for episode in episodes:
+            ask(episode)
+        while active := [(one, one.request) for one in episodes if one.request is not None]:
+            engine.step()
+            for episode, request in active:
+                if request.stop_reason is not None:
+                    take_answer(episode, request)
+    finally:
+        engine.cancel([episode.request for episode in episodes if episode.request is not None])
     return [
-        _rollout(tokenizer, prompts[i // group_size], prompt_ids[i // group_size], completion, weights, group)
-        for i, (completion, group) in enumerate(zip(completions, np.repeat(groups, group_size).tolist()))
-    ]
+        Rollout(
+            one.env.prompt, one.transcript.ids, one.transcript.mask, one.transcript.logprobs,
+            one.messages, one.text, one.stop_reason, one.parts,
+        )
+        for one in episodes
+    ]  # fmt: skip
 
 
-def _seeds(seed: int, step: int, group: int, count: int) -> list[int]:
-    return np.random.SeedSequence([seed, step, group]).generate_state(count, np.uint64).tolist()
+def episode_seeds(seed: int, iteration: int, group: int, count: int) -> list[int]:
+    """Of the answers to one prompt."""
+    return np.random.SeedSequence([seed, iteration, group]).generate_state(count, np.uint64).tolist()
 
 
-def _rollout(
-    tokenizer: Tokenizer,
-    prompt: Prompt,
-    prompt_ids: list[int],
-    completion: Completion,
-    weights: Mapping[str, float],
-    group: int,
-) -> Rollout:
-    text = tokenizer.decode(completion.ids, skip_special=False).strip()  # a stray control token is a mistake
-    parts = reward_parts(prompt, text, completion.stop_reason)
-    ids, logprobs = completion.ids, completion.logprobs
-    if completion.stop_id is not None:
-        ids, logprobs = [*ids, completion.stop_id], [*logprobs, completion.stop_logprob]
-    return Rollout(prompt_ids, ids, logprobs, text, completion.stop_reason, reward(parts, weights), parts, group)
+def _seed_of(seed: int, turn: int) -> int:
+    return int(np.random.SeedSequence([seed, turn]).generate_state(1, np.uint64)[0])
 
 
-def to_documents(rollouts: Sequence[Rollout], advantages_R: np.ndarray) -> MemoryDocuments:
-    """A document of prompt and answer for each rollout, the answer trained on.
+def to_documents(
+    rollouts: Sequence[Rollout], columns: Mapping[str, Sequence[np.ndarray | float]]
+) -> MemoryDocuments:
+    """A document of each rollout, what was sampled trained on.
 
-    Token columns, 0 in the prompt: `logprobs` as recorded, `advantages` of the whole answer. Document columns:
-    `group`, `reward`, and a column `reward_…` for each part of it.
+    columns  by name what each rollout's sampled tokens get: one value for all, or one for each of its ids
+
+    Token columns, 0 where nothing was sampled: `logprobs` as recorded, the rollouts' own and `columns`. Document
+    columns: `group`, `reward`, `length`, and a column `reward_…` for each part of the reward.
     """
-    prompt = [np.zeros(len(rollout.prompt_ids), np.float32) for rollout in rollouts]
-    answer = [np.ones(len(rollout.ids), np.float32) for rollout in rollouts]
-    logprobs = [np.array(rollout.logprobs, np.float32) for rollout in rollouts]
-    rewards = {"reward": [rollout.reward for rollout in rollouts]}
-    rewards |= {f"reward_{name}": [rollout.parts[name] for rollout in rollouts] for name in rollouts[0].parts}
+    masks = [np.array(rollout.mask, np.uint8) for rollout in rollouts]
+    named: dict[str, Sequence[np.ndarray | float]] = {
+        "logprobs": [np.array(rollout.logprobs) for rollout in rollouts],
+        **{name: [rollout.columns[name] for rollout in rollouts] for name in rollouts[0].columns},
+        **columns,
+    }
+    of_documents = {"reward": [rollout.reward for rollout in rollouts]}
+    of_documents |= {f"reward_{name}": [rollout.parts[name] for rollout in rollouts] for name in rollouts[0].parts}
     return MemoryDocuments(
-        ids=[np.array([*rollout.prompt_ids, *rollout.ids]) for rollout in rollouts],
-        masks=[np.concatenate(both).astype(np.uint8) for both in zip(prompt, answer)],
+        ids=[np.array(rollout.ids) for rollout in rollouts],
+        masks=masks,
         columns={
-            "logprobs": [np.concatenate(both) for both in zip(prompt, logprobs)],
-            "advantages": [np.concatenate([p, a * one]) for p, a, one in zip(prompt, answer, advantages_R)],
+            name: [(mask * value).astype(np.float32) for mask, value in zip(masks, values, strict=True)]
+            for name, values in named.items()
         },
         document_columns={
             "group": np.array([rollout.group for rollout in rollouts]),
-            **{name: np.array(values, np.float32) for name, values in rewards.items()},
+            **{name: np.array(values, np.float32) for name, values in of_documents.items()},
         },
     )

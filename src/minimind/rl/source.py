@@ -1,68 +1,193 @@
-"""Where reinforcement learning gets its batches and its score: sampled answers, held-out questions."""
+"""Where reinforcement learning gets its batches and its score: sampled episodes, held-out questions."""
 
 from __future__ import annotations
 
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import torch
 
 from minimind.data.batches.batch import Batch
 from minimind.data.batches.documents import MemoryDocuments
-from minimind.data.batches.loader import pack_once
+from minimind.data.batches.loader import BatchSource, pack_once
 from minimind.errors import UserError
 from minimind.eval.skills import evaluate
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
+from minimind.losses.cross_entropy import hidden_states
+from minimind.losses.logprobs import target_logprobs
+from minimind.model.lora import has_lora, without_lora
 from minimind.recipe import Recipe
 from minimind.rl.advantages import group_advantages
+from minimind.rl.columns import values_by_token
+from minimind.rl.envs.single_turn import SingleTurn
 from minimind.rl.prompts import held_out_questions, training_prompts
-from minimind.rl.rewards import RewardModel
-from minimind.rl.rollout import sample_groups, to_documents
+from minimind.rl.rewards import RewardModel, score
+from minimind.rl.rollout import episode_seeds, run_episodes, to_documents
+from minimind.rl.types import Prompt, Rollout
 from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import Scores
 from minimind.train.objective import Objective
 from minimind.train.setup import Setup
 
 BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
+CARRIED = ("ids", "mask", "logprobs", "parts", "reward", "group", "columns", "messages", "text", "stop_reason")
 
 
-class Rollouts:
-    """Batches that the model makes with its present weights; step k is a function of these, the seed and k."""
+class Rollouts(BatchSource):
+    """Batches that the model makes with its present weights, several of one rollout where it is learned from more
+    than once.
+
+    Every process samples its share of the prompts and then has the episodes of all, so that advantages and what is
+    remembered from one rollout to the next are the same everywhere, whatever the number of processes. Step k is a
+    function of the weights, the seed, k and the state.
+    """
 
     prefetch = False
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup, self.options = setup, setup.recipe.grpo
+    def __init__(self, setup: Setup, objective: Objective) -> None:
+        self.setup, self.options, self.objective = setup, setup.recipe.rl, objective
         self.sequences = setup.recipe.batch.sequences
         self.engine = Engine(setup.model, max_batch=self.options.prompts * self.options.group_size)
         path = self.options.reward_model
         self.reward_model = RewardModel(path, setup.tokenizer, setup.device) if path else None
+        self.reference = None  # the model that the training starts from; one with an adapter still has it inside
+        if self.options.kl_weight and not has_lora(setup.model):
+            self.reference = copy.deepcopy(setup.model).requires_grad_(False)
         self.params = SamplingParams(
             temperature=self.options.temperature,
             top_p=1.0,
             max_tokens=self.options.max_tokens,
             stop_ids=setup.tokenizer.stop_ids,
         )
+        self.iteration, self.documents = -1, MemoryDocuments([], [])  # the rollout that is learned from
+        self.seconds: dict[str, float] = defaultdict(float)  # since the last line of metrics.jsonl
+
+    # ----------------------------------------------------------------------------------------- batches
 
     def step(self, k: int, rank: int = 0, world: int = 1) -> Batch:
+        """This process's share of minibatch k mod `updates` of a rollout, which the first of them samples."""
+        iteration, update = divmod(k, self.options.updates)
+        if update == 0 or iteration != self.iteration:
+            self.documents = self.learn_from(self.sample(iteration, rank, world))
+            self.iteration = iteration
+        epoch, part = divmod(update, self.options.minibatches)
+        order = np.random.default_rng((self.setup.recipe.seed, iteration, epoch)).permutation(
+            len(self.documents.ids)
+        )
+        chosen = np.sort(np.array_split(order, self.options.minibatches)[part])
+        return pack_once(select(self.documents, chosen[rank::world]), self.setup.recipe.batch.seq_len)
+
+    def sample(self, iteration: int, rank: int, world: int) -> list[Rollout]:
+        """The episodes of one rollout, of all processes: played, rewarded, and with the columns that are computed
+        once."""
         options, recipe = self.options, self.setup.recipe
         if options.prompts % world:
-            raise UserError(f"grpo.prompts {options.prompts} cannot be shared equally by {world} processes")
+            raise UserError(f"rl.prompts {options.prompts} cannot be shared equally by {world} processes")
         share = options.prompts // world
-        prompts = training_prompts(recipe.seed, k, options.prompts)[rank * share : (rank + 1) * share]
-        rollouts = sample_groups(
-            self.engine, self.setup.tokenizer, prompts, options.group_size, self.params, recipe.seed, k,
-            first_group=rank * share,
+        prompts = training_prompts(recipe.seed, iteration, options.prompts, options.skills)
+        groups = range(rank * share, (rank + 1) * share)
+        start = time.perf_counter()
+        rollouts = run_episodes(
+            self.engine, self.setup.tokenizer,
+            [SingleTurn(prompts[group]) for group in groups for _ in range(options.group_size)],
+            self.params,
+            [one for group in groups for one in episode_seeds(recipe.seed, iteration, group, options.group_size)],
+            recipe.batch.seq_len + 1,
         )  # fmt: skip
-        if self.reward_model is not None:
-            rollouts = self.reward_model.score(rollouts)
+        rollouts = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
+        sampled = time.perf_counter()
+        rollouts = score(rollouts) if self.reward_model is None else self.reward_model.score(score(rollouts))
+        self.seconds["seconds_rollout"] += sampled - start
+        self.seconds["seconds_reward"] += time.perf_counter() - sampled
+        return self.gather(self.with_columns(rollouts), prompts)
+
+    def with_columns(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """The rollouts with the reference's log-probabilities, where the loss needs them."""
+        if not self.options.kl_weight:
+            return rollouts
+        model, batch = self.reference or self.setup.model, self.setup.recipe.batch
+
+        def compute(packed: Batch) -> torch.Tensor:
+            with without_lora(model):
+                return target_logprobs(model, hidden_states(model, packed), packed, self.options.temperature)
+
+        at_once = max(1, batch.micro_batch_tokens // batch.seq_len)
+        found = values_by_token(compute, rollouts, batch.seq_len, at_once, self.setup.device)
+        return [replace(one, columns={**one.columns, "reference": values}) for one, values in zip(rollouts, found)]
+
+    def gather(self, rollouts: list[Rollout], prompts: Sequence[Prompt]) -> list[Rollout]:
+        """The rollouts of all processes. Prompts know how to grade, and stay: all processes have the same."""
+        mine = [{name: getattr(one, name) for name in CARRIED} for one in rollouts]
+        return [
+            Rollout(prompts[one["group"]], **one) for share in self.setup.strategy.gather(mine) for one in share
+        ]
+
+    def learn_from(self, rollouts: list[Rollout]) -> MemoryDocuments:
+        """What is trained on: the rollouts with their advantages."""
         rewards = np.array([rollout.reward for rollout in rollouts])
         advantages = group_advantages(rewards, np.array([rollout.group for rollout in rollouts]))
-        return pack_once(to_documents(rollouts, advantages), recipe.batch.seq_len)
+        return to_documents(rollouts, {"advantages": advantages.tolist()})
 
     def steps(self, epochs: float) -> int:
         raise UserError(BUDGET)
 
     def epoch(self, k: int) -> float:
         return 0.0
+
+    # ------------------------------------------------------------------------------- metrics and state
+
+    def metrics(self, seconds: float, steps: int) -> dict[str, float]:
+        """Seconds of a step's parts: sampling, rewarding, updating."""
+        found = {name: value / steps for name, value in self.seconds.items()}
+        self.seconds.clear()
+        return {**found, "seconds_update": seconds / steps}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing between two rollouts; within one, what is still to be learned from."""
+        if self.options.updates == 1 or self.iteration < 0:
+            return {}
+        documents = {
+            name: getattr(self.documents, name) for name in ("ids", "masks", "columns", "document_columns")
+        }
+        return {"iteration": self.iteration, "documents": _tensors(documents)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            self.iteration, self.documents = state["iteration"], MemoryDocuments(**_arrays(state["documents"]))
+
+
+def select(documents: MemoryDocuments, chosen: np.ndarray) -> MemoryDocuments:
+    """Some of the documents, in this order."""
+    return MemoryDocuments(
+        [documents.ids[at] for at in chosen],
+        [documents.masks[at] for at in chosen],
+        {name: [values[at] for at in chosen] for name, values in documents.columns.items()},
+        {name: values[chosen] for name, values in documents.document_columns.items()},
+        documents.group,
+    )
+
+
+def _tensors(tree: Any) -> Any:
+    """The same with tensors for arrays: `torch.load` reads nothing else from a file that nobody vouches for."""
+    return _map(tree, np.ndarray, torch.from_numpy)
+
+
+def _arrays(tree: Any) -> Any:
+    return _map(tree, torch.Tensor, lambda tensor: tensor.numpy())
+
+
+def _map(tree: Any, kind: type, change: Any) -> Any:
+    if isinstance(tree, kind):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {name: _map(value, kind, change) for name, value in tree.items()}
+    return [_map(value, kind, change) for value in tree] if isinstance(tree, list) else tree
 
 
 class HeldOutQuestions:
@@ -73,13 +198,14 @@ class HeldOutQuestions:
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup = setup
         self.engine = Engine(setup.model, max_batch=128)
-        self.questions = held_out_questions(0, setup.recipe.grpo.questions)
+        options = setup.recipe.rl
+        self.questions = held_out_questions(0, options.questions, options.skills)
 
     def __call__(self, micro_batch_size: int) -> Scores:
         score, strategy = 0.0, self.setup.strategy
         if strategy.is_main:
             self.engine.refresh()
-            limit = self.setup.recipe.grpo.max_tokens
+            limit = self.setup.recipe.rl.max_tokens
             score = evaluate(self.engine, self.setup.tokenizer, self.questions, limit).macro
         return {"score": float(strategy.sum([score])[0])}
 
@@ -89,13 +215,13 @@ def world_prompts(
 ) -> tuple[MemoryDocuments, np.ndarray, np.ndarray]:
     """No files: prompts are made step by step. The documents are the held-out questions, for sample generations."""
     if recipe.data:
-        raise UserError("grpo makes its prompts from the embedded world; leave out --data")
+        raise UserError(f"{recipe.stage} makes its prompts from the embedded world; leave out --data")
     if recipe.budget.epochs or recipe.budget.tokens:
         raise UserError(BUDGET)
-    questions = held_out_questions(0, recipe.grpo.questions)
+    questions = held_out_questions(0, recipe.rl.questions, recipe.rl.skills)
     prompts = [np.array(tokenizer.encode_chat(q.prompt, add_generation_prompt=True)[0]) for q in questions]
     ids = [np.append(prompt, tokenizer.eos_id) for prompt in prompts]
     masks = [np.arange(len(document)) == len(document) - 1 for document in ids]
-    if (longest := max(map(len, prompts)) + recipe.grpo.max_tokens) > recipe.batch.seq_len:
-        raise UserError(f"a question and grpo.max_tokens do not fit batch.seq_len; make that at least {longest}")
+    if (longest := max(map(len, prompts)) + recipe.rl.max_tokens) > recipe.batch.seq_len:
+        raise UserError(f"a question and rl.max_tokens do not fit batch.seq_len; make that at least {longest}")
     return MemoryDocuments(ids, masks), np.arange(0), np.arange(len(ids))

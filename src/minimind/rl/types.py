@@ -1,9 +1,12 @@
-"""The values that flow through reinforcement learning."""
+"""The values that flow through reinforcement learning: prompt -> episode in an environment -> rollout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
 
 from minimind.infer.events import StopReason
 from minimind.tokenizer.messages import Message
@@ -15,30 +18,69 @@ class Prompt:
 
     messages  up to the assistant's turn
     gt        the ground truth, for people to read
-    grade     whether the text of an answer is right
+    grade     how right the text of an answer is, from 0 to 1
+    tools     schemas of the tools that it may call
+    source    the skill or the data that it is of
     """
 
     messages: list[Message]
     gt: Sequence[str]
-    grade: Callable[[str], bool]
+    grade: Callable[[str], float]
+    tools: Sequence[dict[str, Any]] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an answer leads to.
+
+    messages  that the model is told next: results of tools, a user's words
+    done      whether the episode is over
+    parts     of the reward that this answer earned, by name; added up over the episode
+    """
+
+    messages: Sequence[Message] = ()
+    done: bool = True
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+class Env(Protocol):
+    """One episode: a prompt, and what happens after each of the model's answers."""
+
+    prompt: Prompt
+
+    def step(self, answer: Message, text: str, stop_reason: StopReason) -> StepResult:
+        """What comes after an answer: its message, and its text with all control strings."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled answer.
+    """One sampled episode, token by token.
 
-    ids       the sampled tokens, with the one that ended the answer: the model learns to end, too
-    logprobs  of each of `ids` in nats, from the distribution it was sampled from
-    text      of the answer, without the token that ended it
-    reward    the weighted sum of `parts`
+    ids       all of it: prompts, what was sampled (with the tokens that ended turns: a model learns to end, too),
+              what the environment said
+    mask      1 where the model sampled
+    logprobs  of the sampled tokens in nats, from the distribution they were sampled from; elsewhere 0
+    messages  of the conversation, the model's included
+    text      of the model's last turn, without the token that ended it
+    parts     of the reward; `reward` is their weighted sum
     group     the number of its prompt: answers of one group are compared with each other
+    columns   by name a value for each of `ids`: the reference's log-probabilities, a critic's values
     """
 
-    prompt_ids: list[int]
+    prompt: Prompt
     ids: list[int]
+    mask: list[int]
     logprobs: list[float]
+    messages: list[Message]
     text: str
     stop_reason: StopReason
-    reward: float
-    parts: dict[str, float]
-    group: int
+    parts: dict[str, float] = field(default_factory=dict)
+    reward: float = 0.0
+    group: int = 0
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Sampled tokens."""
+        return sum(self.mask)

@@ -80,8 +80,8 @@ def texts_or_conversations(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> S
     return split
 
 
-def make_source(setup: Setup) -> BatchSource:
-    loader = make_loader(setup)
+def make_source(setup: Setup, objective: Objective) -> BatchSource:
+    loader = make_loader(setup, objective)
     return OnPolicy(setup, loader) if setup.recipe.distill.on_policy else loader
 
 

@@ -62,7 +62,7 @@ def make_trainer(setup: Setup, stage: Stage | None = None) -> Trainer:
     """The trainer of a setup, with the stage's objective, batches and evaluation."""
     stage = stage or STAGES[setup.recipe.stage]
     objective = stage.objective(setup)
-    return Trainer(setup, stage.source(setup), objective, stage.evaluation(setup, objective))
+    return Trainer(setup, stage.source(setup, objective), objective, stage.evaluation(setup, objective))
 
 
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:

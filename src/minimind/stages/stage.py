@@ -54,7 +54,7 @@ def make_model(recipe: Recipe) -> Transformer:
     return model
 
 
-def make_loader(setup: Setup) -> BatchSource:
+def make_loader(setup: Setup, objective: Objective) -> BatchSource:
     batch, seed = setup.recipe.batch, setup.recipe.seed
     loader = Loader(setup.data, setup.train_documents, batch.seq_len, batch.sequences, seed, batch.long_documents)
     if count := len(loader.dropped):
@@ -83,5 +83,5 @@ class Stage:
     """settings by section that are not the recipe's own defaults"""
     data: Callable[[Recipe, Tokenizer, str], Split] = load_files
     model: Callable[[Recipe], Transformer] = make_model
-    source: Callable[[Setup], BatchSource] = make_loader
+    source: Callable[[Setup, Objective], BatchSource] = make_loader
     evaluation: Callable[[Setup, Objective], Evaluation] = HeldOutNLL

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from minimind.data.batches.batch import Batch
+from minimind.data.batches.loader import BatchSource
 from minimind.hardware import peak_memory_gb, synchronize
 from minimind.train.checkpoint import Progress
 from minimind.train.step import StepResult, TrainStep
@@ -40,12 +41,13 @@ class StepLog:
         self.seconds += seconds
 
     def write(
-        self, progress: Progress, step: TrainStep, epoch: float, data_seconds: float
+        self, progress: Progress, step: TrainStep, epoch: float, data_seconds: float, source: BatchSource
     ) -> tuple[StepValues, dict[str, Any]]:
         """Bring `progress` up to date and write a line; returns the steps' values and the line.
 
         epoch         passes over the data so far
         data_seconds  what the steps waited for their batches
+        source        of the batches, which may have something to say of them
         """
         device, world, count = step.strategy.device, step.strategy.world, len(self.results)
         start = time.perf_counter()
@@ -61,6 +63,7 @@ class StepLog:
             "tokens": progress.tokens,
             **values.means(step.terms, step.metrics),
             **{name: value for one in step.auxiliaries for name, value in one.metrics().items()},
+            **source.metrics(seconds, count),
             "lr": step.optimizers[0].param_groups[0]["lr"],
             "tokens_per_second": rate,
             "padding": 1 - tokens / positions,

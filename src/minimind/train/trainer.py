@@ -115,7 +115,7 @@ class Trainer:
         """Write a line about the steps since the last one, and count those that were not finite."""
         progress = self.progress
         epoch = self.source.epoch(progress.step + progress.skipped)
-        values, line = self.step_log.write(progress, self.step, epoch, batches.wait_seconds)
+        values, line = self.step_log.write(progress, self.step, epoch, batches.wait_seconds, self.source)
         batches.wait_seconds = 0.0
         self.setup.console.step(line, progress.total_steps)
         count_bad_steps(self.setup, self.source, progress, values.finite(self.step.adapts_scale))
@@ -194,6 +194,7 @@ class Trainer:
     def load(self, checkpoint: Path) -> None:
         training, self.progress = load_checkpoint(checkpoint, self.model)
         self.step.load_state_dict(training)
+        self.source.load_state_dict(training.get("source", {}))
         self.saved_step = self.progress.step
 
     def save(self) -> None:
@@ -203,7 +204,10 @@ class Trainer:
             for file in files.values():
                 file.sync()
             marks = {name: file.mark for name, file in files.items()}
-            parts = self.model, self.setup.tokenizer, self.step.state_dict(), self.progress, marks
+            training = self.step.state_dict()
+            if of_source := self.source.state_dict():
+                training["source"] = of_source
+            parts = self.model, self.setup.tokenizer, training, self.progress, marks
             self.strategy.save(lambda: self.checkpoints.save(*parts))
             self.saved_step = self.progress.step
         self.last_save = time.monotonic()

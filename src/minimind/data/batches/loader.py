@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,18 @@ class BatchSource(Protocol):
     def epoch(self, k: int) -> float:
         """Passes over the data before step k."""
 
+    def metrics(self, seconds: float, steps: int) -> dict[str, float]:
+        """What a line of metrics.jsonl says of the last `steps` batches, whose steps took `seconds`."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What step k depends on besides data, seed, k and weights; equal on all processes; for checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        return
+
 
 @dataclass(frozen=True)
 class LoaderStats:
@@ -57,7 +69,7 @@ class LoaderStats:
     )
 
 
-class Loader:
+class Loader(BatchSource):
     """Batches of documents: a pure function of (data, documents, seq_len, sequences, seed, step).
 
     data        the documents

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from minimind.train.strategies.ddp import DDP
 from minimind.train.strategies.single import SingleDevice
+
+T = TypeVar("T")
 
 
 class Strategy(Protocol):
@@ -57,6 +59,9 @@ class Strategy(Protocol):
 
     def sum(self, values: list[float]) -> torch.Tensor:
         """Sums over all processes, (len(values),) on the device in float64 (float32 on MPS)."""
+
+    def gather(self, value: T) -> list[T]:
+        """What each process has, in the order of their ranks; anything that pickles."""
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether any process has it: all must save or stop after the same step."""

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from minimind.errors import WorkFailed
-from minimind.train.strategies.single import SingleDevice
+from minimind.train.strategies.single import SingleDevice, T
 from minimind.util.system import end_with_parent
 
 
@@ -43,6 +43,11 @@ class DDP(SingleDevice):
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         self._together(dist.all_reduce, tensor)
         return tensor
+
+    def gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.world
+        self._together(dist.all_gather_object, values, value)
+        return values
 
     def any(self, *flags: bool) -> list[bool]:
         return [count > 0 for count in self.sum([float(flag) for flag in flags]).tolist()]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from minimind.hardware import keep_freed_memory
+
+T = TypeVar("T")
 
 
 class SingleDevice:
@@ -59,6 +61,9 @@ class SingleDevice:
     def sum(self, values: list[float]) -> torch.Tensor:
         wide = torch.float32 if self.device.type == "mps" else torch.float64
         return self.total(torch.tensor(values, dtype=wide).to(self.device, non_blocking=True))
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
 
     def any(self, *flags: bool) -> list[bool]:
         return list(flags)

@@ -1,36 +1,32 @@
-"""Group-relative policy optimization: a model answers each prompt several times and learns from its better answers.
+"""Reinforcement learning: a model answers prompts, and learns from those of its answers that did better.
 
-The batches are made by the model itself. The prompts are the embedded world's arithmetic, whose answers can be
-verified; the score is the share of held-out questions that it answers rightly, greedily.
+The batches are made by the model itself. The prompts are the embedded world's, whose answers can be verified; the
+score is the share of held-out questions that it answers rightly, greedily.
 """
 
 from __future__ import annotations
 
-import copy
+from typing import Any
 
 import torch
 
 from minimind.data.batches.batch import IGNORE, Batch
 from minimind.losses.cross_entropy import hidden_states
-from minimind.losses.logprobs import target_logprobs, target_logprobs_and_entropy
+from minimind.losses.logprobs import target_logprobs_and_entropy
 from minimind.losses.policy import clipped_policy_loss
 from minimind.model import Transformer
-from minimind.model.lora import has_lora, without_lora
 from minimind.rl.source import HeldOutQuestions, Rollouts, world_prompts
 from minimind.stages.stage import Stage
 from minimind.train.objective import Objective, Terms
 from minimind.train.setup import Setup
 
 
-class GRPO(Objective):
+class PolicyGradient(Objective):
     """Σ over sampled tokens of the loss of `losses.policy.clipped_policy_loss`; the unit is a token."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
-        self.options = setup.recipe.grpo
-        self.frozen: list[Transformer] = []  # in a list: it is no part of what is trained or saved
-        if self.options.kl_weight and not has_lora(setup.model):  # a model with an adapter still has its base
-            self.frozen = [copy.deepcopy(setup.model).requires_grad_(False)]
+        self.options = setup.recipe.rl
 
     def units(self, batch: Batch) -> dict[str, float]:
         return {"loss": float(batch.num_valid_tokens)}
@@ -39,16 +35,10 @@ class GRPO(Objective):
         options = self.options
         hidden_BTD = hidden_states(model, batch)
         logprobs_BT, entropy_BT = target_logprobs_and_entropy(model, hidden_BTD, batch, options.temperature)
-        reference_BT = None
-        if options.kl_weight:
-            (reference,) = self.frozen or [model]
-            with torch.no_grad(), without_lora(reference):
-                hidden_BTD = hidden_states(reference, batch)
-                reference_BT = target_logprobs(reference, hidden_BTD, batch, options.temperature)
         mask_BT, columns = batch.targets != IGNORE, batch.columns
         losses_BT, per_token = clipped_policy_loss(
             logprobs_BT, columns["logprobs"], columns["advantages"], mask_BT,
-            options.clip_low, options.clip_high, options.kl_weight, reference_BT,
+            options.clip_low, options.clip_high, options.kl_weight, columns.get("reference"),
         )  # fmt: skip
         tokens, answers = mask_BT.sum(), torch.ones_like(batch.table["reward"]).sum()
         per_answer = {name: values for name, values in batch.table.items() if name.startswith("reward")}
@@ -60,17 +50,26 @@ class GRPO(Objective):
         )
 
 
-STAGE = Stage(
-    "grpo",
-    GRPO,
-    defaults={
-        "optimizer": {"name": "adamw", "learning_rate": 0.0003},  # muon makes full-sized steps of mere noise
-        "schedule": {"kind": "constant"},
-        "budget": {"steps": 100},
-        "evaluation": {"samples": 0},
-        "log_every": 1,
-    },
-    data=world_prompts,
-    source=Rollouts,
-    evaluation=HeldOutQuestions,
-)
+def _stage(name: str, rl: dict[str, Any]) -> Stage:
+    return Stage(
+        name,
+        PolicyGradient,
+        defaults={
+            "rl": rl,
+            "optimizer": {"name": "adamw", "learning_rate": 0.0003},  # muon makes full-sized steps of mere noise
+            "schedule": {"kind": "constant"},
+            "budget": {"steps": 100},
+            "evaluation": {"samples": 0},
+            "log_every": 1,
+        },
+        data=world_prompts,
+        source=Rollouts,
+        evaluation=HeldOutQuestions,
+    )
+
+
+# What a name stands for, where it is not the options' own defaults.
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "grpo": {},
+}
+STAGES = [_stage(name, rl) for name, rl in ALGORITHMS.items()]

@@ -1,0 +1,1 @@
+"""Environments: what a model's answer leads to, and what it earns there."""

@@ -1,0 +1,19 @@
+"""A question and one answer to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minimind.infer.events import StopReason
+from minimind.rl.types import Prompt, StepResult
+from minimind.tokenizer.messages import Message
+
+
+@dataclass
+class SingleTurn:
+    """The episode ends with the first answer; the rewards judge it."""
+
+    prompt: Prompt
+
+    def step(self, answer: Message, text: str, stop_reason: StopReason) -> StepResult:
+        return StepResult()
