@@ -75,6 +75,8 @@ class RLOptions:
     """of the sampling, and of the log-probabilities that are learned from"""
     skills: list[str] = field(default_factory=lambda: ["arithmetic"])
     """skills of the embedded world that the prompts are of"""
+    think: bool = False
+    """whether the model thinks before it answers"""
     minibatches: Annotated[int, Range(1, 1024)] = 1
     """parts that a rollout is cut into; each makes one step"""
     epochs: Annotated[int, Range(1, 1024)] = 1

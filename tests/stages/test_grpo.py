@@ -164,6 +164,20 @@ def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):
     assert len(bound.step.parameters) == len(list(bound.model.parameters()))
 
 
+def test_thinking_before_the_answer(grpo, tmp_path):
+    """The prompt ends in <think>, and only what comes after the thought is graded."""
+    changes = {"rl__think": "true", "rl__skills": "three_digits", "batch__seq_len": 256}
+    trainer = make_trainer(grpo(tmp_path / "run", **changes))
+    (prompt,) = training_prompts(0, 0, 1, ("three_digits",), think=True)
+    assert not prompt.grade(prompt.gt[0])
+    assert prompt.grade(f"a\n</think>\n\n{prompt.gt[0]}")
+    for answer in answers(trainer.source.step(0)).values():
+        first = int((answer["targets"] != IGNORE).nonzero()[0])
+        prompt = trainer.setup.tokenizer.decode(answer["tokens"][: first + 1].tolist(), skip_special=False)
+        assert prompt.endswith("<|im_start|>assistant\n<think>\n")
+    assert 0 <= trainer.evaluation(8)["score"] <= 1
+
+
 # ------------------------------------------------------------------------------------------------------- invariants
 
 
@@ -333,6 +347,7 @@ def test_sequences_too_short_for_an_answer_are_refused(grpo, tmp_path, refusal):
         ({"rl__group_size": 1}, "rl.group_size: expected a whole number from 2 to 1,024"),
         ({"rl__max_tokens": 0}, "rl.max_tokens: expected a whole number from 1 "),
         ({"rl__questions": 0}, "rl.questions: expected a whole number from 1 "),
+        ({"rl__skills": "cooking"}, "rl.skills: the world has no skill cooking; it has identity, facts, "),
         ({"rl__temperature": 0}, "rl.temperature: expected a number above 0, at most 1,000"),
         ({"rl__clip_low": 0}, "rl.clip_low: expected a number above 0, at most 1"),
         ({"rl__clip_high": 0}, "rl.clip_high: expected a number above 0, at most 1,000"),

@@ -8,27 +8,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from minimind.errors import UserError
 from minimind.eval.skills import grade
 from minimind.rl.types import Prompt
 from minimind.world.questions import questions
 from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES, Question
-from minimind.world.skills import SKILLS
+from minimind.world.skills import SKILLS, reasoning
 
 ARITHMETIC = ("arithmetic",)
+ASKED = {**SKILLS, **reasoning.SKILLS}
 
 
-def training_prompts(seed: int, step: int, count: int, skills: Sequence[str] = ARITHMETIC) -> list[Prompt]:
-    """`count` prompts for a step, which depend on seed and step alone: so a resumed training asks the same."""
+def training_prompts(
+    seed: int, step: int, count: int, skills: Sequence[str] = ARITHMETIC, think: bool = False
+) -> list[Prompt]:
+    """`count` prompts for a step, which depend on seed and step alone: so a resumed training asks the same.
+
+    think  whether the answers begin inside a thought
+    """
     rng = Rng(seed, "rl prompts", step)
-    samples = (SKILLS[rng.pick(skills)](rng, rng.pick(LANGUAGES)) for _ in range(count))
-    return [to_prompt(Question.of(sample)) for sample in samples]
+    samples = (ASKED[rng.pick(skills)](rng, rng.pick(LANGUAGES)) for _ in range(count))
+    return [to_prompt(Question.of(sample), think) for sample in samples]
 
 
 def held_out_questions(seed: int, per_skill: int, skills: Sequence[str] = ARITHMETIC) -> list[Question]:
     """`per_skill` different questions of each skill that training never asks, half of them in each language."""
-    return [question for question in questions(seed, per_skill) if question.skill in skills]
+    if unknown := [skill for skill in skills if skill not in ASKED]:
+        raise UserError(f"rl.skills: the world has no skill {unknown[0]}; it has {', '.join(ASKED)}")
+    return questions(seed, per_skill, {skill: ASKED[skill] for skill in skills})
 
 
-def to_prompt(question: Question) -> Prompt:
-    return Prompt(question.prompt, question.gt, partial(grade, question), source=question.skill)
+def to_prompt(question: Question, think: bool = False) -> Prompt:
+    check = partial(grade, question, open_thinking=think)
+    return Prompt(question.prompt, question.gt, check, source=question.skill)

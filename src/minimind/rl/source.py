@@ -90,7 +90,7 @@ class Rollouts(BatchSource):
         if options.prompts % world:
             raise UserError(f"rl.prompts {options.prompts} cannot be shared equally by {world} processes")
         share = options.prompts // world
-        prompts = training_prompts(recipe.seed, iteration, options.prompts, options.skills)
+        prompts = training_prompts(recipe.seed, iteration, options.prompts, options.skills, options.think)
         groups = range(rank * share, (rank + 1) * share)
         start = time.perf_counter()
         rollouts = run_episodes(
@@ -99,6 +99,7 @@ class Rollouts(BatchSource):
             self.params,
             [one for group in groups for one in episode_seeds(recipe.seed, iteration, group, options.group_size)],
             recipe.batch.seq_len + 1,
+            options.think,
         )  # fmt: skip
         rollouts = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
         sampled = time.perf_counter()
@@ -205,8 +206,8 @@ class HeldOutQuestions:
         score, strategy = 0.0, self.setup.strategy
         if strategy.is_main:
             self.engine.refresh()
-            limit = self.setup.recipe.rl.max_tokens
-            score = evaluate(self.engine, self.setup.tokenizer, self.questions, limit).macro
+            options, tokenizer = self.setup.recipe.rl, self.setup.tokenizer
+            score = evaluate(self.engine, tokenizer, self.questions, options.max_tokens, think=options.think).macro
         return {"score": float(strategy.sum([score])[0])}
 
 
@@ -219,7 +220,11 @@ def world_prompts(
     if recipe.budget.epochs or recipe.budget.tokens:
         raise UserError(BUDGET)
     questions = held_out_questions(0, recipe.rl.questions, recipe.rl.skills)
-    prompts = [np.array(tokenizer.encode_chat(q.prompt, add_generation_prompt=True)[0]) for q in questions]
+    think = recipe.rl.think
+    prompts = [
+        np.array(tokenizer.encode_chat(q.prompt, add_generation_prompt=True, open_thinking=think)[0])
+        for q in questions
+    ]
     ids = [np.append(prompt, tokenizer.eos_id) for prompt in prompts]
     masks = [np.arange(len(document)) == len(document) - 1 for document in ids]
     if (longest := max(map(len, prompts)) + recipe.rl.max_tokens) > recipe.batch.seq_len:
