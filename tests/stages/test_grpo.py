@@ -1,5 +1,8 @@
 """`minimind train grpo`: a model learns from answers that it samples itself."""
 
+import copy
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,9 @@ from tests.invariant.test_accumulation import assert_close, in_float64, relative
 from minimind.cli import main
 from minimind.data.batches.batch import IGNORE
 from minimind.errors import UserError
+from minimind.eval.skills import greedy_answers
+from minimind.infer.conversation import message_of
+from minimind.infer.engine import Engine
 from minimind.rl.prompts import training_prompts
 from minimind.train.budget import seconds_per_step
 
@@ -139,11 +145,30 @@ def test_what_a_run_writes_down(grpo, base_model, tmp_path):
     assert lines[0]["approx_kl"] < 1e-6
     assert lines[0]["clip_fraction"] == 0
     assert len({line["length"] for line in lines}) > 2
+    assert [line["step"] for line in evaluations(run)] == [0, 3, 6]  # of the start model, too
     for line in evaluations(run):
         assert line["eval"].keys() == {"score"}
         assert 0 <= line["eval"]["score"] <= 1
     before, after = weights(base_model), weights(run / "model")
     assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_the_model_says_at_each_evaluation_and_what_it_earns(grpo, tmp_path):
+    """The same held-out prompts, answered greedily, and judged as the answers that are trained on are."""
+    trainer = make_trainer(grpo(tmp_path / "run", evaluation__every=3, evaluation__samples=2))
+    evaluation, start = trainer.evaluation, copy.deepcopy(trainer.model)
+    trainer.fit()
+    samples = [json.loads(line) for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [0, 0, 3, 3, 6, 6]
+    for model, said in ((start, samples[:2]), (trainer.model, samples[-2:])):
+        for sample, prompt in zip(said, (evaluation.prompts[0], evaluation.prompts[2])):
+            *asked, answer = sample["conversations"]
+            assert asked == prompt.messages
+            ((text, done),) = greedy_answers(Engine(model), trainer.setup.tokenizer, [asked], LIMIT)
+            assert answer == message_of(done.ids, trainer.setup.tokenizer, False), text
+            ended = float(done.stop_reason == "stop")
+            assert sample["parts"] == {"correct": ended * prompt.grade(text), "ended": ended}
+            assert sample["reward"] == pytest.approx(sample["parts"]["correct"] + 0.1 * ended)
 
 
 def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):

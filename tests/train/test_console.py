@@ -22,3 +22,15 @@ def test_a_narrow_terminal_has_one_line(capsys, monkeypatch):
     console = TrainingConsole(quiet=False)
     console.step(LINE, 20_000)
     assert capsys.readouterr().err == "\r\x1b[2Kstep 1,200/20,000   6%  1 h 02 min left  loss 2.3"
+
+
+def test_a_stage_says_what_its_line_shows(capsys):
+    """What the line does not have is left out: a score before the first evaluation, for example."""
+    shown = ("reward {reward:.2f}", "held-out {held_out:.1%}", "KL {kl:.3f}", "{memory}")
+    console = TrainingConsole(quiet=False)
+    console.step(LINE | {"reward": 0.4}, 20_000, shown)
+    console.step(LINE | {"reward": 0.6, "held_out": 0.725, "step": 2400}, 20_000, shown)
+    assert [line.partition("left  ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "reward 0.40  740 MB",
+        "reward 0.60  held-out 72.5%  740 MB",
+    ]

@@ -1,4 +1,4 @@
-"""Where reinforcement learning gets its batches and its score: sampled episodes, held-out questions."""
+"""Where reinforcement learning gets its batches: episodes that the model plays with its present weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from minimind.data.batches.batch import Batch
 from minimind.data.batches.documents import MemoryDocuments
 from minimind.data.batches.loader import BatchSource, pack_once
 from minimind.errors import UserError
-from minimind.eval.skills import evaluate
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.losses.cross_entropy import hidden_states
@@ -31,7 +30,6 @@ from minimind.rl.rewards import RewardModel, score
 from minimind.rl.rollout import episode_seeds, run_episodes, to_documents
 from minimind.rl.types import Prompt, Rollout
 from minimind.tokenizer import Tokenizer
-from minimind.train.evaluation import Scores
 from minimind.train.objective import Objective
 from minimind.train.setup import Setup
 
@@ -189,26 +187,6 @@ def _map(tree: Any, kind: type, change: Any) -> Any:
     if isinstance(tree, dict):
         return {name: _map(value, kind, change) for name, value in tree.items()}
     return [_map(value, kind, change) for value in tree] if isinstance(tree, list) else tree
-
-
-class HeldOutQuestions:
-    """The share of held-out questions that are answered rightly, greedily."""
-
-    lower_is_better = False
-
-    def __init__(self, setup: Setup, objective: Objective) -> None:
-        self.setup = setup
-        self.engine = Engine(setup.model, max_batch=128)
-        options = setup.recipe.rl
-        self.questions = held_out_questions(0, options.questions, options.skills)
-
-    def __call__(self, micro_batch_size: int) -> Scores:
-        score, strategy = 0.0, self.setup.strategy
-        if strategy.is_main:
-            self.engine.refresh()
-            options, tokenizer = self.setup.recipe.rl, self.setup.tokenizer
-            score = evaluate(self.engine, tokenizer, self.questions, options.max_tokens, think=options.think).macro
-        return {"score": float(strategy.sum([score])[0])}
 
 
 def world_prompts(

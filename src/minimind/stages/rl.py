@@ -15,7 +15,8 @@ from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs_and_entropy
 from minimind.losses.policy import clipped_policy_loss
 from minimind.model import Transformer
-from minimind.rl.source import HeldOutQuestions, Rollouts, world_prompts
+from minimind.rl.evaluation import HeldOutQuestions
+from minimind.rl.source import Rollouts, world_prompts
 from minimind.stages.stage import Stage
 from minimind.train.objective import Objective, Terms
 from minimind.train.setup import Setup
@@ -23,6 +24,16 @@ from minimind.train.setup import Setup
 
 class PolicyGradient(Objective):
     """Σ over sampled tokens of the loss of `losses.policy.clipped_policy_loss`; the unit is a token."""
+
+    shown = (  # and not the loss, which is noise around 0
+        "reward {reward:.3f}",
+        "held-out {held_out:.1%}",
+        "{length:.0f} tokens an answer",
+        "KL {reference_kl:.4f}",
+        "entropy {entropy:.2f}",
+        "rollout {seconds_rollout:.1f} + reward {seconds_reward:.1f} + update {seconds_update:.1f} s",
+        "{memory}",
+    )
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -59,7 +70,6 @@ def _stage(name: str, rl: dict[str, Any]) -> Stage:
             "optimizer": {"name": "adamw", "learning_rate": 0.0003},  # muon makes full-sized steps of mere noise
             "schedule": {"kind": "constant"},
             "budget": {"steps": 100},
-            "evaluation": {"samples": 0},
             "log_every": 1,
         },
         data=world_prompts,

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from minimind.util.units import duration, size_text
+
+LINE = (
+    "loss {loss:.3f}",
+    "{tokens_per_second:,.0f} tokens/s",
+    "{memory}",
+    "|grad| {grad_norm:.2f}",
+    "rate {lr:.1e}",
+    "mfu {mfu:.0%}",
+)
+"""what a step's line shows of what metrics.jsonl says of it; `held_out` is the latest evaluation's first score"""
 
 
 class TrainingConsole:
@@ -23,16 +35,14 @@ class TrainingConsole:
             self._clear()
             print(text, file=sys.stderr, flush=True)
 
-    def step(self, line: dict[str, Any], total_steps: int) -> None:
+    def step(self, line: dict[str, Any], total_steps: int, shown: Sequence[str] = LINE) -> None:
+        """A step; `shown` are its parts, of which those are left out whose values the line does not have."""
         if self.quiet:
             return
         part = line["step"] / total_steps
-        text = (
-            f"step {line['step']:,}/{total_steps:,} {part:4.0%}  {duration(line['seconds_left'])} left  "
-            f"loss {line['loss']:.3f}  {line['tokens_per_second']:,.0f} tokens/s  "
-            f"{size_text(1e9 * line['memory_gb'])}  |grad| {line['grad_norm']:.2f}  rate {line['lr']:.1e}  "
-            f"mfu {line['mfu']:.0%}"
-        )
+        values = line | {"memory": size_text(1e9 * line["memory_gb"])}
+        progress = f"step {line['step']:,}/{total_steps:,} {part:4.0%}  {duration(line['seconds_left'])} left"
+        text = "  ".join([progress, *_filled(shown, values)])
         if self.live:
             self._clear()
             width = shutil.get_terminal_size().columns - 1  # what wraps could not be cleared
@@ -44,3 +54,9 @@ class TrainingConsole:
     def _clear(self) -> None:
         if self.live:
             print("\r\x1b[2K", end="", file=sys.stderr)
+
+
+def _filled(parts: Sequence[str], values: dict[str, Any]) -> Iterator[str]:
+    for part in parts:
+        with contextlib.suppress(KeyError):
+            yield part.format_map(values)

@@ -17,7 +17,7 @@ from minimind.model import save_model
 from minimind.train.checkpoint import Progress
 from minimind.train.metrics import JsonLines
 from minimind.train.objective import Objective
-from minimind.train.sample_generations import SampleGenerations
+from minimind.train.sample_generations import Sample, sample_generations
 from minimind.train.setup import Setup
 
 Scores = dict[str, float]
@@ -27,18 +27,24 @@ class Evaluation(Protocol):
     """A stage's scores. `best` watches the first; nothing here touches the generators of the training.
 
     lower_is_better  of the first score
+    scores_start     whether the model that a training starts from is scored, too
     """
 
     lower_is_better: bool
+    scores_start: bool
 
     def __call__(self, micro_batch_size: int) -> Scores:
         """The scores now, equal on all processes; {} where nothing is held out."""
+
+    def samples(self, count: int) -> list[Sample]:
+        """After a call, on the main process: what the model says to the same few prompts."""
 
 
 class HeldOutNLL:
     """Bits per byte and loss on the first held-out documents, up to evaluation.max_tokens."""
 
     lower_is_better = True
+    scores_start = False
 
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup = setup
@@ -59,6 +65,9 @@ class HeldOutNLL:
         part = evaluate_nll(self.setup.model, mine, self.setup.device)
         nats, tokens, size = strategy.sum([part.nats, part.tokens, part.bytes]).tolist()
         return NLL(nats, int(tokens), size)
+
+    def samples(self, count: int) -> list[Sample]:
+        return sample_generations(self.setup, count)
 
     def batches(self, micro_batch_size: int) -> Iterator[Batch]:
         """The documents; of all processes."""
@@ -99,21 +108,32 @@ class Evaluator:
 
     def __init__(self, setup: Setup, evaluation: Evaluation, metrics: JsonLines, samples: JsonLines) -> None:
         self.setup, self.evaluation, self.metrics, self.sample_lines = setup, evaluation, metrics, samples
-        recipe, context = setup.recipe, setup.model.config.max_position_embeddings
-        longest = min(recipe.batch.seq_len, context - 1)  # the answer needs room
-        count = 0 if setup.model.config.num_labels else recipe.evaluation.samples  # a reward model says nothing
-        self.samples = SampleGenerations(setup.tokenizer, setup.data, setup.held_out, count, longest)
+        self.latest: dict[str, float] = {}  # the first score of the latest evaluation, for the console
 
     def first(self, scores: Callable[[Evaluation], Scores]) -> None:
         """Before the first step. From scratch, all tokens must be about equally likely: anything else is a faulty
         initialization."""
         setup = self.setup
+        if self.evaluation.scores_start:
+            name, value = next(iter(self.record(0, 0, scores(self.evaluation)).items()))
+            setup.console.say(f"step 0: held-out {value:.4f} {name}")
+            return
         if setup.recipe.init_from or "loss" not in (found := scores(self.evaluation)):
             return
         loss, expected = found["loss"], float(np.log(setup.model.config.vocab_size))
         self.metrics.write(step=0, tokens=0, eval={"loss": loss})
         if abs(loss / expected - 1) > 0.02:
             setup.console.say(f"warning: the first loss is {loss:.3f}, not ln V = {expected:.3f}; check the model")
+
+    def record(self, step: int, tokens: int, values: Scores) -> Scores:
+        """Write the scores down, and what the model says."""
+        self.latest = {"held_out": next(iter(values.values()))}
+        self.metrics.write(step=step, tokens=tokens, eval=values)
+        count = self.setup.recipe.evaluation.samples
+        if self.setup.strategy.is_main and not self.setup.model.config.num_labels:  # a reward model says nothing
+            for sample in self.evaluation.samples(count):
+                self.sample_lines.write(step=step, **sample)
+        return values
 
     def __call__(self, progress: Progress, scores: Callable[[Evaluation], Scores]) -> None:
         """Score the model after a step; ends the run (by `progress.total_steps`) where patience is at its end."""
@@ -129,9 +149,7 @@ class Evaluator:
                 save_model(setup.model, setup.run / "best", setup.tokenizer)
         else:
             progress.without_best += 1
-        self.metrics.write(step=progress.step, tokens=progress.tokens, eval=values)
-        if setup.strategy.is_main:
-            self.samples.write(setup.model, progress.step, self.sample_lines)
+        self.record(progress.step, progress.tokens, values)
         best = "best" if is_better else f"best {progress.best or math.nan:.4f} at step {progress.best_step:,}"
         others = "".join(f", {other} {values[other]:.4f}" for other in list(values)[1:2])
         label = {"bits_per_byte": "bits/byte"}.get(name, name)

@@ -17,6 +17,7 @@ from torch import nn
 from minimind.data.batches.batch import IGNORE, Batch
 from minimind.losses.cross_entropy import CrossEntropy, hidden_states, linear_cross_entropy, next_token_nll
 from minimind.model import Transformer
+from minimind.train.console import LINE
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Objective(nn.Module, ABC):
 
     auxiliaries: Sequence[Auxiliary] = ()
     """of its own, beside those that the model brings"""
+    shown: Sequence[str] = LINE
+    """what a person watches of a step"""
 
     @abstractmethod
     def units(self, batch: Batch) -> dict[str, float]:

@@ -117,7 +117,7 @@ class Trainer:
         epoch = self.source.epoch(progress.step + progress.skipped)
         values, line = self.step_log.write(progress, self.step, epoch, batches.wait_seconds, self.source)
         batches.wait_seconds = 0.0
-        self.setup.console.step(line, progress.total_steps)
+        self.setup.console.step(line | self.evaluator.latest, progress.total_steps, self.objective.shown)
         count_bad_steps(self.setup, self.source, progress, values.finite(self.step.adapts_scale))
 
     def roll_back(self) -> None:
