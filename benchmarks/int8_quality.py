@@ -18,7 +18,8 @@ from benchmarks.gguf_quants import held_out
 from benchmarks.results import command, machine, table, write_page
 
 from minimind.data.batches.batch import IGNORE, Batch
-from minimind.infer.network import Network, prompt_chunk
+from minimind.infer.inputs import Inputs
+from minimind.infer.network import Network
 from minimind.model import load_model
 from minimind.tokenizer import Tokenizer
 
@@ -35,9 +36,8 @@ def documents(batches: list[Batch]) -> Iterator[tuple[list[int], torch.Tensor]]:
 
 def log_probabilities(network: Network, ids: list[int]) -> torch.Tensor:
     """(T, V), in nats."""
-    count = len(ids)
-    spans = [prompt_chunk(0, network.cache(1, count), 0, count)]
-    return network.logits(network.hidden(ids, range(count), [count] * count, spans)).log_softmax(-1)
+    inputs = Inputs().prefill(network.cache(1, len(ids)), ids, 0, len(ids))
+    return network.logits(network.hidden(inputs)).log_softmax(-1)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from tests.infer.test_engine import random_prompts
 from tests.random_models import random_model
 
 from minimind.errors import UserError
-from minimind.infer import engine as engine_module
+from minimind.infer import slots
 from minimind.infer.engine import Engine
 from minimind.infer.generate import generate
 from minimind.infer.network import Int8
@@ -151,7 +151,7 @@ def test_equal_prompts_of_different_adapters_do_not_wait_for_each_other() -> Non
 
 
 def test_answers_move_to_longer_slots_with_their_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "SHORTEST_SLOT", 16)
+    monkeypatch.setattr(slots, "SHORTEST", 16)
     engine = Engine(MODELS[None], adapters=ADAPTERS)
     endless = SamplingParams(temperature=0, max_tokens=60, stop_ids=())
     requests = [engine.submit(p, endless, name) for p, name in zip(random_prompts([3, 12, 20, 5, 9, 8]), NAMES)]

@@ -16,6 +16,7 @@ from tests.random_models import SHAPE, random_ids, random_model
 from minimind.errors import UserError
 from minimind.eval.longctx import at_other_positions
 from minimind.infer import engine as engine_module
+from minimind.infer import slots
 from minimind.infer.engine import Engine
 from minimind.infer.events import End, Token
 from minimind.infer.request import Completion, Request
@@ -220,14 +221,14 @@ def test_an_interrupted_batch_leaves_nothing_behind(monkeypatch: pytest.MonkeyPa
     engine = Engine(MODEL, max_batch=2)
     prompts = random_prompts([10, 20, 30, 40])
     calls = iter(range(100))
-    sample = engine._sample
+    sample = engine_module.sample_next
 
     def interrupt(*arguments: Any) -> None:
         sample(*arguments)
         if next(calls) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "_sample", interrupt)
+    monkeypatch.setattr(engine_module, "sample_next", interrupt)
     with pytest.raises(KeyboardInterrupt):
         engine.generate(prompts, ENDLESS)
     assert not engine.active
@@ -271,7 +272,7 @@ def test_compiled_blocks_are_not_compiled_again_for_every_length() -> None:
 
 @pytest.fixture
 def short_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "SHORTEST_SLOT", 16)
+    monkeypatch.setattr(slots, "SHORTEST", 16)
 
 
 @pytest.mark.usefixtures("short_slots")
@@ -280,10 +281,10 @@ def test_an_idle_engine_holds_no_slots_and_a_long_answer_no_short_ones() -> None
     requests = [engine.submit(prompt, ENDLESS) for prompt in random_prompts([3, 3, 3, 40])]
     while requests[0].length < 30:
         engine.step()
-    rows = {group.length: group.cache and group.cache.rows for group in engine.slot_groups}
+    rows = {group.length: group.cache and group.cache.rows for group in engine.slots.groups}
     assert rows == {16: None, 32: 4, 64: None, 128: 1}
     engine.cancel(requests)
-    assert all(group.cache is None for group in engine.slot_groups)
+    assert all(group.cache is None for group in engine.slots.groups)
 
 
 def run(engine: Engine, requests: list[Request]) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.random_models import random_ids, random_model
 
-from minimind.infer.network import Network, decode_tokens, prompt_chunk
+from minimind.infer.inputs import Inputs
+from minimind.infer.network import Network
 from minimind.model.kv_cache import KVCache
 
 TYPES = ("qwen3", "llama", "qwen3_moe", "glm4_moe")
@@ -33,8 +34,7 @@ def test_cached_equals_full(model_type: str, pieces: list[int], spare: int) -> N
     with torch.no_grad():
         for piece in pieces:
             stop = start + piece
-            spans = [prompt_chunk(0, cache, start, stop)]
-            found.append(network.hidden(tokens[start:stop], range(start, stop), [stop] * piece, spans))
+            found.append(network.hidden(Inputs().prefill(cache, tokens, start, stop)))
             start = stop
         hidden, wanted = torch.cat(found), model(torch.tensor([tokens]))[0]
         assert relative(hidden, wanted) < 1e-9
@@ -50,15 +50,14 @@ def test_answers_of_different_lengths_and_a_prompt_go_on_together() -> None:
         for row, length in enumerate(lengths):
             alone = NETWORK.cache(1, length)
             ids = tokens[row, :length].tolist()
-            NETWORK.hidden(ids, range(length), [length] * length, [prompt_chunk(0, alone, 0, length)])
+            NETWORK.hidden(Inputs().prefill(alone, ids, 0, length))
             cache.memory[:, row, :length] = alone.memory[:, 0]
         for step in range(5):
             positions = [length + step for length in lengths]
-            now = [position + 1 for position in positions]
+            ids = [int(tokens[row, p]) for row, p in enumerate(positions)]
+            inputs = Inputs().decode(cache, ids, [position + 1 for position in positions])
             read = range(3 * step, 3 * step + 3)
-            spans = [decode_tokens(0, cache, now), prompt_chunk(3, other, read.start, read.stop)]
-            ids = [int(tokens[row, p]) for row, p in enumerate(positions)] + tokens[3, read].tolist()
-            hidden = NETWORK.hidden(ids, [*positions, *read], [*now, 16, 16, 16], spans)
+            hidden = NETWORK.hidden(inputs.prefill(other, tokens[3].tolist(), read.start, read.stop))
             assert relative(hidden[:3], full[[0, 1, 2], positions]) < 1e-9
             assert relative(hidden[3:], full[3, read]) < 1e-9
 
@@ -67,8 +66,8 @@ def test_a_larger_cache_holds_the_same() -> None:
     tokens = random_ids(10).tolist()
     with torch.no_grad():
         cache = NETWORK.cache(1, 12)
-        NETWORK.hidden(tokens[:9], range(9), [9] * 9, [prompt_chunk(0, cache, 0, 9)])
-        hidden = NETWORK.hidden(tokens[9:], [9], [10], [decode_tokens(0, cache.grown(3), [10])])
+        NETWORK.hidden(Inputs().prefill(cache, tokens, 0, 9))
+        hidden = NETWORK.hidden(Inputs().decode(cache.grown(3), tokens[9:], [10]))
         assert relative(hidden[0], MODEL(torch.tensor([tokens]))[0, 9]) < 1e-9
 
 
@@ -77,8 +76,7 @@ def test_a_used_row_serves_the_next_text() -> None:
     with torch.no_grad():
         for length, seed in ((20, 0), (6, 3)):
             tokens = random_ids(length, seed=seed).tolist()
-            spans = [prompt_chunk(0, cache, 0, length)]
-            hidden = NETWORK.hidden(tokens, range(length), [length] * length, spans)
+            hidden = NETWORK.hidden(Inputs().prefill(cache, tokens, 0, length))
             assert relative(hidden, MODEL(torch.tensor([tokens]))[0]) < 1e-9
 
 
@@ -89,8 +87,7 @@ def test_the_network_keeps_the_weights_of_its_moment() -> None:
         network, tokens = Network(model), random_ids(9).tolist()
 
         def read(network: Network = network, tokens: list[int] = tokens) -> torch.Tensor:
-            spans = [prompt_chunk(0, network.cache(1, 9), 0, 9)]
-            return network.logits(network.hidden(tokens, range(9), [9] * 9, spans))
+            return network.logits(network.hidden(Inputs().prefill(network.cache(1, 9), tokens, 0, 9)))
 
         with torch.no_grad():
             before = read()

@@ -9,7 +9,8 @@ import torch
 from tests.random_models import random_ids, random_model
 
 from minimind.errors import UserError
-from minimind.infer.network import Network, prompt_chunk
+from minimind.infer.inputs import Inputs
+from minimind.infer.network import Network
 from minimind.model import Transformer
 from minimind.model.config import RopeScaling
 from minimind.model.hf.config import from_hf, to_hf
@@ -118,8 +119,7 @@ def test_cached_equals_full(rope_type: Any, pieces: tuple[int, ...]) -> None:
     with torch.no_grad():
         for piece in pieces:
             stop = start + piece
-            span, lengths = prompt_chunk(0, cache, start, stop), [len(tokens)] * piece
-            found.append(network.hidden(tokens[start:stop], range(start, stop), lengths, [span]))
+            found.append(network.hidden(Inputs().prefill(cache, tokens, start, stop)))
             start = stop
         assert relative(torch.cat(found), model(torch.tensor([tokens]))[0]) < 1e-9
 

@@ -7,8 +7,7 @@ arXiv:2308.16369). A step decodes one token of every active request and, where p
 number of their tokens: so a long prompt stops nobody. Requests are admitted and leave between any two steps.
 
 A prompt is prefilled into a KV cache of its own, which begins with what the prefix cache holds of it. Then the
-request gets a slot for decoding: a row in a group of slots of one length, which attend together. A request that
-outgrows its slot moves to one twice as long.
+request gets a slot for decoding (see infer/slots.py).
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from minimind.hardware import sampling_device
 from minimind.infer.adapters import check_adapters
 from minimind.infer.constraint import Constraint, Vocabulary
 from minimind.infer.events import End, Token
-from minimind.infer.network import AttentionSpan, Network, WeightFormat, decode_tokens, prompt_chunk
+from minimind.infer.inputs import Inputs
+from minimind.infer.network import Network, WeightFormat
 from minimind.infer.prefix_cache import PrefixCache, common_prefix
-from minimind.infer.request import Completion, Request
-from minimind.infer.sampler import Adjustment, SamplingParams, sample
-from minimind.infer.slots import Prefill, SlotGroup
+from minimind.infer.request import Completion, Request, sample_next
+from minimind.infer.sampler import Adjustment, SamplingParams
+from minimind.infer.slots import Prefill, Slots
 from minimind.infer.thinking import ThinkingBudget
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 
-SHORTEST_SLOT = 256  # positions
 WORTH_WAITING = 32  # tokens that another request is about to prefill, too, are not computed twice
 
 
@@ -80,15 +79,14 @@ class Engine:
         self.vocabulary_lock = threading.Lock()
         self.waiting: deque[Request] = deque()
         self.prefilling: list[Prefill] = []  # the first come first
-        self.slot_groups: list[SlotGroup] = []  # the shortest first
+        self.slots = Slots(self.context)
         self.prefix_cache = PrefixCache(prefix_bytes)
         self.refresh()
 
     @property
     def active(self) -> list[Request]:
         """The requests that were admitted and have not ended."""
-        decoding = [request for group in self.slot_groups for request in group.requests]
-        return decoding + [prefill.request for prefill in self.prefilling]
+        return self.slots.requests + [prefill.request for prefill in self.prefilling]
 
     def refresh(self) -> None:
         """Take over the model's present weights; call it after they changed, with no active request."""
@@ -183,21 +181,22 @@ class Engine:
     def _constraint(self, params: SamplingParams) -> Constraint | None:
         if params.json_schema is None and params.offered_tools is None:
             return None
-        if self.tokenizer is None:
-            raise UserError("answers in JSON need an engine that knows the tokenizer: Engine(model, tokenizer=…)")
+        tokenizer = self._known_tokenizer("answers in JSON need")
         with self.vocabulary_lock:
             if self.vocabulary is None:
-                self.vocabulary = Vocabulary(self.tokenizer, self.source.config.vocab_size)
+                self.vocabulary = Vocabulary(tokenizer, self.source.config.vocab_size)
         return self.vocabulary.constraint(params)
 
     def _thinking_budget(self, params: SamplingParams, prompt: Sequence[int]) -> ThinkingBudget | None:
         if params.thinking_budget is None:
             return None
+        tokenizer = self._known_tokenizer("a thinking_budget needs")
+        return ThinkingBudget(tokenizer, params.thinking_budget, prompt)
+
+    def _known_tokenizer(self, needs: str) -> Tokenizer:
         if self.tokenizer is None:
-            raise UserError(
-                "a thinking_budget needs an engine that knows the tokenizer: Engine(model, tokenizer=…)"
-            )
-        return ThinkingBudget(self.tokenizer, params.thinking_budget, prompt)
+            raise UserError(f"{needs} an engine that knows the tokenizer: Engine(model, tokenizer=…)")
+        return self.tokenizer
 
     def add(self, requests: Sequence[Request]) -> None:
         """Queue requests that `request` made."""
@@ -221,44 +220,32 @@ class Engine:
             self._step()
 
     def _step(self) -> None:
-        network = self.network
-        tokens: list[int] = []
-        positions: list[int] = []
-        lengths: list[int] = []
-        spans: list[AttentionSpan] = []
-        adapters: list[str | None] = []
-        for group in self.slot_groups:
+        network, inputs = self.network, Inputs()
+        for group in self.slots.groups:
             if group.cache is not None:
-                spans.append(decode_tokens(len(tokens), group.cache, [r.length for r in group.requests]))
-                tokens += [request.ids[-1] for request in group.requests]
-                positions += [request.length - 1 for request in group.requests]
-                lengths += [request.length for request in group.requests]
-                adapters += [request.adapter for request in group.requests]
-        sampling = [request for group in self.slot_groups for request in group.requests]
+                last, lengths, adapters = zip(*((r.ids[-1], r.length, r.adapter) for r in group.requests))
+                inputs.decode(group.cache, last, lengths, adapters)
+        sampling = self.slots.requests
         wanted = list(range(len(sampling)))  # the flat tokens whose output is sampled from
         chunks = list(self._prefill_chunks())
         for prefill, stop in chunks:
-            prompt = prefill.request.prompt
-            spans.append(prompt_chunk(len(tokens), prefill.cache, prefill.done, stop))
-            tokens += prompt[prefill.done : stop]
-            positions += range(prefill.done, stop)
-            lengths += [len(prompt)] * (stop - prefill.done)
-            adapters += [prefill.request.adapter] * (stop - prefill.done)
-            if stop == len(prompt):
-                wanted.append(len(tokens) - 1)
-                sampling.append(prefill.request)
-        if not tokens:
+            request = prefill.request
+            inputs.prefill(prefill.cache, request.prompt, prefill.done, stop, request.adapter)
+            if stop == len(request.prompt):
+                wanted.append(len(inputs.tokens) - 1)
+                sampling.append(request)
+        if not inputs.tokens:
             return
-        hidden_ND = network.hidden(tokens, positions, lengths, spans, adapters)
-        if len(wanted) < len(tokens):
+        hidden_ND = network.hidden(inputs)
+        if len(wanted) < len(hidden_ND):
             hidden_ND = hidden_ND[wanted]
         if sampling:
-            self._sample(sampling, network.logits(hidden_ND).to(self.sampling_device))
+            sample_next(sampling, network.logits(hidden_ND).to(self.sampling_device))
         self._evict(lambda request: request.stop_reason is not None)
         for prefill, stop in chunks:
             prefill.done = stop
         self._start_decoding(network)
-        self._move_to_longer_slots(network)
+        self.slots.move_grown(network)
 
     def _prefill_chunks(self) -> Iterator[tuple[Prefill, int]]:
         """The prompts that this step prefills, and up to where; waiting requests are admitted for it."""
@@ -295,56 +282,19 @@ class Engine:
         self.prefilling.append(prefill)
         return prefill
 
-    def _sample(self, requests: list[Request], logits_NV: torch.Tensor) -> None:
-        adjusted_NV = None
-        if any(request.adjusts for request in requests):
-            rows = zip(requests, logits_NV.float())
-            adjusted_NV = torch.stack([r.adjusted(row) if r.adjusts else row for r, row in rows])
-        uniforms = [request.rng.random() for request in requests]
-        ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], uniforms, adjusted_NV)
-        chosen_N = logprobs_NV.gather(-1, ids_N[:, None])[:, 0]
-        for row, (request, token, logprob) in enumerate(zip(requests, ids_N.tolist(), chosen_N.tolist())):
-            if request.error is not None:
-                continue
-            top: list[tuple[int, float]] = []
-            if count := min(request.params.top_logprobs, logprobs_NV.shape[-1]):
-                values, ids = logprobs_NV[row].topk(count)
-                top = list(zip(ids.tolist(), values.tolist()))
-            request.receive(token, logprob, top)
-
     def _start_decoding(self, network: Network) -> None:
         """Requests whose prompts are prefilled get slots, and the prefix cache the prompts."""
         for prefill in [one for one in self.prefilling if one.done == len(one.request.prompt)]:
             self.prefilling.remove(prefill)
             request, memory = prefill.request, prefill.cache.memory[:, 0]
             if request.stop_reason is None:
-                self._slot_group(request).add(request, memory, network)
+                self.slots.add(request, memory, network)
             if not network.by_length and request.error is None:
                 self.prefix_cache.insert(request.prompt, request.adapter, memory)
 
-    def _slot_group(self, request: Request) -> SlotGroup:
-        """The shortest slots in which the request's next token has a place."""
-        while not self.slot_groups or self.slot_groups[-1].length < request.length:
-            length = 2 * self.slot_groups[-1].length if self.slot_groups else SHORTEST_SLOT
-            self.slot_groups.append(SlotGroup(min(length, self.context)))
-        return next(group for group in self.slot_groups if group.length >= request.length)
-
-    def _move_to_longer_slots(self, network: Network) -> None:
-        for group in list(self.slot_groups):
-            for row in reversed(range(len(group.requests))):
-                if (request := group.requests[row]).length > group.length:
-                    self._slot_group(request).add(request, group.memory(row), network)
-                    group.remove(row)
-
     def _evict(self, leaves: Callable[[Request], bool]) -> None:
         """Take requests out of their slots; the prefix cache gets their keys and values."""
-        for group in self.slot_groups:
-            for row in reversed(range(len(group.requests))):
-                if leaves(request := group.requests[row]):
-                    if request.error is not None:
-                        group.clear(row)
-                    elif not self.network.by_length:
-                        memory = group.memory(row)
-                        ids = [*request.prompt, *request.ids][: memory.shape[1]]
-                        self.prefix_cache.insert(ids, request.adapter, memory.clone())
-                    group.remove(row)
+        for request, memory in self.slots.remove(leaves):
+            if request.error is None and not self.network.by_length:
+                ids = [*request.prompt, *request.ids][: memory.shape[1]]
+                self.prefix_cache.insert(ids, request.adapter, memory)

@@ -4,15 +4,13 @@
 hundreds of small operations around it come next. So query, key and value are one matrix here, gate and up another,
 and what stands next to each other in memory is written and rotated in one go.
 
-Letters in names: N tokens, D model width, H heads, K key/value heads, G = H / K, C channels of a head, T tokens of
-one text, S cached positions, R rows of a cache.
+Letters in names: N tokens, D model width, F width of a product, H heads, K key/value heads, C channels of a head.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -21,6 +19,7 @@ from torch import nn
 
 from minimind.errors import UserError
 from minimind.infer.adapters import LowRank, Mix, fused_linears
+from minimind.infer.inputs import Inputs
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
 from minimind.model.lora import LoraLinear, merge_lora
@@ -62,66 +61,6 @@ class Int8:
         scale_N1 = x_ND.abs().amax(-1, keepdim=True).mul_(1 / 127).clamp_min_(1e-30)
         rounded_ND = (x_ND / scale_N1).round_().to(torch.int8)
         return (torch._int_mm(rounded_ND, self.weight) * scale_N1).mul_(self.scale).to(x_ND.dtype)
-
-
-@dataclass
-class AttentionSpan:
-    """Tokens that stand side by side in a step and attend in one call.
-
-    Either one token of each of R rows of a cache, or several of one text, whose row it alone is.
-    """
-
-    first: int
-    stop: int
-    lines: Sequence[torch.Tensor]
-    """per layer: the cache as flat lines"""
-    index_N: torch.Tensor
-    """into which line each token's key and value go"""
-    keys_values: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    """per layer: (R, K, S, C) each"""
-    mask: torch.Tensor | None
-    """what is added to the scores: (R, 1, 1, S), or (1, 1, T, S); None where everything is seen"""
-
-    def attend(self, layer: int, query_NHC: torch.Tensor, out_NHC: torch.Tensor) -> None:
-        """The query heads of one key head are laid side by side, so that no key is copied."""
-        key_RKSC, value_RKSC = self.keys_values[layer]
-        N, H, C = query_NHC.shape
-        R, K, S, _ = key_RKSC.shape
-        if N == R:  # one token a row: its G heads are like G tokens
-            mixed = F.scaled_dot_product_attention(
-                query_NHC.view(R, K, H // K, C), key_RKSC, value_RKSC, attn_mask=self.mask
-            )
-            out_NHC.view(R, K, H // K, C).copy_(mixed)
-        else:  # one text: its key heads are like rows
-            query_KGTC = query_NHC.view(N, K, H // K, C).permute(1, 2, 0, 3)
-            shape = (K, H // K, S, C)
-            mixed = F.scaled_dot_product_attention(
-                query_KGTC,
-                key_RKSC.transpose(0, 1).expand(shape),
-                value_RKSC.transpose(0, 1).expand(shape),
-                attn_mask=self.mask,
-            )
-            out_NHC.view(N, K, H // K, C).copy_(mixed.permute(2, 0, 1, 3))
-
-
-def decode_tokens(first: int, cache: KVCache, lengths: list[int]) -> AttentionSpan:
-    """The last token of each of the cache's first rows, whose texts are so long, that token included."""
-    device, longest = cache.memory.device, max(lengths)
-    lengths_R = torch.tensor(lengths, device=device)
-    mask = None
-    if min(lengths) < longest:
-        hidden_RS = torch.arange(longest, device=device) >= lengths_R[:, None]
-        mask = cache.memory.new_zeros(hidden_RS.shape).masked_fill_(hidden_RS, -torch.inf)[:, None, None]
-    index_R = torch.arange(len(lengths), device=device) * cache.length + lengths_R - 1
-    keys_values = cache.keys_values(len(lengths), longest)
-    return AttentionSpan(first, first + len(lengths), cache.flat(), index_R, keys_values, mask)
-
-
-def prompt_chunk(first: int, cache: KVCache, start: int, stop: int) -> AttentionSpan:
-    """Positions `start` to `stop` of the text in the cache's first row."""
-    index_T = torch.arange(start, stop, device=cache.memory.device)
-    mask = cache.memory.new_full((1, 1, stop - start, stop), -torch.inf).triu_(start + 1)
-    return AttentionSpan(first, first + stop - start, cache.flat(), index_T, cache.keys_values(1, stop), mask)
 
 
 class Fused:
@@ -219,25 +158,12 @@ class Network:
     def cache(self, rows: int, length: int) -> KVCache:
         return KVCache.empty(self.config, rows, length, self.dtype, self.device)
 
-    def hidden(
-        self,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        lengths: Sequence[int],
-        spans: Sequence[AttentionSpan],
-        adapters: Sequence[str | None] = (),
-    ) -> torch.Tensor:
-        """Hidden states (N, D) after the last norm.
-
-        positions  of each token in its own text
-        lengths    of each token's text, as far as it is known: positions that are scaled by it ask for that
-        spans      cover the tokens in order
-        adapters   which one each token asks for; empty: none asks for any
-        """
-        mix = Mix(adapters, self.device) if any(adapters) else None
-        tokens_N = torch.tensor(tokens, device=self.device)
-        cos_N1C, sin_N1C = self._rotations_at(positions, lengths)[:, :, None].unbind(1)
-        N, H, C = len(tokens), self.heads, self.head_dim
+    def hidden(self, inputs: Inputs) -> torch.Tensor:
+        """Hidden states (N, D) after the last norm."""
+        mix = Mix(inputs.adapters, self.device) if any(inputs.adapters) else None
+        tokens_N = torch.tensor(inputs.tokens, device=self.device)
+        cos_N1C, sin_N1C = self._rotations_at(inputs.positions, inputs.lengths)[:, :, None].unbind(1)
+        N, H, C = len(tokens_N), self.heads, self.head_dim
         x_ND = F.embedding(tokens_N, self.embedding)
         mixed_NHC = x_ND.new_empty(N, H, C)
         for index, layer in enumerate(self.layers):
@@ -248,7 +174,7 @@ class Network:
                 turning.copy_(self._normalize(turning, layer.head_norms))
             turned = turning.roll(C // 2, -1)
             turning.mul_(cos_N1C).addcmul_(turned, sin_N1C)
-            for span in spans:
+            for span in inputs.spans:
                 mine = slice(span.first, span.stop)
                 span.lines[index].index_copy_(0, span.index_N, qkv_NF[mine, H * C :])
                 span.attend(index, heads_NHC[mine, :H], mixed_NHC[mine])

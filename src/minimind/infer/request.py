@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from minimind.errors import UserError
 from minimind.infer.constraint import Constraint
 from minimind.infer.events import End, StopReason, Token
 from minimind.infer.repetition import loops
-from minimind.infer.sampler import Adjustment, SamplingParams, relative
+from minimind.infer.sampler import Adjustment, SamplingParams, relative, sample
 from minimind.infer.thinking import ThinkingBudget
 
 
@@ -137,3 +138,22 @@ class Request:
             raise self.error
         reason = self.stop_reason or "length"
         return Completion(self.ids, reason, self.logprobs, self.top_logprobs, self.stop_id, self.stop_logprob)
+
+
+def sample_next(requests: Sequence[Request], logits_NV: torch.Tensor) -> None:
+    """Sample the next token of each request from its row of the model's logits, and let the request receive it."""
+    adjusted_NV = None
+    if any(request.adjusts for request in requests):
+        rows = zip(requests, logits_NV.float())
+        adjusted_NV = torch.stack([r.adjusted(row) if r.adjusts else row for r, row in rows])
+    uniforms = [request.rng.random() for request in requests]
+    ids_N, logprobs_NV = sample(logits_NV, [request.params for request in requests], uniforms, adjusted_NV)
+    chosen_N = logprobs_NV.gather(-1, ids_N[:, None])[:, 0]
+    for row, (request, token, logprob) in enumerate(zip(requests, ids_N.tolist(), chosen_N.tolist())):
+        if request.error is not None:
+            continue
+        top: list[tuple[int, float]] = []
+        if count := min(request.params.top_logprobs, logprobs_NV.shape[-1]):
+            values, ids = logprobs_NV[row].topk(count)
+            top = list(zip(ids.tolist(), values.tolist()))
+        request.receive(token, logprob, top)

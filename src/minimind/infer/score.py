@@ -8,7 +8,7 @@ import torch
 
 from minimind.infer.engine import Engine
 from minimind.infer.events import Token
-from minimind.infer.network import prompt_chunk
+from minimind.infer.inputs import Inputs
 
 
 def score(
@@ -23,10 +23,9 @@ def score(
     for start in range(0, len(ids) - 1, engine.prefill_tokens):
         stop = min(start + engine.prefill_tokens, len(ids) - 1)
         with engine.lock, torch.inference_mode():
-            network, count = engine.network, stop - start
+            network = engine.network
             cache = cache or network.cache(1, len(ids) - 1)
-            chunk, lengths = prompt_chunk(0, cache, start, stop), [len(ids) - 1] * count
-            hidden_ND = network.hidden(ids[start:stop], range(start, stop), lengths, [chunk], [adapter] * count)
+            hidden_ND = network.hidden(Inputs().prefill(cache, ids[:-1], start, stop, adapter))
             logprobs_NV = network.logits(hidden_ND).float().log_softmax(-1)
             targets_N1 = torch.tensor(ids[start + 1 : stop + 1], device=logprobs_NV.device)[:, None]
             own_N = logprobs_NV.gather(-1, targets_N1)[:, 0].tolist()

@@ -1,7 +1,12 @@
-"""Where the keys and values of an active request are: in a cache of its own during prefill, then in a slot."""
+"""Where the keys and values of an active request are: in a cache of its own during prefill, then in a slot.
+
+A slot is a row in a group of slots of one length, which attend together. A request that outgrows its slot moves to
+one twice as long.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +14,8 @@ import torch
 from minimind.infer.network import Network
 from minimind.infer.request import Request
 from minimind.model.kv_cache import KVCache
+
+SHORTEST = 256  # positions of a slot
 
 
 @dataclass(eq=False)
@@ -58,3 +65,41 @@ class SlotGroup:
         self.requests.pop()
         if not self.requests:
             self.cache = None
+
+
+class Slots:
+    """The slots of all requests that decode, the group of the shortest first; none is longer than the context."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+        self.groups: list[SlotGroup] = []
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for group in self.groups for request in group.requests]
+
+    def add(self, request: Request, memory: torch.Tensor, network: Network) -> None:
+        """Give a request one of the shortest slots that its next token fits into; `memory` as in SlotGroup."""
+        while not self.groups or self.groups[-1].length < request.length:
+            length = 2 * self.groups[-1].length if self.groups else SHORTEST
+            self.groups.append(SlotGroup(min(length, self.context)))
+        next(group for group in self.groups if group.length >= request.length).add(request, memory, network)
+
+    def move_grown(self, network: Network) -> None:
+        """Move requests that outgrew their slots to longer ones."""
+        for group in list(self.groups):
+            for row in reversed(range(len(group.requests))):
+                if (request := group.requests[row]).length > group.length:
+                    self.add(request, group.memory(row), network)
+                    group.remove(row)
+
+    def remove(self, leaves: Callable[[Request], bool]) -> Iterator[tuple[Request, torch.Tensor]]:
+        """Take requests out, one after the other, each with a copy of its keys and values."""
+        for group in self.groups:
+            for row in reversed(range(len(group.requests))):
+                if leaves(request := group.requests[row]):
+                    memory = group.memory(row).clone()
+                    if request.error is not None:
+                        group.clear(row)
+                    group.remove(row)
+                    yield request, memory

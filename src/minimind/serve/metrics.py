@@ -55,7 +55,7 @@ class Metrics:
 
 def cache_bytes(engine: Engine) -> int:
     """Read while the engine's thread works, so each cache is looked at once."""
-    caches = [group.cache for group in list(engine.slot_groups)] + [one.cache for one in list(engine.prefilling)]
+    caches = [group.cache for group in list(engine.slots.groups)] + [one.cache for one in list(engine.prefilling)]
     return sum(cache.memory.nbytes for cache in caches if cache is not None)
 
 
