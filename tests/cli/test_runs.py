@@ -234,7 +234,7 @@ def test_plot(runs, capsys):
     assert "Learning rate" in page
     titles = {node.text for node in ET.parse(runs / "base" / "plots.svg").iter() if node.text}
     assert {
-        "Loss (nats per token)",
+        "Loss",
         "held-out",
         "Held-out bits per byte",
         "Gradient norm",
@@ -244,7 +244,7 @@ def test_plot(runs, capsys):
     assert "<svg" in (runs.parent / "both.html").read_text(encoding="utf-8")
     say(capsys, "plot", "base", "killed")
     titles = {node.text for node in ET.parse(runs.parent / "plots.svg").iter() if node.text}
-    assert {"Training loss (nats per token)", "base", "killed"} <= titles
+    assert {"Loss: training", "Loss: held-out", "base", "killed"} <= titles
 
 
 def test_report(runs, capsys):
@@ -255,7 +255,7 @@ def test_report(runs, capsys):
     (runs / "base" / "samples.jsonl").write_text(json.dumps(sample) + "\n")
     assert say(capsys, "report", "base") == "written: runs/base/report.html\n"
     html = (runs / "base" / "report.html").read_text(encoding="utf-8")
-    for part in ("你好", "&lt;b&gt;", "model.hidden_size", "<svg", "On held-out documents", "my corpus.jsonl"):
+    for part in ("你好", "&lt;b&gt;", "model.hidden_size", "<svg", "Held out", "my corpus.jsonl"):
         assert part in html
     cells = dict(re.findall(r"<th>([^<]*)</th><td[^>]*>([^<]*)</td>", html))
     assert (cells["time"], cells["size"], cells["started"]) == ("10 s", "2.5 MB", date_text(1000.0))
@@ -271,6 +271,71 @@ def test_report(runs, capsys):
     assert html.count("a\u2028b") == html.count("c\u2029d\x85e&lt;script&gt;") == 1
     say(capsys, "report", "killed", "--out", "killed.html")
     assert "interrupted" in (runs.parent / "killed.html").read_text(encoding="utf-8")
+
+
+def make_rl_run(path, best=0.9):
+    """As `train grpo` leaves one, with a quantity that no curve is made for."""
+    make_run(path, stage="grpo")
+    lines, samples = [{"step": 0, "tokens": 0, "eval": {"score": 0.4}}], []
+    for step in range(1, 41):
+        line = {"step": step, "tokens": 50 * step, "loss": 0.0, "reward": 0.5 + step / 80}
+        line |= {"reward_correct": 0.4 + step / 80, "reward_ended": 1.0, "approx_kl": 0.001, "entropy": 1.0}
+        lines.append(line | {"seconds_rollout": 2.0, "seconds_update": 1.0, "degenerate": step / 40})
+        if step % 2 == 0:
+            lines.append({"step": step, "tokens": 50 * step, "eval": {"score": best if step == 20 else 0.7}})
+    for step in range(0, 41, 2):
+        for prompt in ("2 + 3", "4 + 4"):
+            said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": f"at {step}"}]
+            parts = {"correct": float(step > 10), "ended": 1.0}
+            samples.append({"step": step, "conversations": said, "reward": step / 40, "parts": parts})
+    for name, written in (("metrics", lines), ("samples", samples)):
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
+    return path
+
+
+def chart_texts(file):
+    """Of every chart in a drawing: its title, and what else is written in it."""
+    found = {}
+    for chart in ET.parse(file).iter("{http://www.w3.org/2000/svg}svg"):
+        if title := chart.get("aria-label"):
+            found[title] = {node.text for node in chart.iter() if node.text}
+    return found
+
+
+def test_curves_of_reinforcement_learning(runs, capsys):
+    """A chart for what belongs together, one for what nobody foresaw, none for what the run does not have."""
+    make_rl_run(runs / "grpo")
+    page = say(capsys, "plot", "grpo")
+    charts = chart_texts(runs / "grpo" / "plots.svg")
+    assert list(charts) == [
+        "Held-out score", "Reward", "Loss", "KL divergence (nats)", "Entropy (nats)", "Seconds per step",
+        "Degenerate",
+    ]  # fmt: skip
+    assert {"whole", "correct", "ended"} <= charts["Reward"]
+    assert {"rollout", "update"} <= charts["Seconds per step"]
+    assert "Reward: correct" in page
+    make_rl_run(runs / "ppo", best=0.8)
+    say(capsys, "plot", "grpo", "ppo")
+    charts = chart_texts(runs.parent / "plots.svg")
+    assert all({"grpo", "ppo"} <= texts for texts in charts.values())
+    assert {"Reward: whole", "Reward: correct", "Seconds per step: update"} <= charts.keys()
+    assert "score  0.7 (best 0.9)" in re.sub("  +", "  ", say(capsys, "show", "grpo"))
+    lines = [line.split() for line in say(capsys, "compare", "grpo", "ppo").splitlines()]
+    assert ["best", "score", "0.9", "0.8"] in lines
+    assert "bits" not in [word for line in lines for word in line]
+
+
+def test_what_the_model_said_and_earned_stands_in_the_report(runs, capsys):
+    make_rl_run(runs / "grpo")
+    say(capsys, "report", "grpo")
+    page = (runs / "grpo" / "report.html").read_text(encoding="utf-8")
+    table = page.partition("Answers while it learned")[2].partition("</table>")[0]
+    cells = [re.findall(r"<t[dh][^>]*>([^<]*)<", row) for row in re.findall("<tr>(.*?)</tr>", table)]
+    assert cells[0] == ["prompt", "step", "answer", "reward", "correct", "ended"]
+    assert [row[:3] for row in cells if row[0] == "2 + 3"][:1] == [["2 + 3", "0", "at 0"]]
+    assert cells[-1] == ["4 + 4", "40", "at 40", "1", "1", "1"]
+    assert len(cells) == 1 + 2 * 8  # of 21 evaluations
+    assert "step 40 · reward 1 · correct 1 · ended 1" in page
 
 
 @pytest.mark.parametrize(

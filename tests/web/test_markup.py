@@ -68,7 +68,9 @@ def test_packed_rows_are_as_wide_as_they_are_long() -> None:
 
 def words_used() -> set[str]:
     """Every text given to `say`, and those that come from other modules."""
-    used = {title for title, _, _ in CURVES} | {part.replace("_", " ") for part in PARTS}
+    used = {name for curve in CURVES for name in (curve.title, *curve.lines.values()) if name} | {
+        part.replace("_", " ") for part in PARTS
+    }
     used |= {"running", "stopped", "finished", "failed", "interrupted", "damaged"}
     used |= {"text", "prompt", "chat", "chosen", "rejected"}
     used |= {"cut off: it reached its longest length", "cut off: it repeated itself"}

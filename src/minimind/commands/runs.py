@@ -44,7 +44,10 @@ def run(argv: list[str]) -> None:
     add_json(child)
 
     child = subcommands.add(
-        "plot", plot, "draw loss, rate, gradient norm and speed", "minimind runs plot a b --out ab.html"
+        "plot",
+        plot,
+        "draw what was measured: loss, scores, rewards",
+        "minimind runs plot a b --out ab.html",
     )
     child.add_argument("names", nargs="+", metavar="RUN", help=RUN)
     child.add_argument(
@@ -105,6 +108,8 @@ def show(options: argparse.Namespace) -> None:
         "time": shown["time"],
         "loss": number(values["loss"]),
         "bits per byte": number(values["bits_per_byte"], values["best_bits_per_byte"]),
+        "reward": number(values["reward"]),
+        "score": number(values["score"], values["best_score"]),
         "tokens/s": number(values["tokens_per_second"]),
         "data": ", ".join(one.data),
         "preset": one.recipe.get("preset"),
@@ -134,7 +139,8 @@ def compare(options: argparse.Namespace) -> None:
     header = ("", *(one.name for one in runs))
     table = [(key, *("-" if value is None else str(value) for value in values)) for key, values in settings.items()]
     table = table or [("(the same settings)",)]
-    table += [(), *((name, *map(number, values)) for name, values in results.items())]
+    measured = {name: values for name, values in results.items() if any(value is not None for value in values)}
+    table += [(), *((name, *map(number, values)) for name, values in measured.items())]
     print_columns([header, *table], right_from=1)
 
 

@@ -6,6 +6,7 @@ killed, so a line that was cut short is passed over and a status "running" witho
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import statistics
@@ -21,7 +22,7 @@ from minimind.util.json_files import loads, read_json_lines
 from minimind.util.plain_yaml import PlainLoader
 from minimind.util.suggest import did_you_mean
 from minimind.util.system import is_alive as process_is_alive
-from minimind.util.units import date_text, duration, size_text
+from minimind.util.units import date_text, duration, number_text, size_text
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,19 @@ class Run:
         """The newest line about training; empty before the first."""
         return self.training[-1] if self.training else {}
 
+    @property
+    def measured(self) -> list[str]:
+        """The keys of metrics.jsonl that have figures: of training, then `eval.…` of evaluations."""
+        keys = [key for line in self.training for key in line]
+        keys += [f"eval.{key}" for line in self.evaluations for key in line["eval"]]
+        return list(dict.fromkeys(keys))
+
     def summary(self) -> dict[str, Any]:
         """What a list of runs shows; unknown values are None."""
-        scores = [line["eval"].get("bits_per_byte") for line in self.evaluations]
+        bits, scores = (
+            [line["eval"][name] for line in self.evaluations if name in line["eval"]]
+            for name in ("bits_per_byte", "score")
+        )
         rates = [line["tokens_per_second"] for line in self.training if "tokens_per_second" in line]
         return {
             "name": self.name,
@@ -73,8 +84,11 @@ class Run:
             "total_steps": self.state.get("total_steps"),
             "tokens": self.last.get("tokens", self.state.get("tokens", 0)),
             "loss": self.last.get("loss"),
-            "bits_per_byte": scores[-1] if scores else None,
-            "best_bits_per_byte": min((score for score in scores if score is not None), default=None),
+            "bits_per_byte": bits[-1] if bits else None,
+            "best_bits_per_byte": min(bits, default=None),
+            "reward": self.last.get("reward"),
+            "score": scores[-1] if scores else None,
+            "best_score": max(scores, default=None),
             "tokens_per_second": statistics.median(rates) if rates else None,
             "seconds": self.last.get("elapsed"),
             "size_bytes": size_of(self.path),
@@ -160,14 +174,55 @@ def figures(line: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if is_figure(value)}
 
 
-def read_samples(run: Run) -> list[tuple[int, list[dict[str, Any]]]]:
-    """What the model said at its evaluations: step and messages, the answer last; damaged lines are passed over."""
+@dataclass(frozen=True)
+class Sample:
+    """What the model said to a prompt at an evaluation."""
+
+    step: int
+    messages: list[dict[str, Any]]
+    """the prompt's, then all that was said: several turns where an environment answered"""
+    earned: dict[str, float]
+    """the reward of the answer, then its parts; empty where answers are not judged"""
+
+    @property
+    def prompt(self) -> str:
+        """What the user said."""
+        return "\n".join(_text(one) for one in self.messages[: self._asked] if one.get("role") != "assistant")
+
+    @property
+    def answer(self) -> str:
+        return "\n".join(map(_text, self.messages[self._asked :]))
+
+    @property
+    def caption(self) -> str:
+        return " · ".join(
+            [f"step {self.step}", *(f"{name} {number_text(value)}" for name, value in self.earned.items())]
+        )
+
+    @property
+    def _asked(self) -> int:
+        """How many messages are the prompt's."""
+        users = [at for at, one in enumerate(self.messages) if one.get("role") == "user"]
+        return users[-1] + 1 if users else len(self.messages) - 1
+
+
+def _text(message: dict[str, Any]) -> str:
+    """Thinking, text and calls of a message."""
+    thinking, calls = message.get("reasoning_content"), message.get("tool_calls")
+    parts = [thinking and f"<think>{thinking}</think>", message.get("content")]
+    parts += [calls if isinstance(calls, str) else json.dumps(calls, ensure_ascii=False)] if calls else []
+    return "\n".join(str(part) for part in parts if part)
+
+
+def read_samples(run: Run) -> list[Sample]:
+    """What the model said at its evaluations; damaged lines are passed over."""
     samples = []
     for line in read_json_lines(run.path / "samples.jsonl"):
         messages = line.get("conversations")
         if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
-            step = line.get("step")
-            samples.append((step if isinstance(step, int) else 0, messages))
+            step, parts = line.get("step"), line.get("parts")
+            earned = figures({"reward": line.get("reward"), **(parts if isinstance(parts, dict) else {})})
+            samples.append(Sample(step if isinstance(step, int) else 0, messages, earned))
     return samples
 
 

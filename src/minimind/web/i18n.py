@@ -19,6 +19,11 @@ def say(english: str, **values: object) -> str:
     return text.format(**values) if values else text
 
 
+def translated(name: str) -> str:
+    """A name that a program may have chosen in the visitor's language, where that has one for it."""
+    return CHINESE.get(name, name) if language() == "zh" else name
+
+
 CHINESE = {
     # pages
     "Chat": "对话",
@@ -80,8 +85,18 @@ CHINESE = {
     "Runs to look at": "要查看的训练",
     "Choose at least one run.": "请至少选择一次训练。",
     "No figures yet; the first come after a few steps.": "还没有数据，训练几步之后就会出现。",
-    "Training loss (nats per token)": "训练损失（nat/token）",
+    "Held-out score": "留出题得分",
+    "Reward": "奖励",
+    "whole": "总奖励",
+    "Loss": "损失",
     "Held-out bits per byte": "留出集每字节比特数",
+    "KL divergence (nats)": "KL 散度（nat）",
+    "from the start": "与起始模型之间",
+    "within a rollout": "同一次采样之内",
+    "Entropy (nats)": "熵（nat）",
+    "Length of an answer (tokens)": "回答长度（token）",
+    "Clip fraction": "裁剪比例",
+    "Seconds per step": "每步用时（秒）",
     "Learning rate": "学习率",
     "Gradient norm": "梯度范数",
     "Tokens per second": "每秒 token 数",
@@ -97,6 +112,8 @@ CHINESE = {
     "tokens": "token",
     "loss": "损失",
     "bits per byte": "每字节比特数",
+    "reward": "奖励",
+    "held-out score": "留出题得分",
     "tokens/s": "token/秒",
     "time": "用时",
     "size": "大小",

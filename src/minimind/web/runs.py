@@ -10,12 +10,20 @@ from typing import Any
 import streamlit as st
 
 from minimind.runs import plots
-from minimind.runs.read import Run, default_directory, differences, find_runs, read_run, read_samples, size_of
-from minimind.runs.svg import Series
+from minimind.runs.read import (
+    Run,
+    Sample,
+    default_directory,
+    differences,
+    find_runs,
+    read_run,
+    read_samples,
+    size_of,
+)
 from minimind.util.units import date_text, duration, number_text, short, size_text
 from minimind.web import markup
 from minimind.web.charts import line_chart
-from minimind.web.i18n import say
+from minimind.web.i18n import say, translated
 
 REFRESH = 3  # seconds between two looks at a training that is running
 MOST_STEPS = 60  # of samples on the page
@@ -49,36 +57,28 @@ def watch(places: Sequence[tuple[Path, str]]) -> None:
     runs = [read_run(path, name) for path, name in places]
     for run in runs:
         figures_of(run)
-    charts = [(title, key, log_y, curves(runs, key)) for title, key, log_y in plots.CURVES]
-    charts = [one for one in charts if any(y is not None for series in one[3] for y in series.y)]
+    charts = plots.charts(runs, translated)
     for first in range(0, len(charts), 2):
-        for column, (title, key, log_y, series) in zip(st.columns(2, gap="medium"), charts[first : first + 2]):
+        for column, chart in zip(st.columns(2, gap="medium"), charts[first : first + 2]):
             with column:
-                names = [one.name for one in series] if len(series) > 1 else []
-                st.html(markup.legend(say(title), names))
-                st.altair_chart(line_chart(series, say("tokens"), log_y), width="stretch", key=f"chart-{key}")
+                names = [one.name for one in chart.series] if len(chart.series) > 1 else []
+                st.html(markup.legend(chart.title, names))
+                drawn = line_chart(chart.series, say("tokens"), chart.log)
+                st.altair_chart(drawn, width="stretch", key=f"chart-{chart.title}")
     if not charts:
         st.info(say("No figures yet; the first come after a few steps."))
-
-
-def curves(runs: Sequence[Run], key: str) -> list[Series]:
-    """One line per run; beside a single run's loss stands that on the held-out documents."""
-    if key == "loss" and len(runs) == 1:
-        held_out = plots.curve(runs[0], "eval.loss", say("held-out"))
-        training = plots.curve(runs[0], "loss", say("training"))
-        return [training, held_out] if held_out.y else [training]
-    return [plots.curve(run, key, run.name) for run in runs]
 
 
 def figures_of(run: Run) -> None:
     """A run's figures in one line of cards."""
     values = run.summary()
     steps, total = values["steps"], values["total_steps"]
+    scored = {say("reward"): values["reward"], say("held-out score"): values["score"]}
+    usual = {say("loss"): values["loss"], say("bits per byte"): values["bits_per_byte"]}
     known = {
         say("steps"): f"{steps:,} / {total:,}" if total and total != steps else f"{steps:,}",
         say("tokens"): short(values["tokens"]),
-        say("loss"): number(values["loss"]),
-        say("bits per byte"): number(values["bits_per_byte"]),
+        **{name: number(value) for name, value in (usual if values["score"] is None else scored).items()},
         say("tokens/s"): number(values["tokens_per_second"]),
         say("time"): duration(values["seconds"]) if values["seconds"] else "–",
     }
@@ -109,17 +109,22 @@ def compare(runs: Sequence[Run]) -> None:
 
 def show_samples(run: Run, heading: bool) -> None:
     """What the model made of one prompt at every evaluation."""
-    by_prompt: dict[str, list[tuple[int, str]]] = {}
-    for step, (*asked, answer) in read_samples(run):
-        prompt = "\n".join(str(message.get("content", "")) for message in asked)
-        by_prompt.setdefault(prompt, []).append((step, str(answer.get("content", ""))))
+    by_prompt: dict[str, list[Sample]] = {}
+    for sample in read_samples(run):
+        by_prompt.setdefault(sample.prompt, []).append(sample)
     if not by_prompt:
         return
     st.subheader(say("Samples while it learned") + (f" · {markup.plain(run.name)}" if heading else ""))
     prompt = st.selectbox(say("Prompt"), list(by_prompt), format_func=one_line, key=f"prompt-{run.path}")
     answers = by_prompt[prompt or next(iter(by_prompt))][-MOST_STEPS:]
     with st.container(height=420 if len(answers) > 4 else "content"):
-        st.html(markup.table([[say("step {step}", step=step), answer] for step, answer in answers]))
+        earned = list(dict.fromkeys(name for one in answers for name in one.earned))
+        rows = [
+            [say("step {step}", step=one.step), one.answer, *(one.earned.get(name) for name in earned)]
+            for one in answers
+        ]
+        names = [["", "", *map(translated, earned)]] if earned else []
+        st.html(markup.table([*names, *rows]))
 
 
 def one_line(text: str) -> str:
