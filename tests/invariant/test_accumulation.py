@@ -1,4 +1,4 @@
-"""How a step is cut into micro-batches, and how documents share sequences, changes nothing."""
+"""How a step is cut into micro-batches changes nothing."""
 
 import pytest
 import torch
@@ -6,8 +6,6 @@ from tests.helpers import losses, make_trainer, weights
 
 from minimind.cli import main
 from minimind.data.batches.collate import split_into_micro_batches
-from minimind.data.batches.loader import sequential_batches
-from minimind.model import Transformer
 from minimind.train.objective import NextToken
 
 
@@ -32,23 +30,6 @@ def assert_close(trained, wanted, weight_tolerance, loss_tolerance):
     assert relative(torch.tensor(trained[0]), torch.tensor(wanted[0])) <= loss_tolerance
     for name in wanted[1]:
         assert relative(trained[1][name], wanted[1][name]) <= weight_tolerance, name
-
-
-def assert_as_alone(model, objective, packed, alone):
-    """Loss and gradients in fp64 are those of the documents in batches of their own; returns the units."""
-    results = []
-    for batches in ([packed], alone):
-        total = sum(objective.units(batch)["loss"] for batch in batches)
-        model.zero_grad()
-        loss = sum(objective(model, batch).losses["loss"] for batch in batches) / total
-        loss.backward()
-        results.append((total, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
-    (total, loss, gradients), (total_alone, loss_alone, gradients_alone) = results
-    assert total == total_alone > 0
-    assert relative(loss, loss_alone) <= 1e-9
-    for name in gradients:
-        assert relative(gradients[name], gradients_alone[name]) <= 1e-9
-    return total
 
 
 @pytest.mark.parametrize(
@@ -91,23 +72,6 @@ def test_the_micro_batches_of_these_steps_differ_in_trained_tokens(sft, tmp_path
     for k in range(4):
         counts = [objective.units(micro)["loss"] for micro in split_into_micro_batches(trainer.source.step(k), 1)]
         assert max(counts) > 1.3 * min(counts)
-
-
-def test_documents_in_one_sequence_are_as_documents_in_sequences_of_their_own(sft, tmp_path):
-    """Loss and gradients of NextToken in fp64: several conversations in a sequence, and one a sequence."""
-    trainer = make_trainer(sft(tmp_path / "run"))
-    model = Transformer(trainer.model.config).double()
-    model.compute_dtype = torch.float64
-    torch.manual_seed(0)
-    for parameter in model.parameters():  # a fresh model's blocks add nothing yet
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    data = trainer.setup.data
-    documents = [d for d in range(len(data)) if data.lengths[d] <= 129][:12]
-    (packed,) = sequential_batches(data, documents, 128, 8)
-    alone = [batch for d in documents for batch in sequential_batches(data, [d], 128, 1)]
-    objective = NextToken()
-    assert max(len(sequence.unique()) for sequence in packed.documents) >= 3
-    assert_as_alone(model, objective, packed, alone)
 
 
 def test_weighted_losses_are_divided_by_the_sum_of_their_weights(pretrain, tmp_path):

@@ -1,12 +1,16 @@
 """Documents side by side in one sequence give the numbers that each gives alone."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.helpers import make_trainer
+from tests.invariant.test_accumulation import in_float64
 from tests.random_models import random_ids, random_model
 
 from minimind.data.batches.batch import PADDING
+from minimind.data.batches.loader import sequential_batches
 from minimind.model import Transformer
 
 MODEL = random_model().cast(torch.float64)
@@ -89,3 +93,52 @@ def test_a_document_does_not_see_its_neighbours(grad: bool) -> None:
     with torch.set_grad_enabled(grad):
         one, two = (MODEL(t, positions, documents)[:, 8:].detach() for t in (tokens, other))
     assert torch.equal(one, two)
+
+
+TOP_K = {"distill__top_k": 5, "distill__divergence": "js"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("sft", {}),
+        ("sft", {"lora__rank": 4, "lora__dora": "true"}),
+        ("reason", {}),
+        *(("dpo", {"dpo__loss": loss, "dpo__beta": 0.5}) for loss in ("dpo", "ipo", "kto", "simpo", "orpo")),
+        ("reward", {}),
+        ("distill", {}),
+        ("distill", TOP_K),
+        ("distill", {**TOP_K, "distill__cache": "true"}),
+    ],
+)
+def test_a_stage_learns_the_same_from_packed_documents(request, tmp_path, stage, changes) -> None:
+    """All its terms, units and gradients in fp64: many documents (or pairs, which stay together) in a sequence, and
+    one in each."""
+    argv = request.getfixturevalue(stage)(tmp_path / "run", evaluation__holdout=0, **changes)
+    trainer = in_float64(make_trainer(argv))
+    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
+    if getattr(objective, "teacher", None):
+        objective.teacher.model.cast(torch.float64)
+    torch.manual_seed(0)
+    for parameter in model.parameters():  # away from the start, where an adapter and a preference are zero
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    groups = np.arange(len(data.lengths)).reshape(-1, data.group)
+    groups = groups[data.lengths[groups].sum(1) <= 512][:12]
+    (packed,) = sequential_batches(data, groups.flatten(), 512, len(groups))
+    alone = [batch for group in groups for batch in sequential_batches(data, group, 512, 1)]
+    assert packed.num_documents == groups.size
+    assert int((packed.documents != PADDING).any(1).sum()) <= len(groups) / 2
+    results = []
+    for batches in ([packed], alone):
+        units = [objective.units(batch) for batch in batches]
+        totals = {name: sum(one[name] for one in units) for name in units[0]}
+        model.zero_grad()
+        losses = [objective(model, batch).losses for batch in batches]
+        loss = sum(one[name] / total for one in losses for name, total in totals.items())
+        loss.backward()
+        results.append((totals, loss.detach(), [gradient.clone() for gradient in gradients(model)]))
+    (totals, loss, found), (totals_alone, loss_alone, wanted) = results
+    assert totals == totals_alone
+    assert is_close(loss, loss_alone)
+    for gradient, gradient_alone in zip(found, wanted, strict=True):
+        assert is_close(gradient, gradient_alone)

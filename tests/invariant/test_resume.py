@@ -11,9 +11,19 @@ import time
 
 import pytest
 import torch
-from tests.helpers import assert_equal_trees, assert_same_run, evaluations, last_checkpoint, losses, metrics, start
+from tests.helpers import (
+    assert_equal_trees,
+    assert_same_run,
+    evaluations,
+    last_checkpoint,
+    losses,
+    metrics,
+    start,
+    start_function,
+)
 
 from minimind.cli import main
+from minimind.train.trainer import Trainer
 
 STEPS = 24
 
@@ -105,6 +115,43 @@ def test_killed_at_operations_on_files(sft, tmp_path, uninterrupted):
     assert_same_run(run, uninterrupted(sft, **changes))
 
 
+def train_until_killed(argv, step):
+    """The command, killed after that step was computed and before anything is written of it."""
+    train_step = Trainer.train_step
+
+    def killed(trainer, batch):
+        train_step(trainer, batch)
+        if trainer.progress.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Trainer.train_step = killed
+    main(argv)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("sft", {"lora__rank": 4, "lora__dropout": 0.1}),
+        ("reason", {}),
+        ("dpo", {}),
+        ("dpo", {"dpo__loss": "kto"}),
+        ("reward", {}),
+        ("distill", {"distill__on_policy": 0.5}),
+        ("distill", {"distill__cache": "true", "distill__top_k": 5}),
+    ],
+)
+def test_each_way_of_teaching_killed_in_its_middle(request, tmp_path, stage, changes):
+    command, run, whole = request.getfixturevalue(stage), tmp_path / "run", tmp_path / "whole"
+    changes = {"budget__steps": 8, "checkpoint__every": 3, "evaluation__every": 4, **changes}
+    assert main(command(whole, **changes)) == 0
+    process = start_function(train_until_killed, command(run, **changes), 5, log=tmp_path / "log")
+    process.join(200)
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / "log").read_text()
+    assert last_checkpoint(run).name == "step-0000003"
+    assert main(command(run, **changes)) == 0
+    assert_same_run(run, whole)
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(pretrain, tmp_path, uninterrupted):
     """A real command, as typed."""
     changes = {"budget__steps": STEPS, "checkpoint__every": None}
@@ -140,8 +187,6 @@ def assert_stopped_and_continued(run, said, command, whole):
 
 
 def test_a_second_ctrl_c_stops_at_once(pretrain, tmp_path, monkeypatch, uninterrupted):
-    from minimind.train.trainer import Trainer
-
     run, original = tmp_path / "run", Trainer.train_step
 
     def twice(self, batch):

@@ -16,12 +16,11 @@ from tests.helpers import (
     weights,
     weights_file,
 )
-from tests.invariant.test_accumulation import assert_as_alone, assert_close, in_float64
+from tests.invariant.test_accumulation import assert_close, in_float64
 from tests.random_models import random_model
 
 from minimind.cli import main
 from minimind.data.batches.batch import IGNORE
-from minimind.data.batches.loader import sequential_batches
 from minimind.model import load_model, save_model
 from minimind.stages import teacher_cache
 from minimind.tokenizer import Tokenizer
@@ -218,16 +217,6 @@ def test_a_share_of_the_steps_is_sampled(distill, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------- invariants
-
-
-@pytest.mark.parametrize("options", [{}, {"distill__top_k": 5, "distill__divergence": "js"}])
-def test_documents_in_one_sequence_are_as_documents_in_sequences_of_their_own(distill, tmp_path, options):
-    trainer = all_in_float64(make_trainer(distill(tmp_path / "run", **options)))
-    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
-    documents = [d for d in range(len(data)) if data.lengths[d] <= 129][:12]
-    (packed,) = sequential_batches(data, documents, 128, 8)
-    alone = [batch for d in documents for batch in sequential_batches(data, [d], 128, 1)]
-    assert_as_alone(model, objective, packed, alone)
 
 
 @every_way

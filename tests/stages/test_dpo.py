@@ -17,10 +17,9 @@ from tests.helpers import (
     weights,
     write_jsonl,
 )
-from tests.invariant.test_accumulation import assert_close, in_float64, relative
+from tests.invariant.test_accumulation import assert_close, in_float64
 
 from minimind.cli import main
-from minimind.data.batches.loader import sequential_batches
 from minimind.model import load_model
 from minimind.train import reference
 
@@ -144,37 +143,6 @@ def test_a_lost_reference_is_computed_again(dpo, tmp_path, stop_after):
 
 
 # ------------------------------------------------------------------------------------------------------- invariants
-
-
-def test_pairs_in_one_sequence_are_as_pairs_in_sequences_of_their_own(dpo, tmp_path):
-    """Losses, metrics and gradients in fp64: several pairs in a sequence, and one a sequence."""
-    trainer = in_float64(make_trainer(dpo(tmp_path / "run")))
-    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
-    torch.manual_seed(0)
-    for parameter in model.parameters():  # away from the reference
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    documents = np.arange(24)
-    (packed,) = sequential_batches(data, documents, 256, 8)
-    alone = [batch for pair in documents.reshape(-1, 2) for batch in sequential_batches(data, pair, 256, 1)]
-    assert len(alone) == 12
-    assert max(len(sequence.unique()) for sequence in packed.documents) >= 6
-    results = []
-    for batches in ([packed], alone):
-        units = sum(objective.units(batch)["loss"] for batch in batches)
-        model.zero_grad()
-        terms = [objective(model, batch) for batch in batches]
-        loss = sum(one.losses["loss"] for one in terms) / units
-        loss.backward()
-        margin = sum(one.metrics["margin"][0] for one in terms)
-        gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-        results.append((units, loss.detach(), margin, gradients))
-    (units, loss, margin, gradients), (units_alone, loss_alone, margin_alone, gradients_alone) = results
-    assert units == units_alone == 12
-    assert relative(loss, loss_alone) <= 1e-9
-    assert relative(margin, margin_alone) <= 1e-9
-    assert abs(loss - math.log(2)) > 1e-3
-    for name in gradients:
-        assert relative(gradients[name], gradients_alone[name]) <= 1e-9, name
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.02), ("sgd", 0.05)])

@@ -212,18 +212,6 @@ def test_evaluations_do_not_change_what_is_dropped(adapted, tmp_path):
     assert not has_lora(model)
 
 
-def test_packed_documents_are_as_alone(adapted, base_model, tmp_path):
-    """What an adapter adds to a document hangs on nothing beside it in the sequence."""
-    assert main(adapted(tmp_path / "run", budget__steps=2)) == 0
-    model = load_model(tmp_path / "run/model", torch.float64, merge=False)
-    tokens = torch.arange(3, 33)[None]
-    documents = (torch.arange(30) >= 12).long()[None]
-    positions = torch.cat([torch.arange(12), torch.arange(18)])[None]
-    packed = model(tokens, positions, documents)[0]
-    alone = torch.cat([model(tokens[:, :12])[0], model(tokens[:, 12:])[0]])
-    torch.testing.assert_close(packed, alone, rtol=1e-9, atol=1e-9)
-
-
 def test_the_reference_of_a_policy_is_the_model_without_its_adapter(grpo, tmp_path):
     """rl.kl_weight with an adapter: as with a second model, and none is made."""
     changes = {"lora__rank": 4, "rl__kl_weight": 0.5, "budget__steps": 3}

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
 from tests.helpers import losses, make_trainer, thoughts, write_jsonl
-from tests.invariant.test_accumulation import assert_as_alone, assert_close, in_float64, relative
+from tests.invariant.test_accumulation import assert_close, in_float64, relative
 
 from minimind.cli import main
-from minimind.data.batches.loader import sequential_batches
 from minimind.data.shards.prepare import prepare
 from minimind.data.shards.thoughts import Thoughts
 from minimind.stages.reason import format_ids
@@ -152,16 +151,6 @@ def test_a_thought_that_fills_a_sequence_is_left_out_unasked(reason, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------- invariants
-
-
-def test_conversations_in_one_sequence_are_as_in_sequences_of_their_own(reason, tmp_path):
-    """Loss and gradients in fp64."""
-    trainer = in_float64(make_trainer(reason(tmp_path / "run", evaluation__holdout=0)))
-    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
-    documents = np.arange(16)
-    (packed,) = sequential_batches(data, documents, 256, 8)
-    alone = [batch for number in documents for batch in sequential_batches(data, [number], 256, 1)]
-    assert assert_as_alone(model, objective, packed, alone) > packed.num_valid_tokens
 
 
 def test_micro_batches_do_not_change_the_training_of_an_adapter(reason, tmp_path):

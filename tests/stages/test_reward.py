@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
 from tests.helpers import evaluations, losses, make_trainer, metrics, pairs, weights, write_jsonl
-from tests.invariant.test_accumulation import assert_close, in_float64, relative
+from tests.invariant.test_accumulation import assert_close, in_float64
 
 from minimind import Model
 from minimind.cli import main
@@ -166,27 +166,6 @@ def test_micro_batches_do_not_change_a_training(reward, tmp_path):
         trained.append((losses(tmp_path / f"{sequences}"), dict(trainer.model.named_parameters())))
     assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
     assert abs(trained[0][0][-1] - math.log(2)) > 1e-3
-
-
-def test_pairs_in_one_sequence_are_as_pairs_in_sequences_of_their_own(reward, tmp_path):
-    trainer = in_float64(make_trainer(reward(tmp_path / "run")))
-    model, objective, data = trainer.model, trainer.objective, trainer.setup.data
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    documents = np.arange(24)
-    results = []
-    for batches in (
-        list(sequential_batches(data, documents, 256, 8)),
-        [batch for pair in documents.reshape(-1, 2) for batch in sequential_batches(data, pair, 256, 1)],
-    ):
-        model.zero_grad()
-        loss = sum(objective(model, batch).losses["loss"] for batch in batches)
-        loss.backward()
-        results.append((loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
-    assert relative(results[0][0], results[1][0]) <= 1e-9
-    for name in results[0][1]:
-        assert relative(results[0][1][name], results[1][1][name]) <= 1e-9, name
 
 
 @pytest.mark.slow
