@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from minimind.eval.forgetting import skill_rows
 from minimind.runs.html import Dialogues, Plots, Section, Table, write_report
 from minimind.runs.plots import plots, rows
 from minimind.runs.read import read_run
@@ -28,12 +29,7 @@ def change_table(results: dict[str, Any]) -> list[list[str]]:
                 f"{one['documents']:,} documents, {kind}",
             ]
         )
-    for name, one in results["skills"].items():
-        change = f"{one['difference']:+.1%}", f"{one['low']:+.1%} to {one['high']:+.1%}"
-        label = f"skills: {name}"
-        table.append(
-            [label, f"{one['before']:.1%}", f"{one['after']:.1%}", *change, f"{one['questions']:,} questions"]
-        )
+    table += [[f"skills: {name}", *row] for name, *row in skill_rows(results["skills"])]
     return table
 
 

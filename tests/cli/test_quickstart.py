@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -22,12 +23,13 @@ def small(monkeypatch):
         questions_per_skill=2,
         pretrain_flags=STEPS,
         sft_flags=STEPS,
+        rl_flags=("--compile", "false", "--budget.steps", "3", "--rl.prompts", "2", "--rl.questions", "4"),
     )
     monkeypatch.setattr(quickstart, "SMOKE", size)
 
 
-def model_bytes(out):
-    return [(out / name / "model/model.safetensors").read_bytes() for name in ("base", "chat")]
+def model_bytes(out, *names):
+    return [(out / name / "model/model.safetensors").read_bytes() for name in names or ("base", "chat")]
 
 
 def test_the_whole_chain_and_again(small, tmp_path, capsys):
@@ -69,6 +71,48 @@ def test_stopped_and_continued_it_ends_with_the_same_bits(small, tmp_path, monke
     monkeypatch.setattr(Trainer, "train_step", step)
     assert main(halves) == 0
     assert model_bytes(tmp_path / "halves") == model_bytes(tmp_path / "whole")
+
+
+def test_reinforcement_learning_goes_on_from_the_chat_model(small, tmp_path, monkeypatch, capsys):
+    """Also that of a quickstart without it; stopped and continued as the other trainings are."""
+    out = tmp_path / "quick"
+    command = ["quickstart", "--smoke", "--out", str(out)]
+    assert main(command) == 0
+    plain, before = json.loads((out / "results.json").read_text(encoding="utf-8")), model_bytes(out)
+    capsys.readouterr()
+    assert main([*command, "--rl"]) == 0
+    whole = model_bytes(out, "rl")
+    said = capsys.readouterr()
+    for word in ("[7/8] grpo", "step 3/3", "[8/8]"):
+        assert word in said.err
+    for word in ("95% interval", "Reinforcement learning took strings from ", f"minimind chat {out / 'rl'}"):
+        assert word in said.out.replace("\n", " "), word
+
+    step = Trainer.train_step
+
+    def step_and_interrupt(self, batch):
+        step(self, batch)
+        if self.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    shutil.rmtree(out / "rl")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step_and_interrupt)
+        assert main([*command, "--rl"]) == 130
+    assert main([*command, "--rl"]) == 0
+    assert model_bytes(out) == before
+    assert model_bytes(out, "rl") == whole != model_bytes(out, "chat")
+
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert results["stages"][:2] == plain["stages"]
+    assert [stage["stage"] for stage in results["stages"]] == ["pretrain", "sft", "grpo"]
+    for name, change in results["rl"]["skills"].items():
+        scores = [stage["skills"]["skills"].get(name, stage["skills"]["macro"]) for stage in results["stages"][1:]]
+        assert [score["accuracy"] for score in scores] == pytest.approx([change["before"], change["after"]])
+        assert change["low"] <= change["difference"] <= change["high"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for part in ("What reinforcement learning changed", "Answers while it learned", "Curves: rl", "Held-out score"):
+        assert part in page
 
 
 def test_another_seed_needs_another_directory(small, tmp_path, capsys):

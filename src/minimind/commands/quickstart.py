@@ -9,6 +9,7 @@ from minimind.commands.output import print_json, print_table, say_stopped
 
 EPILOG = """examples:
   minimind quickstart                  25 minutes on two busy cores in fp32
+  minimind quickstart --rl             and reinforcement learning, in five minutes more
   minimind quickstart --smoke          the whole chain in a minute; the model learns next to nothing
 
 Ctrl-C stops and saves; the same command again goes on."""
@@ -19,6 +20,9 @@ def run(argv: list[str]) -> int:
         "quickstart",
         "Generate a corpus, train a tokenizer and a small model on it, teach it to chat, examine it.",
         EPILOG,
+    )
+    parser.add_argument(
+        "--rl", action="store_true", help="then let the model learn from its own answers (reinforcement learning)"
     )
     parser.add_argument("--smoke", action="store_true", help="a tiny version that only shows that all works")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: runs/quickstart)")
@@ -32,7 +36,7 @@ def run(argv: list[str]) -> int:
 
     out = options.out or default_directory() / ("quickstart-smoke" if options.smoke else "quickstart")
     try:
-        results = quickstart(out, SMOKE if options.smoke else FULL, options.seed, recipe_file)
+        results = quickstart(out, SMOKE if options.smoke else FULL, options.seed, recipe_file, options.rl)
     except (Stopped, KeyboardInterrupt) as stop:
         return say_stopped(stop)
     if options.json:
@@ -46,13 +50,17 @@ def show(results: dict, out: Path) -> None:
     """The table, a few dialogues, and what to do next."""
     from rich.console import Console
 
-    from minimind.quickstart import skill_table, stage_table
+    from minimind.quickstart import rl_sentence, rl_table, skill_table, stage_table
 
     print_table(stage_table(results))
     print_table(skill_table(results))
     console = Console()
+    if "rl" in results:
+        print_table(rl_table(results))
+        console.print(rl_sentence(results), end="\n\n", highlight=False)
     for talk in results["stages"][-1]["dialogues"][:4]:
         for message in talk:
             console.print(f"{message['role']:>9}: {message['content']}", markup=False, highlight=False)
         console.print()
-    print(f"report:     {out / 'report.html'}\ntalk to it: minimind chat {out / 'chat'}")
+    run = out / ("rl" if "rl" in results else "chat")
+    print(f"report:     {out / 'report.html'}\ntalk to it: minimind chat {run}")

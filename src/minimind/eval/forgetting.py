@@ -75,12 +75,7 @@ def measure(
                 {"question": prompt, "expected": expected, "held_out": is_held_out, "answer": text}
             )
     if per_skill:
-        asked_skills = questions(seed, per_skill)
-        report = evaluate(engine, tokenizer, asked_skills, 64, keep=len(asked_skills))
-        rights: dict[str, list[bool]] = {}
-        for answer in report.answers:
-            rights.setdefault(answer["skill"], []).append(answer["right"])
-        result["skills"] = rights
+        result["skills"] = evaluate(engine, tokenizer, questions(seed, per_skill), 64).rights
     return result
 
 
@@ -105,18 +100,38 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         values = {"before": before["bits_per_byte"][name], "after": after["bits_per_byte"][name]}
         counts = {"documents": len(nats[0]), "held_out": documents["held_out"]}
         bits[name] = {**values, **change._asdict(), **counts}
-    skills = {}
-    if after["skills"]:
-        everything = {"mean": [list(chain.from_iterable(one["skills"].values())) for one in (before, after)]}
-        each = {name: [before["skills"][name], after["skills"][name]] for name in before["skills"]}
-        for name, (one, other) in {**each, **everything}.items():
-            scores = {"before": Score(sum(one), len(one)).accuracy, "after": Score(sum(other), len(other)).accuracy}
-            skills[name] = {**scores, **share_changed(one, other)._asdict(), "questions": len(one)}
+    skills = compare_skills(before["skills"], after["skills"]) if after["skills"] else {}
     return {
         "bits_per_byte": bits,
         "skills": skills,
         "answers": compare_answers(before["answers"], after["answers"]),
     }
+
+
+def compare_skills(before: dict[str, list[bool]], after: dict[str, list[bool]]) -> dict[str, dict[str, float]]:
+    """Before, after and change with its 95% interval, of each skill and of all questions (`mean`)."""
+    compared = {}
+    everything = [list(chain.from_iterable(one.values())) for one in (before, after)]
+    each = {name: [before[name], after[name]] for name in before}
+    for name, (one, other) in {**each, "mean": everything}.items():
+        scores = {"before": Score(sum(one), len(one)).accuracy, "after": Score(sum(other), len(other)).accuracy}
+        compared[name] = {**scores, **share_changed(one, other)._asdict(), "questions": len(one)}
+    return compared
+
+
+def skill_rows(compared: dict[str, dict[str, float]]) -> list[list[str]]:
+    """A row for each skill: before, after, change, its 95% interval, questions."""
+    return [
+        [
+            name,
+            f"{one['before']:.1%}",
+            f"{one['after']:.1%}",
+            f"{one['difference']:+.1%}",
+            f"{one['low']:+.1%} to {one['high']:+.1%}",
+            f"{one['questions']:,} questions",
+        ]
+        for name, one in compared.items()
+    ]
 
 
 def compare_answers(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[str, Any]:

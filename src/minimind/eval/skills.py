@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from minimind.infer.engine import Engine
@@ -112,13 +113,14 @@ class Score:
 class SkillReport:
     """scores: by skill; languages: by skill and language; answers: the first few of each skill, right or wrong;
     stopped: the share of answers that ended with the end token before the limit; thought_tokens: the mean length of
-    the thinking before an answer."""
+    the thinking before an answer; rights: by skill, which questions were answered rightly, in their order."""
 
     scores: dict[str, Score]
     languages: dict[str, dict[str, Score]]
     stopped: float
     answers: list[dict[str, Any]] = field(default_factory=list)
     thought_tokens: float = 0.0
+    rights: dict[str, list[bool]] = field(default_factory=dict)
 
     @property
     def macro(self) -> float:
@@ -222,7 +224,8 @@ def evaluate(
         skill: Score(sum(one.right for one in by_lang.values()), sum(one.total for one in by_lang.values()))
         for skill, by_lang in languages.items()
     }
-    return SkillReport(scores, languages, stopped / len(questions), kept, thought / len(questions))
+    rights = {skill: [*chain.from_iterable(by_lang.values())] for skill, by_lang in tallies.items()}
+    return SkillReport(scores, languages, stopped / len(questions), kept, thought / len(questions), rights)
 
 
 # Chosen before any model was trained and never afterwards: what the user says, turn by turn.

@@ -6,11 +6,12 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from minimind.runs.html import Dialogues, Plots, Section, Table, write_report
-from minimind.runs.read import Run, Sample, read_samples, readable
+from minimind.runs.read import Run, read_samples, readable
 from minimind.runs.svg import ASCII_SIGNS, SIGNS, Series, line_plot, sparkline
 from minimind.util.system import can_show
 
@@ -143,20 +144,20 @@ def report(run: Run, path: Path) -> Path:
         ]
         columns = ["step", "tokens", *(score.replace("_", " ") for score in scores)]
         sections.append(Table("Held out", "留出集评测", table, columns))
-    samples = read_samples(run)
-    if judged := [sample for sample in samples if sample.earned]:
-        sections.append(Table("Answers while it learned", "学习过程中的回答", *answers_over_time(judged)))
-    if samples:
-        talks = [(sample.caption, sample.messages) for sample in samples[-12:]]
-        sections.append(Dialogues("Samples", "样例", talks))
+    sections += answers_section(run)
+    if samples := read_samples(run)[-12:]:
+        sections.append(Dialogues("Samples", "样例", [(one.caption, one.messages) for one in samples]))
     sections.append(Table("Recipe", "训练配置", rows(run.recipe)))
     sections.append(Table("Environment", "运行环境", rows({**run.environment, "command": None})))
     return write_report(path, f"MiniMind · {run.name}", sections)
 
 
-def answers_over_time(samples: Sequence[Sample]) -> tuple[list[list[Any]], list[str]]:
-    """Rows and column names: prompt by prompt what the model said at each evaluation, and what it earned; of many
+def answers_section(run: Run) -> list[Section]:
+    """Where answers are judged: of each prompt what the model said at every evaluation, and what it earned; of many
     evaluations the first, the last and some between."""
+    samples = [sample for sample in read_samples(run) if sample.earned]
+    if not samples:
+        return []
     steps = list(dict.fromkeys(sample.step for sample in samples))
     count = min(len(steps), MOST_STEPS)
     shown = {steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)}
@@ -164,14 +165,10 @@ def answers_over_time(samples: Sequence[Sample]) -> tuple[list[list[Any]], list[
     of_prompt: dict[str, list[list[Any]]] = {}
     for sample in samples:
         if sample.step in shown:
-            row = [sample.step, sample.answer, *(sample.earned.get(name) for name in parts)]
+            row = [sample.prompt, sample.step, sample.answer, *(sample.earned.get(name) for name in parts)]
             of_prompt.setdefault(sample.prompt, []).append(row)
-    return [[prompt, *row] for prompt, found in of_prompt.items() for row in found], [
-        "prompt",
-        "step",
-        "answer",
-        *parts,
-    ]
+    table = list(chain.from_iterable(of_prompt.values()))
+    return [Table("Answers while it learned", "学习过程中的回答", table, ["prompt", "step", "answer", *parts])]
 
 
 def rows(values: dict[str, Any]) -> list[list[Any]]:

@@ -54,9 +54,10 @@ class StepLog:
         synchronize(device)
         self.seconds += time.perf_counter() - start  # the wait is time of the steps
         values, seconds = StepValues.of(self.results), self.seconds
+        elapsed = seconds + data_seconds
         tokens, positions = (int(x) for x in step.strategy.sum([self.tokens, self.positions]).tolist())
         progress.tokens += tokens
-        progress.seconds += seconds
+        progress.seconds += elapsed
         rate = tokens / max(seconds, 1e-9)
         line = {
             "step": progress.step,
@@ -69,13 +70,13 @@ class StepLog:
             "padding": 1 - tokens / positions,
             "mfu": rate / world * self.flops_per_token / self.matmul_rate,
             "memory_gb": peak_memory_gb(device),
-            "data_time": data_seconds / max(seconds, 1e-9),
+            "data_time": data_seconds / max(elapsed, 1e-9),
             "epoch": epoch,
             "elapsed": progress.seconds,
         }
         self.file.write(**line)
         self.clear()
-        return values, {**line, "seconds_left": (progress.total_steps - progress.step) * seconds / count}
+        return values, {**line, "seconds_left": (progress.total_steps - progress.step) * elapsed / count}
 
 
 @dataclass(frozen=True)
