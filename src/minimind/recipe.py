@@ -203,4 +203,5 @@ MAY_CHANGE = (
     "activation_checkpointing",
     "batch.micro_batch_tokens",
     "max_bad_steps",
+    "rl.server",  # which may move
 )

@@ -90,6 +90,9 @@ class RLOptions:
     kl_weight: Weight = 0.0
     """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model,
     unless an adapter is trained: without it the model is the one it started from"""
+    server: str = ""
+    """address of a vLLM or SGLang server that samples the answers, as http://127.0.0.1:8000; it loads the weights
+    from the run's directory, which it must see. Default: this process samples them"""
     questions: Count = 200
     """held-out questions that the score is measured on"""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import json
 import math
+import random
 import time
 import urllib.parse
 import urllib.request
@@ -25,6 +27,13 @@ from minimind.tokenizer.parse import read_call
 COMMON = ("temperature", "top_p", "max_tokens")  # every server knows these; others are sent only where they are set
 NOT_OURS = (ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError)
 """what an answer in another form, or none, raises where it is read"""
+FIRST_WAIT = 1.0
+"""seconds before a request is sent again; twice as many each time"""
+LONGEST_WAIT = 60.0
+LONGEST_ASKED_WAIT = 600.0
+"""of what a server asks for with Retry-After"""
+LATER = (408, 409, 425, 429)
+"""statuses, besides those from 500 on, that may be others in a moment"""
 
 
 class ServerError(UserError):
@@ -37,6 +46,18 @@ class ServerError(UserError):
     def __init__(self, sentence: str, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(sentence)
         self.status, self.retry_after = status, retry_after
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may be answered in a moment."""
+        return self.status is None or self.status in LATER or self.status >= 500
+
+    def wait(self, attempt: int) -> float:
+        """Seconds to wait after so many attempts."""
+        if self.retry_after is not None:
+            return min(self.retry_after, LONGEST_ASKED_WAIT)
+        # Many that failed together do not come back together.
+        return min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1)
 
 
 class Server:
@@ -62,13 +83,25 @@ class Server:
 
     def models(self) -> list[str]:
         """The names of its models."""
-        with self._open("/models") as (response, _):
-            try:
-                return [_text(model["id"]) for model in json.loads(b"".join(transport.lines(response)))["data"]]
-            except NOT_OURS:
-                raise UserError(
-                    f"{self.url}/models gives no list of models; is that an OpenAI-compatible server?"
-                ) from None
+        try:
+            return [_text(model["id"]) for model in self.ask("/models")["data"]]
+        except NOT_OURS:
+            raise UserError(
+                f"{self.url}/models gives no list of models; is that an OpenAI-compatible server?"
+            ) from None
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What it answers as JSON: to a GET, or with a body to a POST. Raises one of NOT_OURS where it is none."""
+        with self._open(path, body) as (response, _):
+            answer = b"".join(transport.lines(response))
+        return json.loads(answer or b"null")
+
+    @property
+    def native(self) -> Server:
+        """The same server without /v1: there it has endpoints of its own."""
+        other = copy.copy(self)
+        other.url = self.url.removesuffix("/v1")
+        return other
 
     def stream(self, body: dict[str, Any]) -> Generator[ModelEvent, None, None]:
         """What /chat/completions answers, as it comes; closing the generator ends the answer."""

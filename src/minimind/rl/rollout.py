@@ -8,18 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from minimind.data.batches.documents import MemoryDocuments
 from minimind.infer.conversation import Transcript, message_of
-from minimind.infer.engine import Engine
 from minimind.infer.events import StopReason
-from minimind.infer.request import Request
+from minimind.infer.request import Completion
 from minimind.infer.sampler import SamplingParams
 from minimind.rl.types import Env, Rollout
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.messages import Message
+
+
+class Pending(Protocol):
+    """A prompt that was submitted; once it has a stop_reason, it has a completion."""
+
+    prompt: list[int]
+    stop_reason: StopReason | None
+
+    def completion(self) -> Completion:
+        """Raises the error that ended it."""
+
+
+class Sampler(Protocol):
+    """What samples tokens: `infer.engine.Engine` here, `infer.remote_engine.RemoteEngine` at a server."""
+
+    def refresh(self) -> None:
+        """Take over the model's present weights, with no request under way."""
+
+    def submit(self, prompt: Sequence[int], params: SamplingParams) -> Pending:
+        """Queue a prompt."""
+
+    def step(self) -> None:
+        """Bring the requests forward; afterwards some may have ended."""
+
+    def cancel(self, requests: Sequence[Any]) -> None:
+        """Give up those of the requests that have not ended."""
 
 
 @dataclass
@@ -34,12 +60,12 @@ class Episode:
     turns: int = 0
     text: str = ""
     stop_reason: StopReason = "length"
-    request: Request | None = None
+    request: Pending | None = None
     """of the turn that is being sampled; None when the episode is over"""
 
 
 def run_episodes(
-    engine: Engine,
+    engine: Sampler,
     tokenizer: Tokenizer,
     envs: Sequence[Env],
     params: SamplingParams,
@@ -49,15 +75,14 @@ def run_episodes(
 ) -> list[Rollout]:
     """Play all episodes at once, in the engine's continuous batch: one whose turn has ended goes on at once.
 
-    An episode depends on the model's present weights, its environment and its seed alone: so a resumed training
-    samples the same. The recorded log-probabilities are those of the distribution that the tokens were sampled from
-    only if `params` truncates nothing (top_p 1, top_k 0).
+    An episode depends on the engine's weights, its environment and its seed alone: so a resumed training samples
+    the same. The recorded log-probabilities are those of the distribution that the tokens were sampled from only if
+    `params` truncates nothing (top_p 1, top_k 0).
 
     params   of each turn
     longest  most tokens of an episode, at which it ends
     think    whether the model thinks before each answer
     """
-    engine.refresh()
     episodes = [Episode(env, seed, list(env.prompt.messages)) for env, seed in zip(envs, seeds, strict=True)]
 
     def ask(episode: Episode) -> None:
@@ -73,7 +98,7 @@ def run_episodes(
         else:
             episode.stop_reason = "length"
 
-    def take_answer(episode: Episode, request: Request) -> None:
+    def take_answer(episode: Episode, request: Pending) -> None:
         """Record what was sampled, and let the environment say what comes of it."""
         done = request.completion()
         ids, logprobs = done.ids, done.logprobs

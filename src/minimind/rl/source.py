@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from minimind.data.batches.documents import MemoryDocuments
 from minimind.data.batches.loader import BatchSource, pack_once
 from minimind.errors import UserError
 from minimind.infer.engine import Engine
+from minimind.infer.remote_engine import RemoteEngine
 from minimind.infer.sampler import SamplingParams
 from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs
@@ -27,12 +28,13 @@ from minimind.rl.columns import values_by_token
 from minimind.rl.envs.single_turn import SingleTurn
 from minimind.rl.prompts import held_out_questions, training_prompts
 from minimind.rl.rewards import RewardModel, score
-from minimind.rl.rollout import episode_seeds, run_episodes, to_documents
+from minimind.rl.rollout import Sampler, episode_seeds, run_episodes, to_documents
 from minimind.rl.types import Prompt, Rollout
 from minimind.tokenizer import Tokenizer
 from minimind.train.objective import Objective
 from minimind.train.setup import Setup
 
+T = TypeVar("T")
 BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
 CARRIED = ("ids", "mask", "logprobs", "parts", "reward", "group", "columns", "messages", "text", "stop_reason")
 
@@ -51,7 +53,7 @@ class Rollouts(BatchSource):
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup, self.options, self.objective = setup, setup.recipe.rl, objective
         self.sequences = setup.recipe.batch.sequences
-        self.engine = Engine(setup.model, max_batch=self.options.prompts * self.options.group_size)
+        self.engine = make_sampler(setup)
         path = self.options.reward_model
         self.reward_model = RewardModel(path, setup.tokenizer, setup.device) if path else None
         self.reference = None  # the model that the training starts from; one with an adapter still has it inside
@@ -91,20 +93,38 @@ class Rollouts(BatchSource):
         prompts = training_prompts(recipe.seed, iteration, options.prompts, options.skills, options.think)
         groups = range(rank * share, (rank + 1) * share)
         start = time.perf_counter()
-        rollouts = run_episodes(
+        self.refresh()
+        rollouts = self.in_all(lambda: run_episodes(
             self.engine, self.setup.tokenizer,
             [SingleTurn(prompts[group]) for group in groups for _ in range(options.group_size)],
             self.params,
             [one for group in groups for one in episode_seeds(recipe.seed, iteration, group, options.group_size)],
             recipe.batch.seq_len + 1,
             options.think,
-        )  # fmt: skip
+        ))  # fmt: skip
         rollouts = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
         sampled = time.perf_counter()
         rollouts = score(rollouts) if self.reward_model is None else self.reward_model.score(score(rollouts))
         self.seconds["seconds_rollout"] += sampled - start
         self.seconds["seconds_reward"] += time.perf_counter() - sampled
         return self.gather(self.with_columns(rollouts), prompts)
+
+    def refresh(self) -> None:
+        """Have the answers sampled with the present weights. A server gets them from one process."""
+        mine = self.setup.strategy.is_main or not self.options.server
+        self.in_all(lambda: self.engine.refresh() if mine else None)
+
+    def in_all(self, work: Callable[[], T]) -> T:
+        """What `work` gives here; a UserError of one process is one of all, so that none waits for it in vain."""
+        error = result = None
+        try:
+            result = work()
+        except UserError as failed:
+            error = failed
+        for one in self.setup.strategy.gather(error):
+            if one is not None:
+                raise one
+        return cast(T, result)
 
     def with_columns(self, rollouts: list[Rollout]) -> list[Rollout]:
         """The rollouts with the reference's log-probabilities, where the loss needs them."""
@@ -159,6 +179,14 @@ class Rollouts(BatchSource):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
             self.iteration, self.documents = state["iteration"], MemoryDocuments(**_arrays(state["documents"]))
+
+
+def make_sampler(setup: Setup) -> Sampler:
+    """What samples the answers: this process, or a server."""
+    options = setup.recipe.rl
+    if options.server:
+        return RemoteEngine(options.server, setup.model, setup.tokenizer, setup.run / "policy", options.temperature)
+    return Engine(setup.model, max_batch=options.prompts * options.group_size)
 
 
 def select(documents: MemoryDocuments, chosen: np.ndarray) -> MemoryDocuments:

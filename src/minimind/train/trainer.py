@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from minimind.data.batches.batch import Batch
 from minimind.data.batches.loader import BatchSource, Prefetcher
+from minimind.errors import UserError
 from minimind.hardware import matmul_rate
 from minimind.model import save_model
 from minimind.optim.schedule import lr_multiplier
@@ -65,7 +67,7 @@ class Trainer:
         with Interrupt() as interrupt:
             while not (self.finished or stopped):
                 with self.open_batches() as batches:  # once more after a roll-back, past the data that led to it
-                    for _, batch in batches:
+                    for batch in self.next_batches(batches):
                         self.train_step(batch)
                         log, evaluate, save, stopped = self.due(interrupt)
                         if log:
@@ -92,6 +94,16 @@ class Trainer:
         progress = self.progress
         first, last = progress.step + progress.skipped, progress.total_steps + progress.skipped
         return Prefetcher(self.source, first, last, self.strategy.rank, self.strategy.world)
+
+    def next_batches(self, batches: Prefetcher) -> Iterator[Batch]:
+        """The batches of the coming steps. Where one cannot be had, what was learned so far is saved."""
+        try:
+            yield from (batch for _, batch in batches)
+        except UserError as error:
+            if not self.progress.step:
+                raise
+            self.save()
+            raise UserError(f"{error}; step {self.progress.step} is saved, and the same command goes on") from None
 
     def train_step(self, batch: Batch) -> None:
         """One optimizer step on this process's share of a batch."""

@@ -22,8 +22,8 @@ from tests.random_models import random_model
 
 from minimind import Model
 from minimind.cli import main
-from minimind.data.distill import teachers
 from minimind.data.distill.select import Selection, essence, is_refusal
+from minimind.infer import remote
 from minimind.model import save_model
 from minimind.tokenizer import Tokenizer
 
@@ -113,7 +113,7 @@ def teacher(answer: Callable[[dict[str, Any], int], Any]) -> Iterator[Teacher]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teachers, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
 
 
 def question(body: dict[str, Any]) -> str:
@@ -424,7 +424,7 @@ def test_a_fault_that_passes_is_asked_again(fault: Any, questions: Path, tmp_pat
 
 def test_retry_after_is_obeyed(questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry-After of 0 seconds stands in the answer: the waits of an hour are not taken."""
-    monkeypatch.setattr(teachers, "FIRST_WAIT", 3600)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 3600)
     with teacher(lambda body, attempt: 429 if attempt == 1 else echo(body, attempt)) as server:
         assert distill(questions, server.url, tmp_path / "out.jsonl") == 0
 

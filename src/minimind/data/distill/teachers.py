@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -15,13 +14,6 @@ from minimind.infer.remote import Server, ServerError, request_body
 from minimind.infer.sampler import SamplingParams
 from minimind.tokenizer.messages import Message, split_reasoning
 
-FIRST_WAIT = 1.0
-"""seconds before a request is sent again; twice as many each time"""
-LONGEST_WAIT = 60.0
-LONGEST_ASKED_WAIT = 600.0
-"""of what a server asks for with Retry-After"""
-LATER = (408, 409, 425, 429)
-"""statuses, besides those from 500 on, that may be others in a moment"""
 UNFIT = (400, 413, 422)
 """statuses of a request that this server never answers: too long, or not allowed"""
 
@@ -88,8 +80,8 @@ class RemoteTeacher:
             except ServerError as error:
                 if error.status in UNFIT:
                     raise NotAsked(str(error)) from None
-                passes = error.status is None or error.status in LATER or error.status >= 500
-                if not passes or usage.requests > self.retries or self.stop.wait(self._wait(error, usage.requests)):
+                again = error.passes and usage.requests <= self.retries
+                if not again or self.stop.wait(error.wait(usage.requests)):
                     raise
             else:
                 answer.usage.add(usage)
@@ -106,12 +98,6 @@ class RemoteTeacher:
                 usage = Usage(0, *(event.usage or (0, count)))
                 return Answer(split_reasoning(message), event.stop_reason, usage)
         raise AssertionError("a stream ends with its End")
-
-    def _wait(self, error: ServerError, attempt: int) -> float:
-        if error.retry_after is not None:
-            return min(error.retry_after, LONGEST_ASKED_WAIT)
-        # Many that failed together do not come back together.
-        return min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1)
 
 
 @dataclass
