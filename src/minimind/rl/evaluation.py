@@ -36,6 +36,8 @@ class HeldOutQuestions:
         return {"score": float(strategy.sum([right])[0])}
 
     def answer(self) -> list[Rollout]:
+        """Of the present weights."""
+        self.engine.refresh()
         tokenizer, seq_len = self.setup.tokenizer, self.setup.recipe.batch.seq_len
         params = SamplingParams(0.0, max_tokens=self.options.max_tokens, stop_ids=tokenizer.stop_ids)
         envs = [SingleTurn(prompt) for prompt in self.prompts]
