@@ -119,7 +119,10 @@ class Workshop:
             if self.file(name).exists()
         }
         self.replay = self._sort_replay()
-        self.general = {name: prepare(files, self.tokenizer, KINDS[name]) for name, files in self.replay.items()}
+        self.general = {
+            name: prepare(files, self.tokenizer, KINDS[name], encoding=request.encoding)
+            for name, files in self.replay.items()
+        }
 
     def file(self, name: str) -> Path:
         return self.out / "data" / f"{name}.jsonl"
@@ -169,7 +172,7 @@ class Workshop:
         """General data by the step that they are mixed into."""
         found: dict[str, list[Path]] = {}
         for file in data_files(self.request.replay):
-            kind = kind_of(file)
+            kind = kind_of(file, self.request.encoding)
             names = [name for name, wanted in KINDS.items() if wanted == ("chat" if kind == "rl" else kind)]
             if not names:
                 raise UserError(f"--replay {file}: expected texts or conversations")
@@ -230,7 +233,7 @@ class Workshop:
         if not parts_file.exists():
             datasets, kept = [Dataset([self.file(name)], 1 - plan.replay, plan.passes)], set[int]()
             if plan.replay:
-                datasets.append(Dataset(self.replay[name], plan.replay, MOST_REPLAYS))
+                datasets.append(Dataset(self.replay[name], plan.replay, MOST_REPLAYS, self.request.encoding))
                 hashes = self.general[name].hashes
                 kept = set(hashes[holdout(hashes, GENERAL_HELD_OUT, self.request.seed)].tolist())
             parts = mix(datasets, directory / f"{name}.jsonl", self.request.seed, kept, whole_first=True)
@@ -260,7 +263,10 @@ def adapt(request: Request, out: Path, console: TrainingConsole) -> dict[str, An
         trainings.append(training_result(out / step.name, step))
         model = model_directory(out / step.name)
         if is_adapter(model) and step is not steps[-1]:  # the next one may train an adapter of its own
-            model = merged(model, out / f"{step.name}-merged", shop.tokenizer)
+            merged = out / f"{step.name}-merged"
+            if not merged.exists():
+                save_model(load_model(model), merged, shop.tokenizer)
+            model = merged
     console.say("measuring the model as it is now")
     after = shop.once("after.json", lambda: shop.measure(model, knows_the_world(before)))
     results = {
@@ -275,12 +281,6 @@ def adapt(request: Request, out: Path, console: TrainingConsole) -> dict[str, An
     write_json(out / "results.json", results)
     report(results, out)
     return results
-
-
-def merged(adapter: Path, directory: Path, tokenizer: Tokenizer) -> Path:
-    if not directory.exists():
-        save_model(load_model(adapter), directory, tokenizer)
-    return directory
 
 
 def training_result(run: Path, step: Step) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from minimind.errors import UserError
 from minimind.eval.perplexity import NLL
 from minimind.hardware import pick_device
+from minimind.infer.adapters import check_name
 from minimind.infer.conversation import assistant_message, chat_prompt
 from minimind.infer.engine import Engine
 from minimind.infer.events import Text
@@ -21,6 +22,7 @@ from minimind.infer.text import AnswerStream, TextStream
 from minimind.interop.upstream import build, read_tokenizer, read_weights
 from minimind.losses.cross_entropy import linear_cross_entropy
 from minimind.losses.scores import score_conversations
+from minimind.model import Transformer
 from minimind.model.hf.adapter import ADAPTER_CONFIG, find_base
 from minimind.model.hf.weights import load_adapter, model_directory
 from minimind.runs.read import default_directory
@@ -146,17 +148,18 @@ class Model:
             yield from (event.text for event in answer.push(news) if isinstance(event, Text) and event.text)
 
     @torch.inference_mode()
-    def score(self, text: str) -> dict[str, float]:
+    def score(self, text: str, adapter: str | None = None) -> dict[str, float]:
         """The NLL of a text, its end included: nats, tokens, bytes, bits_per_byte.
 
         A text longer than the context is cut into segments of that length; each begins without memory.
         """
         ids = [*self._text_prompt(text), self.tokenizer.eos_id]
         nll = NLL(tokens=len(ids) - 1, bytes=len(text.encode()))
-        for start in range(0, len(ids) - 1, self.engine.context):
-            segment_T = torch.tensor(ids[start : start + self.engine.context + 1], device=self.device)
-            hidden_TD = self.model(segment_T[None, :-1])[0]
-            nll.nats += float(linear_cross_entropy(hidden_TD, self.model.output_weight, segment_T[1:]))
+        model = self._adapted(adapter)
+        for start in range(0, len(ids) - 1, model.config.context_length):
+            segment_T = torch.tensor(ids[start : start + model.config.context_length + 1], device=self.device)
+            hidden_TD = model(segment_T[None, :-1])[0]
+            nll.nats += float(linear_cross_entropy(hidden_TD, model.output_weight, segment_T[1:]))
         return nll.to_dict()
 
     def reward(self, messages: Sequence[Message], tools: Any = None) -> float:
@@ -166,11 +169,17 @@ class Model:
         return score_conversations(self.model, [self.tokenizer.encode_chat(list(messages), tools)[0]])[0]
 
     @torch.inference_mode()
-    def logits(self, ids: Any) -> torch.Tensor:
+    def logits(self, ids: Any, adapter: str | None = None) -> torch.Tensor:
         """Scores of every next token: ids (…, T), a tensor or lists, to (…, T, V)."""
         tokens = torch.as_tensor(ids, device=self.device)
         rows = tokens.reshape(-1, tokens.shape[-1])
-        return self.model.logits(self.model(rows)).reshape(*tokens.shape, -1)
+        model = self._adapted(adapter)
+        return model.logits(model(rows)).reshape(*tokens.shape, -1)
+
+    def _adapted(self, adapter: str | None) -> Transformer:
+        """The model with one of its adapters; None: the base alone."""
+        check_name(self._adapters, adapter)
+        return self.model if adapter is None else self._adapters[adapter]
 
     def sampling_params(self, **sampling: Any) -> SamplingParams:
         """SamplingParams with the stop tokens of this model."""

@@ -142,6 +142,23 @@ def test_a_dry_run_says_what_and_leaves_nothing(given, tmp_path, capsys):
     assert not (tmp_path / "expert").exists()
 
 
+def test_all_that_is_given_may_be_in_another_encoding(given, tmp_path, capsys):
+    mixtures = []
+    for encoding in ("utf-8", "gb18030"):
+        for file in (*tmp_path.glob("*.jsonl"), *tmp_path.rglob("*.md")):
+            file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
+        assert run(given, tmp_path / "expert", "--dry-run", "--pretrain", "no", "--encoding", encoding) == 0
+        mixtures.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("  data ")])
+    assert mixtures[0] == mixtures[1]
+    assert mixtures[0][0].count("documents") == 2
+
+
+def test_it_is_no_work_for_several_processes(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(given, tmp_path / "expert") == 2
+    assert capsys.readouterr().err.endswith("start it without torchrun\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -31,8 +31,14 @@ def test_a_model_answers_with_the_adapter_that_is_named(talker: Path, adapters: 
         assert model.chat(MESSAGES, adapter=name, **GREEDY) == alone.chat(MESSAGES, **GREEDY)
         assert model.predict("the cat", adapter=name, **GREEDY) == alone.predict("the cat", **GREEDY)
         assert "".join(model.stream("the cat", adapter=name, **GREEDY)) == alone.predict("the cat", **GREEDY)
+        assert relative(model.logits([3, 4, 5], adapter=name), alone.logits([3, 4, 5])) < 1e-5
+        assert model.score("the cat", adapter=name)["nats"] == pytest.approx(
+            alone.score("the cat")["nats"], rel=1e-5
+        )
     with pytest.raises(UserError, match="there is no adapter tax here, but law, med"):
         model.chat(MESSAGES, adapter="tax")
+    with pytest.raises(UserError, match="there is no adapter tax here, but law, med"):
+        model.logits([3], adapter="tax")
 
 
 def test_adapters_share_the_weights_of_their_base(talker: Path, adapters: dict[str, Path]) -> None:

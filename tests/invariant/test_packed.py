@@ -106,6 +106,7 @@ TOP_K = {"distill__top_k": 5, "distill__divergence": "js"}
         ("reason", {}),
         *(("dpo", {"dpo__loss": loss, "dpo__beta": 0.5}) for loss in ("dpo", "ipo", "kto", "simpo", "orpo")),
         ("reward", {}),
+        ("reward", {"lora__rank": 4}),
         ("distill", {}),
         ("distill", TOP_K),
         ("distill", {**TOP_K, "distill__cache": "true"}),

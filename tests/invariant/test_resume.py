@@ -135,7 +135,7 @@ def train_until_killed(argv, step):
         ("reason", {}),
         ("dpo", {}),
         ("dpo", {"dpo__loss": "kto"}),
-        ("reward", {}),
+        ("reward", {"lora__rank": 4}),
         ("distill", {"distill__on_policy": 0.5}),
         ("distill", {"distill__cache": "true", "distill__top_k": 5}),
     ],

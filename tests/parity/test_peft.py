@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from tests.parity.test_model import relative
 from tests.random_models import random_ids, random_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from minimind.errors import UserError
 from minimind.model import Transformer, load_model, save_model
 from minimind.model.hf.adapter import places
-from minimind.model.hf.weights import base_of
+from minimind.model.hf.weights import base_of, load_tensors
 from minimind.model.lora import LoraOptions, add_lora, has_lora, lora_layers
 
 ATTENTION = ["q_proj", "v_proj"]
@@ -180,3 +181,67 @@ def test_every_default_of_peft_is_understood(tmp_path: Path) -> None:
     assert isinstance(json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"], str)
     names = lora_layers(load_model(tmp_path / "adapter", merge=False))
     assert sorted({name.rpartition(".")[2] for name in names}) == ATTENTION
+
+
+def reward_adapter(directory: Path) -> Transformer:
+    """A language model, saved as `base`, with an adapter that makes a reward model of it, saved and random."""
+    language_model = random_model()
+    save_model(language_model, directory / "base")
+    model = load_model(directory / "base")
+    model = Transformer(replace(model.config, num_labels=1), seed=None)
+    load_tensors(model, directory / "base")
+    add_lora(model, LoraOptions(rank=3), base=base_of(model, directory / "base"))
+    torch.manual_seed(5)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    save_model(model, directory / "adapter")
+    return model.eval()
+
+
+def test_an_adapter_of_a_reward_model_opens_in_peft_and_comes_back(tmp_path: Path) -> None:
+    """With its head, which is trained as a whole; same scores, same gradients."""
+    ours = reward_adapter(tmp_path)
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=1)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter", is_trainable=True)
+    assert isinstance(theirs, peft.PeftModelForSequenceClassification)
+    tokens = random_ids(1, 20).clamp(min=1)
+    wanted = theirs.eval()(tokens, attention_mask=torch.ones_like(tokens)).logits[0, 0]
+    found = ours.score(ours(tokens)[0, -1])[0]
+    assert relative(found.detach(), wanted.detach()) < 1e-5
+    found.backward()
+    wanted.backward()
+    gradients = {
+        name.replace(".default", "").replace(".modules_to_save", ""): parameter.grad
+        for name, parameter in theirs.named_parameters()
+        if parameter.grad is not None
+    }
+    trained = {name: p for name, p in ours.named_parameters() if p.grad is not None}
+    assert gradients.keys() == places(ours).keys()
+    assert len(trained) == len(gradients)
+    for name, parameter in trained.items():
+        assert relative(parameter.grad, gradients[f"base_model.model.{name}"]) < 1e-4, name
+    theirs.save_pretrained(tmp_path / "back")
+    back, merged = load_model(tmp_path / "back", merge=False), load_model(tmp_path / "adapter")
+    for name, parameter in ours.named_parameters():
+        assert torch.equal(back.get_parameter(name), parameter), name
+    assert merged.config.num_labels == 1
+    assert not has_lora(merged)
+    with torch.no_grad():
+        assert relative(merged.score(merged(tokens)[0, -1])[0], wanted.detach()) < 1e-5
+
+
+def test_an_adapter_of_a_reward_model_that_peft_made_is_used_here(tmp_path: Path) -> None:
+    save_model(random_model(), tmp_path / "base")
+    theirs = peft.get_peft_model(
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=1),
+        peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="SEQ_CLS"),
+    )
+    for parameter in theirs.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    theirs.save_pretrained(tmp_path / "adapter")
+    ours, tokens = load_model(tmp_path / "adapter"), random_ids(1, 20).clamp(min=1)
+    with torch.no_grad():
+        wanted = theirs.eval()(tokens, attention_mask=torch.ones_like(tokens)).logits[0, 0]
+        assert relative(ours.score(ours(tokens)[0, -1])[0], wanted) < 1e-5

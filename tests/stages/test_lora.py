@@ -265,6 +265,14 @@ def test_an_adapter_on_an_adapter_is_refused(adapted, tmp_path, refusal):
     assert f"{tmp_path}/first/model is an adapter; merge it first: minimind export hf" in said
 
 
+def test_the_stage_without_an_adapter_is_refused(adapted, tmp_path, refusal):
+    argv = adapted(tmp_path / "run", lora__rank=0)
+    assert refusal([argv[0], "lora", *argv[2:]]) == (
+        "error: lora.rank 0 is no adapter, and the stage lora trains one; give it a rank, or train all weights by "
+        "the stage sft"
+    )
+
+
 @pytest.mark.parametrize("changes", [{"lora__rank": -1}, {"lora__alpha": -2.0}])
 def test_options_that_make_no_sense_are_refused(adapted, tmp_path, refusal, changes):
     assert "number from 0 to" in refusal(adapted(tmp_path / "run", **changes))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
 from tests.helpers import evaluations, losses, make_trainer, metrics, pairs, weights, write_jsonl
-from tests.invariant.test_accumulation import assert_close, in_float64
+from tests.invariant.test_accumulation import assert_close, in_float64, relative
 
 from minimind import Model
 from minimind.cli import main
@@ -188,3 +188,56 @@ def test_two_processes_are_as_one(reward, tmp_path):
 def test_stopped_and_resumed_as_if_nothing_had_happened(reward, stopped_and_whole):
     run, _ = stopped_and_whole(reward, 5, evaluation__every=3)
     assert weights(run / "model")["score.weight"].abs().max() > 0
+
+
+# -------------------------------------------------------------------------------------------------- as an adapter
+
+
+def test_an_adapter_and_the_head_are_trained(reward, base_model, tmp_path, refusal, capsys):
+    """And saved, measured and exported as a whole reward model is; on a language model, or on a reward model, whose
+    head it begins with."""
+    file = write_jsonl(tmp_path / "pairs.jsonl", preferring_cats(200))
+    run, whole = tmp_path / "run", tmp_path / "whole"
+
+    def command(out, steps, start=base_model):
+        argv = reward(out, lora__rank=4, optimizer__learning_rate=0.05, budget__steps=steps)
+        argv[argv.index("--data") + 1], argv[argv.index("--from") + 1] = str(file), str(start)
+        return argv
+
+    assert main(command(run, 20)) == 0
+    trained = weights(run / "model")
+    assert trained["base_model.model.score.weight"].abs().max() > 0
+    assert all(".lora_" in name or name.endswith("score.weight") for name in trained)
+    assert evaluations(run)[-1]["eval"]["accuracy"] == 1.0
+    capsys.readouterr()
+    assert main(["eval", "reward", str(run), "--data", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["reward"]["accuracy"] > 0.98
+    assert main(["export", "hf", str(run), "--out", str(whole)]) == 0
+    answers = [preferring_cats(9)[7][side] for side in ("chosen", "rejected")]
+    scores = [[Model.load(path).reward(answer) for answer in answers] for path in (run, whole)]
+    assert scores[0] == scores[1]
+    assert scores[0][0] > scores[0][1]
+    for start, named in ((base_model, run), (whole, run)):
+        with pytest.raises(UserError, match="a reward model's adapter is not chosen by name"):
+            Model(start, adapters={"judge": named})
+
+    assert main(command(tmp_path / "further", 1, start=whole)) == 0
+    further = weights(tmp_path / "further/model")["base_model.model.score.weight"]
+    assert relative(further, load_model(whole).score.weight) < 0.2
+    assert "is an adapter; merge it first" in refusal(command(tmp_path / "second", 1, start=run))
+
+
+def test_a_reward_model_begins_with_an_adapted_language_model(reward, sft, tmp_path):
+    assert main(sft(tmp_path / "adapter", lora__rank=2, budget__steps=2)) == 0
+    argv = reward(tmp_path / "run", budget__steps=1)
+    argv[argv.index("--from") + 1] = str(tmp_path / "adapter")
+    assert main(argv) == 0
+    assert losses(tmp_path / "run")[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_an_adapter_in_two_processes_is_as_in_one(reward, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "lora__rank": 4}
+    assert main(reward(one, **changes)) == 0
+    assert wait_for(start_two(reward(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert_like_one_process(two, one)

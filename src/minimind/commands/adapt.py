@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +71,8 @@ def run(argv: list[str]) -> int:
     add_encoding(parser)
     add_json(parser)
     options, rest = parser.parse_known_args(argv)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("adapt is one process, which trains on one device; start it without torchrun")
 
     from minimind.adapt import Request, adapt
     from minimind.quickstart import Stopped

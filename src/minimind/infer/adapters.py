@@ -55,6 +55,12 @@ def check_adapters(adapted: Mapping[str, Transformer]) -> None:
                 )
 
 
+def check_name(adapted: Mapping[str, Transformer], name: str | None) -> None:
+    """UserError unless one of the adapters has the name; None: the base alone."""
+    if name is not None and name not in adapted:
+        raise UserError(f"there is no adapter {name} here, but {', '.join(adapted) or 'none at all'}")
+
+
 class Mix:
     """Which adapter each of a step's N tokens asks for; None: the base alone."""
 

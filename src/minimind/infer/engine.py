@@ -21,7 +21,7 @@ import torch
 
 from minimind.errors import UserError
 from minimind.hardware import sampling_device
-from minimind.infer.adapters import check_adapters
+from minimind.infer.adapters import check_adapters, check_name
 from minimind.infer.constraint import Constraint, Vocabulary
 from minimind.infer.events import End, Token
 from minimind.infer.inputs import Inputs
@@ -175,8 +175,7 @@ class Engine:
 
     def check_adapter(self, name: str | None) -> None:
         """UserError unless requests may ask for the adapter; None: the base alone."""
-        if name is not None and name not in self.adapters:
-            raise UserError(f"there is no adapter {name} here, but {', '.join(self.adapters) or 'none at all'}")
+        check_name(self.adapters, name)
 
     def _constraint(self, params: SamplingParams) -> Constraint | None:
         if params.json_schema is None and params.offered_tools is None:

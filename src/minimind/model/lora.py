@@ -177,6 +177,8 @@ class LoraExperts(Experts):
 
 
 Adapted = LoraLinear | LoraExperts
+HEAD = "score.weight"
+"""what an adapter of a reward model trains and keeps as a whole: it begins at zero, and has no base"""
 
 
 def thin_matrices(weight: torch.Tensor, rank: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:
@@ -188,7 +190,7 @@ def thin_matrices(weight: torch.Tensor, rank: int, generator: torch.Generator) -
 
 
 def add_lora(model: Transformer, options: LoraOptions, seed: int = 0, base: Base | None = None) -> Coverage:
-    """Give every matrix that `options.targets` names an adapter, and freeze all else.
+    """Give every matrix that `options.targets` names an adapter, and freeze all else but a reward model's head.
 
     A target is the end of a matrix's name, as in peft: `q_proj`, or `layers.0.self_attn.q_proj`; those of a shared
     expert are meant only where it is named. `base` is the model that the adapter is for; its files name it.
@@ -207,7 +209,8 @@ def add_lora(model: Transformer, options: LoraOptions, seed: int = 0, base: Base
         name = "lora.dora" if options.dora else "lora.dropout"
         raise UserError(f"{name} cannot be had for experts; give --lora.targets q_proj k_proj v_proj o_proj")
     generator = torch.Generator().manual_seed(seed)
-    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name == HEAD)
     for name, module in list(model.named_modules()):
         if isinstance(module, Linear) and name in adapted:
             model.set_submodule(name, LoraLinear(module, options, base, generator).train(model.training))
@@ -237,7 +240,7 @@ def coverage(model: Transformer) -> Coverage:
     modules: list[str] = []
     for name, layer in adapted_modules(model).items():
         modules += [name] if isinstance(layer, LoraLinear) else [f"{name}.{kind}" for kind in layer.lora_A]
-    parameters = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    parameters = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name or name == HEAD)
     return Coverage(modules, parameters, parameters / sum(p.numel() for p in model.parameters()))
 
 
@@ -282,8 +285,7 @@ def merge_lora(model: nn.Module) -> dict[str, Adapted]:
 
 def unmerge_lora(model: nn.Module, layers: dict[str, Adapted]) -> None:
     """Put back what `merge_lora` replaced, to the last bit."""
-    model.requires_grad_(False)
     for name, layer in layers.items():
         model.set_submodule(name, layer)
-        for part, parameter in layer.named_parameters():
-            parameter.requires_grad_(part.startswith("lora_"))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in name or name == HEAD)

@@ -88,8 +88,11 @@ def _check(recipe: Recipe) -> None:
         )
     if recipe.model.num_labels != STAGES[recipe.stage].num_labels:
         raise UserError("model.num_labels is 1 for the stage reward and 0 for all others; leave it out")
-    if recipe.lora.rank and recipe.model.num_labels:
-        raise UserError("lora.rank: a reward model is trained as a whole; leave it out")
+    if not recipe.lora.rank and "lora" in STAGES[recipe.stage].defaults:
+        raise UserError(
+            f"lora.rank 0 is no adapter, and the stage {recipe.stage} trains one; give it a rank, or train all "
+            "weights by the stage sft"
+        )
     if recipe.router.balance == "bias" and recipe.model.family.experts and not recipe.model.family.sigmoid:
         kind = recipe.model.model_type
         raise UserError(f"router.balance bias needs model_type glm4_moe: the routers of {kind} have no bias")

@@ -20,11 +20,13 @@ from minimind.util.files import whole_file
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files and folders, their share of the mixture in any unit, and how often a document may stand in it."""
+    """Files and folders, their share of the mixture in any unit, how often a document may stand in it, and the
+    encoding of files that are not UTF-8."""
 
     paths: Sequence[Path]
     share: float
     repeat: int = 1
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def mix(
     datasets = [one for one in datasets if one.share]
     if not datasets:
         raise UserError("give a data set a share above 0, for example --shares 0.8 0.2")
-    sizes = [_sizes(one.paths, seed, without) for one in datasets]
+    sizes = [_sizes(one, seed, without) for one in datasets]
     available = [sum(size for _, size in documents) for documents in sizes]
     for one, size in zip(datasets, available):
         if not size:
@@ -68,7 +70,7 @@ def mix(
     kinds, counts, written = set[str](), [0] * len(datasets), [0] * len(datasets)
     with whole_file(out) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         for number, one in enumerate(datasets):
-            for key, document in _documents(one.paths, seed):
+            for key, document in _documents(one, seed):
                 if times := copies[number].get(key, 0):
                     kinds.add("chat" if document.kind == "rl" else document.kind)
                     counts[number] += times
@@ -82,11 +84,11 @@ def mix(
     ]
 
 
-def _documents(paths: Sequence[Path], seed: int) -> Iterator[tuple[bytes, Document]]:
+def _documents(data: Dataset, seed: int) -> Iterator[tuple[bytes, Document]]:
     """A data set's good documents, each with the key that decides about it; equal ones have different keys."""
     seen: dict[int, int] = {}
-    for file in data_files(paths):
-        for item in read_documents(file):
+    for file in data_files(data.paths):
+        for item in read_documents(file, encoding=data.encoding):
             if isinstance(item, Document):
                 seen[item.hash] = seen.get(item.hash, -1) + 1
                 said = f"{seed} {item.hash} {seen[item.hash]}".encode()
@@ -97,9 +99,9 @@ def _size(document: Document) -> int:
     return len(plain_text_of(document).encode())
 
 
-def _sizes(paths: Sequence[Path], seed: int, without: Collection[int]) -> list[tuple[bytes, int]]:
+def _sizes(data: Dataset, seed: int, without: Collection[int]) -> list[tuple[bytes, int]]:
     """Key and bytes of each document that may be drawn, in the order of drawing."""
-    documents = _documents(paths, seed)
+    documents = _documents(data, seed)
     return sorted((key, _size(document)) for key, document in documents if document.hash not in without)
 
 

@@ -4,6 +4,8 @@ Shape and weights are those of the base, in the directory `base_model_name_or_pa
 beside one transformers would look for whole weights. Which weights the base had is in the metadata of the tensors'
 file, where it is in nobody's way.
 
+Of a reward model the head is among the tensors, whole: `modules_to_save` in peft's words, beside task_type SEQ_CLS.
+
 Each expert's matrices have their A and B under its own name, as peft names them in transformers 4. The classes of
 transformers 5 hold the experts in one tensor: there peft turns these names into its own (of qwen3_moe and
 glm4_moe). What it saves of such a class is read as well, see `model.hf.fused_adapter`.
@@ -18,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 
 from minimind.errors import UserError
-from minimind.model.lora import LoraExperts, LoraOptions, adaptable, adapted_modules, coverage
+from minimind.model.lora import HEAD, LoraExperts, LoraOptions, adaptable, adapted_modules, coverage
 from minimind.model.transformer import Transformer
 from minimind.util.json_files import read_json
 from minimind.util.typed import Range, convert, expected
@@ -44,6 +46,8 @@ IGNORED = {
     *("lora_dropout", "eva_config", "megatron_core", "qalora_group_size", "ensure_weight_tying"),
 }
 """what need not be looked at; any other setting must be empty, for it would change what is computed"""
+HEADS = ["classifier", "score"]
+"""of modules_to_save: what peft looks for as a classifier's head; ours is the latter"""
 STARTS = (True, False, "gaussian", "eva", "orthogonal")
 """of init_lora_weights: the other ways to begin change the base's weights as well"""
 
@@ -78,6 +82,11 @@ def find_base(directory: str | Path) -> Path:
     )
 
 
+def has_head(directory: str | Path) -> bool:
+    """Whether an adapter makes a reward model of its base."""
+    return bool(read_settings(directory).get("task_type") == "SEQ_CLS")
+
+
 def read_options(directory: Path, model: Transformer, tensors: dict[str, torch.Tensor]) -> LoraOptions:
     """The options of an adapter of `model`, its targets those that its `tensors` are named for.
 
@@ -87,6 +96,8 @@ def read_options(directory: Path, model: Transformer, tensors: dict[str, torch.T
     for name, value in content.items():
         if name == "init_lora_weights":
             supported = value in STARTS
+        elif name == "modules_to_save" and has_head(directory):
+            supported = isinstance(value, list) and all(one in HEADS for one in value)
         else:
             supported = value == FIXED[name] if name in FIXED else not value or name in OPTIONS.keys() | IGNORED
         if not supported:
@@ -133,6 +144,8 @@ def places(model: Transformer) -> dict[str, Place]:
             name = name.replace(".shared_expert.", ".shared_experts.")
         for part, tensor in parts.items():
             found[f"{name}.{part}"] = Place(tensor, 2 if doubled and "lora_A" not in part else 1)
+    if config.num_labels:
+        found[HEAD] = Place(model.score.weight.detach(), 1)
     return {f"base_model.model.{name}": place for name, place in found.items()}
 
 
@@ -155,7 +168,7 @@ def settings(model: Transformer) -> dict[str, Any]:
     options, base = next((layer.options, layer.base) for layer in layers.values())
     experts = any(isinstance(layer, LoraExperts) for layer in layers.values())
     rescaled = experts and options.rank_stabilized
-    disk_names = {NAME.fullmatch(name)[1] for name in places(model)}  # type: ignore[index]
+    disk_names = {match[1] for match in map(NAME.fullmatch, places(model)) if match}
     shared = {name for name in disk_names if ".shared_expert" in name}
     covered = set(coverage(model).modules)
     partly = {kind(name) for name in adaptable(model) if name not in covered and ".mlp.shared_expert." not in name}
@@ -164,7 +177,8 @@ def settings(model: Transformer) -> dict[str, Any]:
     }
     return {
         **FIXED,
-        "task_type": "CAUSAL_LM",
+        "task_type": "SEQ_CLS" if model.config.num_labels else "CAUSAL_LM",
+        "modules_to_save": ["score"] if model.config.num_labels else None,
         "base_model_name_or_path": base and str(base.path.resolve()),
         "r": options.rank,
         "lora_alpha": options.scale() * options.rank if rescaled else options.effective_alpha(),

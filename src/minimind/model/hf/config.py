@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from minimind.errors import UserError
 from minimind.model.config import FAMILIES, ModelConfig, RopeScaling
-from minimind.model.hf.adapter import find_base, is_adapter
+from minimind.model.hf.adapter import find_base, has_head, is_adapter
 from minimind.model.hf.files import read_shapes, weight_files
 from minimind.model.hf.fit import check_weights
 from minimind.util.json_files import read_json
@@ -245,10 +245,12 @@ def typed(value: Any, hint: Any, name: str, where: str | Path) -> Any:
 
 
 def read_config(directory: str | Path) -> ModelConfig:
-    """The shape that a directory's `config.json` describes and its weights have; an adapter has its base's."""
+    """The shape that a directory's `config.json` describes and its weights have; an adapter has its base's, with a
+    head where it keeps one."""
     path = Path(directory) / "config.json"
     if is_adapter(directory):
-        return read_config(find_base(directory))
+        base = read_config(find_base(directory))
+        return replace(base, num_labels=1) if has_head(directory) else base
     if not path.is_file():
         raise UserError(f"{directory} is no model directory: it has no config.json")
     config = from_hf(read_json(path), str(path))

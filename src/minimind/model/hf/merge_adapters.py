@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from minimind.model.hf.adapter import BASE_FINGERPRINT, TENSORS, find_base, is_adapter, read_options
+from minimind.model.hf.adapter import BASE_FINGERPRINT, TENSORS, find_base, has_head, is_adapter, read_options
 from minimind.model.hf.config import read_config
 from minimind.model.hf.files import read_metadata
 from minimind.model.hf.weights import base_of, load_tensors, read_adapter, set_adapter
@@ -22,9 +22,11 @@ from minimind.model.transformer import Transformer
 def join_adapters(directories: Sequence[Path], weights: Sequence[float]) -> Transformer | None:
     """The base with the weighted mean of its adapters; None for anything else than plain adapters of one base.
 
-    DoRA's are not plain: what it adds is no product of two matrices.
+    DoRA's are not plain: what it adds is no product of two matrices; nor is the head of a reward model.
     """
     if not all(map(is_adapter, directories)) or len({find_base(one).resolve() for one in directories}) > 1:
+        return None
+    if any(map(has_head, directories)):
         return None
     if len({read_metadata(one / TENSORS).get(BASE_FINGERPRINT) for one in directories}) > 1:
         return None

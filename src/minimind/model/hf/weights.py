@@ -185,14 +185,16 @@ def add_adapter(model: Transformer, options: LoraOptions, seed: int, base: Path)
         raise UserError(f"{base} is an adapter; merge it first: minimind export hf {base} --out DIR")
     config = read_config(base)
     trained = config.original_max_position_embeddings
-    if replace(model.config, original_max_position_embeddings=trained) != config:
+    if replace(model.config, original_max_position_embeddings=trained, num_labels=config.num_labels) != config:
         raise UserError(f"an adapter does not keep other positions than its base's, {base}; leave model.* out")
     return add_lora(model, options, seed, base_of(model, base))
 
 
 def base_of(model: Transformer, path: Path) -> Base:
-    """The base that `model` was read from; its weights are read again where the model has them in another type."""
-    model = model if model.compute_dtype == torch.float32 else load_model(path)
+    """The base that `model` was read from; its weights are read again where the model has them in another type, or
+    a head of its own."""
+    if model.compute_dtype != torch.float32 or model.config.num_labels != read_config(path).num_labels:
+        model = load_model(path)
     return Base(path, fingerprint(model.state_dict()))
 
 
@@ -212,6 +214,8 @@ def load_adapter(model: Transformer, directory: str | Path, base: Path) -> Trans
     directory = model_directory(directory)
     if not is_adapter(directory):
         raise UserError(f"{directory} is a whole model, not an adapter: it has no {ADAPTER_CONFIG}")
+    if model.config.num_labels or adapter.has_head(directory):
+        raise UserError(f"{directory}: a reward model's adapter is not chosen by name; load it by its directory")
     adapted = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     tensors = read_adapter(directory, model.config)
     add_lora(adapted, adapter.read_options(directory, adapted, tensors), base=base_of(adapted, base))
@@ -222,6 +226,8 @@ def load_adapter(model: Transformer, directory: str | Path, base: Path) -> Trans
 def set_adapter(model: Transformer, tensors: dict[str, torch.Tensor], directory: Path) -> None:
     """Set the adapter of a model; UserError naming a tensor that does not fit, or where the base is another one."""
     places = adapter.places(model)
+    if not adapter.has_head(directory):  # then a reward model that begins with it begins to score with zeros
+        places = {name: place for name, place in places.items() if adapter.NAME.fullmatch(name)}
     shapes = {name: tuple(place.tensor.shape) for name, place in places.items()}
     check_fit(shapes_of(tensors), shapes, directory, f"{ADAPTER_CONFIG} with its base")
     base = next(layer.base for layer in adapted_modules(model).values())
