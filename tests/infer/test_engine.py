@@ -19,6 +19,8 @@ from minimind.infer import engine as engine_module
 from minimind.infer import slots
 from minimind.infer.engine import Engine
 from minimind.infer.events import End, Token
+from minimind.infer.inputs import Inputs
+from minimind.infer.network import Network
 from minimind.infer.request import Completion, Request
 from minimind.infer.sampler import SamplingParams
 from minimind.model import Transformer
@@ -437,3 +439,22 @@ def test_random_answers_are_not_degenerate() -> None:
     ids = Engine(MODEL).generate(random_ids(1, 20).tolist(), ENDLESS)[0].ids
     entropy = -sum((n := ids.count(t) / len(ids)) * math.log(n) for t in set(ids))
     assert entropy > 2.5
+
+
+@pytest.mark.parametrize("length", [12, 60])
+def test_a_prompt_that_many_ask_is_prefilled_once(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then each of the others costs its last token alone, as if it were decoded."""
+    computed: list[int] = []
+    hidden = Network.hidden
+
+    def counted(network: Network, inputs: Inputs) -> torch.Tensor:
+        computed.append(len(inputs.tokens))
+        return hidden(network, inputs)
+
+    monkeypatch.setattr(Network, "hidden", counted)
+    prompts = random_prompts([length, length])
+    params = [replace(sampled(seed), max_tokens=5) for seed in range(16)]
+    together = Engine(MODEL).generate([prompts[i // 8] for i in range(16)], params)
+    assert sum(computed) == 2 * length + 14 + 16 * 4
+    alone = [Engine(MODEL).generate([prompts[i // 8]], params[i])[0] for i in range(16)]
+    assert [one.ids for one in together] == [one.ids for one in alone]

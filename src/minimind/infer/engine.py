@@ -34,7 +34,7 @@ from minimind.infer.thinking import ThinkingBudget
 from minimind.model import Transformer
 from minimind.tokenizer import Tokenizer
 
-WORTH_WAITING = 32  # tokens that another request is about to prefill, too, are not computed twice
+WORTH_WAITING = 32  # tokens, or a whole prompt, that another request is about to prefill are not computed twice
 
 
 class Engine:
@@ -220,13 +220,13 @@ class Engine:
 
     def _step(self) -> None:
         network, inputs = self.network, Inputs()
+        chunks = list(self._prefill_chunks())  # first: slots may grow to admit requests
         for group in self.slots.groups:
             if group.cache is not None:
-                last, lengths, adapters = zip(*((r.ids[-1], r.length, r.adapter) for r in group.requests))
+                last, lengths, adapters = zip(*((r.last, r.length, r.adapter) for r in group.requests))
                 inputs.decode(group.cache, last, lengths, adapters)
         sampling = self.slots.requests
         wanted = list(range(len(sampling)))  # the flat tokens whose output is sampled from
-        chunks = list(self._prefill_chunks())
         for prefill, stop in chunks:
             request = prefill.request
             inputs.prefill(prefill.cache, request.prompt, prefill.done, stop, request.adapter)
@@ -265,17 +265,26 @@ class Engine:
                 yield prefill
 
     def _admit(self, request: Request) -> Prefill | None:
-        """Begin to prefill a prompt after what the prefix cache holds of it; None: waiting a little is better."""
+        """Begin to prefill a prompt after what the prefix cache holds of it.
+
+        None: waiting a little is better; or all but its last token is there, and the request decodes at once.
+        """
         prompt, adapter = request.prompt, request.adapter
         # Keys of a text whose positions are scaled by its length are of no use to a text of another length.
         cached, text = (0, None) if self.network.by_length else self.prefix_cache.lookup(prompt, adapter)
+        if text is not None and cached == len(prompt) - 1:
+            request.reused = cached
+            self.waiting.remove(request)
+            self.slots.add(request, self.prefix_cache.read(text, cached), self.network)
+            return None
         if self.prefix_cache.capacity and not self.network.by_length:
             others = (other.request for other in self.prefilling if other.request.adapter == adapter)
-            if max((common_prefix(other.prompt, prompt) for other in others), default=0) - cached >= WORTH_WAITING:
+            shared = max((common_prefix(other.prompt, prompt) for other in others), default=0)
+            if shared - cached >= min(WORTH_WAITING, len(prompt) - cached):
                 return None
         prefill = Prefill(request, self.network.cache(1, len(prompt)), cached)
         if text is not None:
-            self.prefix_cache.copy(text, cached, prefill.cache)
+            prefill.cache.memory[:, 0, :cached] = self.prefix_cache.read(text, cached)
         request.reused = cached
         self.waiting.remove(request)
         self.prefilling.append(prefill)

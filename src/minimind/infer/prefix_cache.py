@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from minimind.model.kv_cache import KVCache
-
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens two texts have in common at their beginning."""
@@ -52,10 +50,10 @@ class PrefixCache:
                 best, best_text = common, text
         return best, best_text
 
-    def copy(self, text: Text, length: int, cache: KVCache) -> None:
-        """Put the first positions of a cached text into the cache's first row."""
+    def read(self, text: Text, length: int) -> torch.Tensor:
+        """(L, length, 2, K, C): the first positions of a cached text, to be copied."""
         memory = self.texts[text] = self.texts.pop(text)  # used last
-        cache.memory[:, 0, :length] = memory[:, :length]
+        return memory[:, :length]
 
     def insert(self, ids: Sequence[int], adapter: str | None, memory: torch.Tensor) -> None:
         """Keep the keys and values of `ids`, memory that is nobody else's; texts that they begin with go."""

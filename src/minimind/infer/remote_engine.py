@@ -217,8 +217,12 @@ class RemoteEngine:
 
     @torch.no_grad()
     def difference(self) -> float:
-        """Nats a token between the server's log-probabilities of an answer and the model's own."""
-        prompt, _ = self.tokenizer.encode_chat([{"role": "user", "content": "?"}], add_generation_prompt=True)
+        """Nats a token between the server's log-probabilities of an answer and the model's own.
+
+        The prompt is gibberish: where a model is sure of its answer, other weights may be as sure of it.
+        """
+        vocab_size = self.tokenizer.vocab_size
+        prompt = list(range(0, vocab_size, max(1, vocab_size // PROBE)))
         params = SamplingParams(
             temperature=self.temperature, top_p=1.0, max_tokens=PROBE, seed=0, stop_ids=self.tokenizer.stop_ids
         )

@@ -67,6 +67,11 @@ class Request:
         return len(self.prompt) + len(self.ids)
 
     @property
+    def last(self) -> int:
+        """The token whose keys and values are computed next."""
+        return self.ids[-1] if self.ids else self.prompt[-1]
+
+    @property
     def adjusts(self) -> bool:
         """Whether its next token is sampled from something else than the model's own logits."""
         held = self.constraint is not None and self.constraint.holds

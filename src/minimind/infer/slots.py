@@ -15,7 +15,7 @@ from minimind.infer.network import Network
 from minimind.infer.request import Request
 from minimind.model.kv_cache import KVCache
 
-SHORTEST = 256  # positions of a slot
+SHORTEST = 64  # positions of a slot
 
 
 @dataclass(eq=False)

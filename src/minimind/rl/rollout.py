@@ -83,13 +83,18 @@ def run_episodes(
     longest  most tokens of an episode, at which it ends
     think    whether the model thinks before each answer
     """
+    asked = {id(env.prompt): env.prompt for env in envs}  # once for all of a group
+    first_prompts = {
+        key: Transcript().prompt(tokenizer, one.messages, list(one.tools) or None, think)
+        for key, one in asked.items()
+    }
     episodes = [Episode(env, seed, list(env.prompt.messages)) for env, seed in zip(envs, seeds, strict=True)]
 
     def ask(episode: Episode) -> None:
         """Begin the episode's next turn, if there is room for one."""
-        prompt = episode.transcript.prompt(
-            tokenizer, episode.messages, list(episode.env.prompt.tools) or None, think
-        )
+        prompt, tools = first_prompts[id(episode.env.prompt)], list(episode.env.prompt.tools) or None
+        if episode.turns:
+            prompt = episode.transcript.prompt(tokenizer, episode.messages, tools, think)
         room = min(params.max_tokens, longest - len(prompt))
         episode.request = None
         if room > 0:

@@ -147,16 +147,27 @@ def hints(owner: type) -> dict[str, Any]:
     return {field.name: declared[field.name] for field in fields(owner) if field.init}
 
 
+def ranges(owner: type) -> dict[str, Range | None]:
+    """The range of every field of a dataclass, looked up once."""
+    if owner not in _RANGES:
+        _RANGES[owner] = {name: range_of(hint) for name, hint in hints(owner).items()}
+    return _RANGES[owner]
+
+
+_RANGES: dict[type, dict[str, Range | None]] = {}
+
+
 def check_fields(instance: Any, prefix: str = "") -> None:
     """Raise UserError for a number of a dataclass, or of a section in it, that is outside its declared range.
 
     A dataclass calls it in `__post_init__`, so that values from Python meet the same limits as those from flags.
     """
-    for name, hint in hints(type(instance)).items():
-        value, allowed = getattr(instance, name), range_of(hint)
+    for name, allowed in ranges(type(instance)).items():
+        value = getattr(instance, name)
         if is_dataclass(value):
             check_fields(value, f"{prefix}{name}.")
         elif allowed is not None and value is not None and not (_is_number(value) and value in allowed):
+            hint = hints(type(instance))[name]
             raise UserError(f"{prefix}{name} must be {expected(hint)}, not {value!r}")
 
 
