@@ -217,6 +217,43 @@ def grpo(base_model: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
+def agent(grpo: Callable[..., list[str]], tmp_path: Path) -> Callable[..., list[str]]:
+    """`agent(out, **changes)`: the arguments of a tiny reinforcement learning of several turns, in an environment
+    that a model of random words can get something out of."""
+    file = tmp_path / "talk.py"
+    file.write_text(TALK, encoding="utf-8")
+
+    def arguments(out: Path, **changes: Any) -> list[str]:
+        small = {"rl__env": f"{file}:Talk", "rl__max_tokens": 8}
+        words = grpo(out, **small | changes)
+        return ["train", "agent", *words[2:]]
+
+    return arguments
+
+
+TALK = '''
+from minimind.rl.types import Prompt, StepResult
+
+
+class Talk:
+    """Two to four turns; each short answer earns a little."""
+
+    def __init__(self, rng):
+        self.left = rng.randint(2, 4)
+        self.words = [rng.choice(["the cat", "a dog", "山 水"]) for _ in range(self.left)]
+        self.prompt = Prompt([self.ask()], ["a"], lambda text: float("a" in text))
+
+    def ask(self):
+        self.left -= 1
+        return {"role": "user", "content": self.words[self.left]}
+
+    def step(self, answer, text, stop_reason):
+        parts = {"short": float(len(text) < 20)}
+        return StepResult([self.ask()], False, parts) if self.left else StepResult(parts=parts)
+'''
+
+
+@pytest.fixture
 def reason(thought_file: Path, base_model: Path) -> Callable[..., list[str]]:
     """`reason(out, **changes)`: the arguments of a tiny training on thinking."""
     from tests.helpers import SETTINGS, flags

@@ -75,6 +75,8 @@ class RLOptions:
     """of the sampling, and of the log-probabilities that are learned from"""
     skills: list[str] = field(default_factory=lambda: ["arithmetic"])
     """skills of the embedded world that the prompts are of"""
+    env: str = ""
+    """an environment of your own, FILE.py:CLASS, in place of the world's prompts"""
     think: bool = False
     """whether the model thinks before it answers"""
     minibatches: Annotated[int, Range(1, 1024)] = 1

@@ -52,7 +52,16 @@ def test_draws_are_fixed_for_ever():
 
 
 def test_the_world_is_fixed_for_its_seed(tmp_path):
-    sizes = {"pretrain_bytes": 30_000, "sft": 60, "preference": 20, "rl": 20, "reason": 20, "per_skill": 4}
+    sizes = {
+        "pretrain_bytes": 30_000,
+        "sft": 60,
+        "preference": 20,
+        "rl": 20,
+        "reason": 20,
+        "agent": 20,
+        "agent_sft": 9,
+        "per_skill": 4,
+    }
     first, again = write_world(tmp_path / "a", 3, **sizes), write_world(tmp_path / "b", 3, **sizes)
     other = write_world(tmp_path / "c", 4, **sizes)
     for name, path in first.items():
@@ -61,13 +70,11 @@ def test_the_world_is_fixed_for_its_seed(tmp_path):
 
 
 def test_write_world_writes_what_was_asked_for(tmp_path):
-    paths = write_world(tmp_path, 0, pretrain_bytes=20_000, sft=30, preference=10, rl=12, reason=9, per_skill=6)
+    sizes = {"sft": 30, "preference": 10, "rl": 12, "reason": 9, "agent": 8, "agent_sft": 7}
+    paths = write_world(tmp_path, 0, pretrain_bytes=20_000, **sizes, per_skill=6)
     lines = {name: [json.loads(line) for line in path.open(encoding="utf-8")] for name, path in paths.items()}
     assert {name: len(rows) for name, rows in lines.items() if name != "pretrain"} == {
-        "sft": 30,
-        "preference": 10,
-        "rl": 12,
-        "reason": 9,
+        **sizes,
         "skills": 6 * len(SKILLS),
         "reasoning": 6 * len(reasoning.SKILLS),
     }

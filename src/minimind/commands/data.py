@@ -108,6 +108,8 @@ def run(argv: list[str]) -> int | None:
         "preference": "preference pairs",
         "rl": "prompts for reinforcement learning",
         "reason": "conversations with thinking",
+        "agent": "questions whose answer takes several calls of tools",
+        "agent-sft": "conversations with such calls",
         "per-skill": "held-out questions of each skill",
     }
     for name, text in sizes.items():
@@ -263,7 +265,7 @@ def _losses(findings: Findings) -> Iterator[str]:
 def world(options: argparse.Namespace) -> None:
     from minimind.world import write_world
 
-    names = ("pretrain_bytes", "sft", "preference", "rl", "reason", "per_skill")
+    names = ("pretrain_bytes", "sft", "preference", "rl", "reason", "agent", "agent_sft", "per_skill")
     sizes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     for path in write_world(options.out, seed=options.seed, **sizes).values():
         print(path)

@@ -1,4 +1,4 @@
-"""`minimind eval ppl|skills|reasoning|toolcall|reward|longctx`: how good a model is."""
+"""`minimind eval ppl|skills|reasoning|toolcall|agent|reward|longctx`: how good a model is."""
 
 from __future__ import annotations
 
@@ -77,6 +77,20 @@ def run(argv: list[str]) -> None:
     on_calls.add_argument("--seed", type=seed, default=0, help="which of the world's are drawn (default: 0)")
     on_calls.add_argument("--max-tokens", type=count, default=256, help="longest answer (default: 256)")
 
+    on_chains = subcommands.add(
+        "agent",
+        agent,
+        "whether the model gets to the right answer over several turns, where one tool's result is for the next",
+        "minimind eval agent runs/agent",
+    )
+    on_chains.add_argument(
+        "--per-kind", type=count, default=100, help="held-out questions of each kind (default: 100)"
+    )
+    on_chains.add_argument(
+        "--env", default="", metavar="FILE.py:CLASS", help="an environment of your own (default: the world's)"
+    )
+    on_chains.add_argument("--max-tokens", type=count, default=64, help="longest turn (default: 64)")
+
     on_pairs = subcommands.add(
         "reward",
         reward,
@@ -130,7 +144,7 @@ def run(argv: list[str]) -> None:
     on_lengths.add_argument(
         "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
     )
-    for child in (on_texts, on_skills, on_reasoning, on_calls, on_pairs, on_lengths):
+    for child in (on_texts, on_skills, on_reasoning, on_calls, on_chains, on_pairs, on_lengths):
         child.add_argument("model", metavar="MODEL", help="model or run directory")
         add_device(child)
         add_json(child)
@@ -233,6 +247,26 @@ def toolcall(options: argparse.Namespace) -> None:
         print_table(report.rows())
         if report.too_long:
             print(f"{report.too_long} of {len(suites[name])} turns were left out: the context has no room for them")
+
+
+def agent(options: argparse.Namespace) -> None:
+    from minimind.infer.engine import Engine
+    from minimind.rl.evaluation import play_greedily, report
+    from minimind.rl.prompts import make_prompts
+    from minimind.stage_options import RLOptions
+    from minimind.world.skills.chains import KINDS
+
+    prompts = make_prompts(RLOptions(env=options.env, skills=list(KINDS))).held_out(options.per_kind)
+    directory, model, tokenizer = load(options)
+    engine = Engine(model, max_batch=128)
+    rollouts = play_greedily(engine, tokenizer, prompts, options.max_tokens, engine.context)
+    found = report(rollouts)
+    turns = sum(message["role"] == "assistant" for one in rollouts for message in one.messages) / len(rollouts)
+    if options.json:
+        print_json({"model": str(directory), "turns": turns, **found.to_dict()})
+        return
+    print_table(found.rows())
+    print(f"{turns:.1f} turns of the model in an episode, in the mean")
 
 
 def reward(options: argparse.Namespace) -> None:

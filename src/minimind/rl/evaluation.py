@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from minimind.eval.skills import Score, SkillReport
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
-from minimind.rl.envs.single_turn import SingleTurn
-from minimind.rl.prompts import held_out_questions, to_prompt
+from minimind.rl.envs.single_turn import begin
+from minimind.rl.prompts import make_prompts
 from minimind.rl.rewards import score
 from minimind.rl.rollout import run_episodes
-from minimind.rl.types import Rollout
+from minimind.rl.types import Prompt, Rollout
+from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import Scores
 from minimind.train.objective import Objective
 from minimind.train.sample_generations import Sample
@@ -24,8 +29,7 @@ class HeldOutQuestions:
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup, self.options = setup, setup.recipe.rl
         self.engine = Engine(setup.model, max_batch=128)
-        questions = held_out_questions(0, self.options.questions, self.options.skills)
-        self.prompts = [to_prompt(question, self.options.think) for question in questions]
+        self.prompts = make_prompts(self.options).held_out(self.options.questions)
         self.rollouts: list[Rollout] = []  # the answers of the last evaluation, on the main process
 
     def __call__(self, micro_batch_size: int) -> Scores:
@@ -38,16 +42,44 @@ class HeldOutQuestions:
     def answer(self) -> list[Rollout]:
         """Of the present weights."""
         self.engine.refresh()
-        tokenizer, seq_len = self.setup.tokenizer, self.setup.recipe.batch.seq_len
-        params = SamplingParams(0.0, max_tokens=self.options.max_tokens, stop_ids=tokenizer.stop_ids)
-        envs = [SingleTurn(prompt) for prompt in self.prompts]
-        seeds = [0] * len(envs)  # greedily, nothing is drawn
-        return run_episodes(self.engine, tokenizer, envs, params, seeds, seq_len + 1, self.options.think)
+        longest, options = self.setup.recipe.batch.seq_len + 1, self.options
+        return play_greedily(
+            self.engine, self.setup.tokenizer, self.prompts, options.max_tokens, longest, options.think
+        )
 
     def samples(self, count: int) -> list[Sample]:
         """Of as many places, evenly spread, so that each skill and language has some."""
         chosen = self.rollouts[:: max(1, len(self.rollouts) // max(1, count))][:count]
         return [{"conversations": one.messages, "reward": one.reward, "parts": one.parts} for one in chosen]
+
+
+def play_greedily(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    longest: int,
+    think: bool = False,
+) -> list[Rollout]:
+    """An episode of each prompt, of at most `longest` tokens."""
+    params = SamplingParams(0.0, max_tokens=max_tokens, stop_ids=tokenizer.stop_ids)
+    seeds = [0] * len(prompts)  # greedily, nothing is drawn
+    return run_episodes(engine, tokenizer, [begin(one) for one in prompts], params, seeds, longest, think)
+
+
+def report(rollouts: Sequence[Rollout], keep: int = 5) -> SkillReport:
+    """How often the last answer was right, by source; the first `keep` conversations of each source stand in it."""
+    tallies: dict[str, list[bool]] = {}
+    kept: list[dict[str, Any]] = []
+    for one in rollouts:
+        tally = tallies.setdefault(one.prompt.source, [])
+        tally.append(_is_right(one))
+        if len(tally) <= keep:
+            said = {"conversations": one.messages, "right": tally[-1], "gt": list(one.prompt.gt)}
+            kept.append({"skill": one.prompt.source, **said, **one.parts})
+    scores = {source: Score(sum(tally), len(tally)) for source, tally in tallies.items()}
+    ended = sum(one.stop_reason == "stop" for one in rollouts)
+    return SkillReport(scores, {source: {} for source in scores}, ended / len(rollouts), kept)
 
 
 def _is_right(rollout: Rollout) -> bool:

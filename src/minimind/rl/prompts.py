@@ -1,29 +1,64 @@
-"""Prompts of the embedded world, made without end, and held-out questions to score by.
+"""What is asked: prompts to train on, made without end, and held-out ones to score by.
 
-What is held out is decided by a question's own content, so the two never meet whatever their seeds.
+The embedded world decides by a question's own content what is held out, so the two never meet whatever their seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from minimind.errors import UserError
 from minimind.eval.skills import grade
+from minimind.rl.envs.own import OwnEnv
+from minimind.rl.envs.tools import use_tools
 from minimind.rl.types import Prompt
+from minimind.stage_options import RLOptions
+from minimind.tokenizer.messages import normalize
 from minimind.world.questions import questions
 from minimind.world.rng import Rng
 from minimind.world.sample import LANGUAGES, Question
-from minimind.world.skills import SKILLS, reasoning
+from minimind.world.skills import SKILLS, chains, reasoning
 
 ARITHMETIC = ("arithmetic",)
-ASKED = {**SKILLS, **reasoning.SKILLS}
+ASKED = {**SKILLS, **reasoning.SKILLS, **chains.SKILLS}
+
+
+class Prompts(Protocol):
+    """Where prompts come from."""
+
+    def training(self, seed: int, iteration: int, count: int) -> list[Prompt]:
+        """`count` prompts of a rollout, a function of seed and iteration: a resumed training asks the same."""
+
+    def held_out(self, count: int) -> list[Prompt]:
+        """Prompts that no training asks, always the same: `count` of each source."""
+
+
+def make_prompts(options: RLOptions) -> Prompts:
+    """Of the user's own environment, or of the embedded world. UserError where there are none."""
+    return OwnEnv(options.env) if options.env else WorldPrompts(options.skills, options.think)
+
+
+@dataclass(frozen=True)
+class WorldPrompts:
+    """Of some of the world's skills."""
+
+    skills: Sequence[str]
+    think: bool = False
+
+    def training(self, seed: int, iteration: int, count: int) -> list[Prompt]:
+        return training_prompts(seed, iteration, count, self.skills, self.think)
+
+    def held_out(self, count: int) -> list[Prompt]:
+        return [to_prompt(question, self.think) for question in held_out_questions(0, count, self.skills)]
 
 
 def training_prompts(
     seed: int, step: int, count: int, skills: Sequence[str] = ARITHMETIC, think: bool = False
 ) -> list[Prompt]:
-    """`count` prompts for a step, which depend on seed and step alone: so a resumed training asks the same.
+    """`count` prompts for a step, which depend on seed and step alone.
 
     think  whether the answers begin inside a thought
     """
@@ -40,5 +75,10 @@ def held_out_questions(seed: int, per_skill: int, skills: Sequence[str] = ARITHM
 
 
 def to_prompt(question: Question, think: bool = False) -> Prompt:
+    """The question as a prompt; where its answer is found by calling tools, these can be called."""
     check = partial(grade, question, open_thinking=think)
-    return Prompt(question.prompt, question.gt, check, source=question.skill)
+    prompt = Prompt(question.prompt, question.gt, check, source=question.skill)
+    if not question.calls:
+        return prompt
+    _, tools = normalize(question.prompt)
+    return replace(prompt, tools=tools or (), env=partial(use_tools, calls=question.calls))

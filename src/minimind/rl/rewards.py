@@ -14,7 +14,7 @@ from minimind.model.hf.weights import model_directory
 from minimind.rl.types import Rollout
 from minimind.tokenizer import Tokenizer
 
-WEIGHTS: Mapping[str, float] = {"correct": 1.0, "ended": 0.1}
+WEIGHTS: Mapping[str, float] = {"correct": 1.0, "ended": 0.1, "calls": 0.3, "unreadable": -0.1}
 
 
 def score(rollouts: Sequence[Rollout], weights: Mapping[str, float] = WEIGHTS) -> list[Rollout]:

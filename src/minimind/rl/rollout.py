@@ -167,7 +167,8 @@ def to_documents(
         **columns,
     }
     of_documents = {"reward": [rollout.reward for rollout in rollouts]}
-    of_documents |= {f"reward_{name}": [rollout.parts[name] for rollout in rollouts] for name in rollouts[0].parts}
+    parts = dict.fromkeys(name for rollout in rollouts for name in rollout.parts)
+    of_documents |= {f"reward_{name}": [rollout.parts.get(name, 0.0) for rollout in rollouts] for name in parts}
     return MemoryDocuments(
         ids=[np.array(rollout.ids) for rollout in rollouts],
         masks=masks,

@@ -25,8 +25,8 @@ from minimind.model.lora import has_lora, without_lora
 from minimind.recipe import Recipe
 from minimind.rl.advantages import group_advantages
 from minimind.rl.columns import values_by_token
-from minimind.rl.envs.single_turn import SingleTurn
-from minimind.rl.prompts import held_out_questions, training_prompts
+from minimind.rl.envs.single_turn import begin
+from minimind.rl.prompts import make_prompts
 from minimind.rl.rewards import RewardModel, score
 from minimind.rl.rollout import Sampler, episode_seeds, run_episodes, to_documents
 from minimind.rl.types import Prompt, Rollout
@@ -53,6 +53,7 @@ class Rollouts(BatchSource):
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup, self.options, self.objective = setup, setup.recipe.rl, objective
         self.sequences = setup.recipe.batch.sequences
+        self.prompts = make_prompts(self.options)
         self.engine = make_sampler(setup)
         path = self.options.reward_model
         self.reward_model = RewardModel(path, setup.tokenizer, setup.device) if path else None
@@ -90,13 +91,13 @@ class Rollouts(BatchSource):
         if options.prompts % world:
             raise UserError(f"rl.prompts {options.prompts} cannot be shared equally by {world} processes")
         share = options.prompts // world
-        prompts = training_prompts(recipe.seed, iteration, options.prompts, options.skills, options.think)
+        prompts = self.prompts.training(recipe.seed, iteration, options.prompts)
         groups = range(rank * share, (rank + 1) * share)
         start = time.perf_counter()
         self.refresh()
         rollouts = self.in_all(lambda: run_episodes(
             self.engine, self.setup.tokenizer,
-            [SingleTurn(prompts[group]) for group in groups for _ in range(options.group_size)],
+            [begin(prompts[group]) for group in groups for _ in range(options.group_size)],
             self.params,
             [one for group in groups for one in episode_seeds(recipe.seed, iteration, group, options.group_size)],
             recipe.batch.seq_len + 1,
@@ -225,11 +226,9 @@ def world_prompts(
         raise UserError(f"{recipe.stage} makes its prompts from the embedded world; leave out --data")
     if recipe.budget.epochs or recipe.budget.tokens:
         raise UserError(BUDGET)
-    questions = held_out_questions(0, recipe.rl.questions, recipe.rl.skills)
-    think = recipe.rl.think
     prompts = [
-        np.array(tokenizer.encode_chat(q.prompt, add_generation_prompt=True, open_thinking=think)[0])
-        for q in questions
+        np.array(tokenizer.encode_chat(one.messages, list(one.tools) or None, True, recipe.rl.think)[0])
+        for one in make_prompts(recipe.rl).held_out(recipe.rl.questions)
     ]
     ids = [np.append(prompt, tokenizer.eos_id) for prompt in prompts]
     masks = [np.arange(len(document)) == len(document) - 1 for document in ids]

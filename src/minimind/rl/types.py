@@ -21,6 +21,7 @@ class Prompt:
     grade     how right the text of an answer is, from 0 to 1
     tools     schemas of the tools that it may call
     source    the skill or the data that it is of
+    env       begins an episode; None: a question and one answer to it
     """
 
     messages: list[Message]
@@ -28,6 +29,7 @@ class Prompt:
     grade: Callable[[str], float]
     tools: Sequence[dict[str, Any]] = ()
     source: str = ""
+    env: Callable[[Prompt], Env] | None = None
 
 
 @dataclass(frozen=True)

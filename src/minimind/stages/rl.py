@@ -20,6 +20,7 @@ from minimind.rl.source import Rollouts, world_prompts
 from minimind.stages.stage import Stage
 from minimind.train.objective import Objective, Terms
 from minimind.train.setup import Setup
+from minimind.world.skills import chains
 
 
 class PolicyGradient(Objective):
@@ -81,5 +82,6 @@ def _stage(name: str, rl: dict[str, Any]) -> Stage:
 # What a name stands for, where it is not the options' own defaults.
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "grpo": {},
+    "agent": {"skills": list(chains.KINDS), "max_tokens": 64},  # several turns, in which tools are called
 }
 STAGES = [_stage(name, rl) for name, rl in ALGORITHMS.items()]

@@ -13,7 +13,7 @@ from typing import Any
 
 from minimind.tools import clock, units
 from minimind.tools.calculator import evaluate
-from minimind.tools.tool import Tool, ToolError
+from minimind.tools.tool import Tool, ToolError, given
 
 NAMES = (
     "calculate",
@@ -37,7 +37,7 @@ def builtin_tools(seed: int | None = None) -> dict[str, Tool]:
         return {"result": luck.randint(low, high)}
 
     def roll_dice(arguments: dict[str, Any]) -> dict[str, int]:
-        sides = _given(arguments, "sides")
+        sides = given(arguments, "sides")
         if sides < 1:
             raise ToolError(f"sides must be at least 1, not {sides}")
         return {"value": luck.randint(1, sides)}
@@ -83,18 +83,12 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {**schema, "required": list(required)} if required else schema
 
 
-def _given(arguments: dict[str, Any], name: str) -> Any:
-    if name not in arguments:
-        raise ToolError(f"arguments must have {name}")
-    return arguments[name]
-
-
 def _calculate(arguments: dict[str, Any]) -> dict[str, int | float]:
-    return {"result": _tidy(evaluate(_given(arguments, "expression")))}
+    return {"result": _tidy(evaluate(given(arguments, "expression")))}
 
 
 def _get_time(arguments: dict[str, Any]) -> dict[str, str]:
-    return {"time": f"{clock.time_in(_given(arguments, 'city')):%H:%M}"}
+    return {"time": f"{clock.time_in(given(arguments, 'city')):%H:%M}"}
 
 
 def _get_current_time(arguments: dict[str, Any]) -> dict[str, str]:

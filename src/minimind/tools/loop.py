@@ -25,7 +25,9 @@ class ToolResult:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
+    """What a model wrote as a call of a tool."""
+
     name: str
     arguments: Any
     id: str | None = None
@@ -46,22 +48,23 @@ def run_turn(ask: Ask, messages: list[Message], tools: Toolbox) -> Generator[Any
     it is asked once more; if it calls again, these calls are refused and the turn ends there.
     """
     for rounds_left in range(tools.limits.rounds, -1, -1):
-        answer = ask(messages, tools.schemas)
-        message = (yield from answer) if isinstance(answer, Generator) else answer
+        asked = ask(messages, tools.schemas)
+        message = (yield from asked) if isinstance(asked, Generator) else asked
         if messages[-1] is not message:
             messages.append(message)
-        calls = [*_calls(message), *_unreadable_calls(message)] if tools.tools else []
+        calls = calls_of(message) if tools.tools else []
         if not calls:
             return
         for call in calls:
-            content = _answer(call, tools, rounds_left)
+            content = answer(call, tools, rounds_left)
             # An id is what servers of OpenAI's API know a call by; local models need none.
             of_call = {} if call.id is None else {"tool_call_id": call.id}
             messages.append({"role": "tool", "content": content, **of_call})
             yield ToolResult(call.name, call.arguments, content)
 
 
-def _answer(call: _Call, tools: Toolbox, rounds_left: int) -> str:
+def answer(call: Call, tools: Toolbox, rounds_left: int) -> str:
+    """The result of a call as the model reads it, or {"error": why there is none}; never raises."""
     if not rounds_left:
         return json.dumps({"error": f"not run: {tools.limits.rounds} rounds of calls are the limit of one turn"})
     if call.unreadable:
@@ -69,14 +72,19 @@ def _answer(call: _Call, tools: Toolbox, rounds_left: int) -> str:
     return tools.call(call.name, call.arguments)
 
 
-def _calls(message: Message) -> Iterator[_Call]:
+def calls_of(message: Message) -> list[Call]:
+    """All calls in an assistant's message, those that cannot be read last."""
+    return [*_calls(message), *_unreadable_calls(message)]
+
+
+def _calls(message: Message) -> Iterator[Call]:
     """The message's tool calls, ours (`name`, `arguments`) or OpenAI's (`id`, `function`)."""
     for call in message.get("tool_calls") or ():
         function = call.get("function", call)
-        yield _Call(function.get("name") or "", function.get("arguments", {}), call.get("id"))
+        yield Call(function.get("name") or "", function.get("arguments", {}), call.get("id"))
 
 
-def _unreadable_calls(message: Message) -> Iterator[_Call]:
+def _unreadable_calls(message: Message) -> Iterator[Call]:
     """What stands between the marks of a call in the text: only what was no call is left there."""
     for match in re.finditer(r"<tool_call>(.*?)(?:</tool_call>|$)", message.get("content") or "", re.DOTALL):
         try:
@@ -84,4 +92,4 @@ def _unreadable_calls(message: Message) -> Iterator[_Call]:
             why = 'it must have "name", a text, and "arguments", an object'
         except ValueError as error:
             why = f"it is not JSON ({error})"
-        yield _Call("", match[1].strip(), unreadable=f"this tool call cannot be read: {why}")
+        yield Call("", match[1].strip(), unreadable=f"this tool call cannot be read: {why}")

@@ -29,6 +29,13 @@ class Limits:
         return replace(self, characters=min(self.characters, context // 2))
 
 
+def given(arguments: dict[str, Any], name: str) -> Any:
+    """An argument that the schema does not require, but the tool does."""
+    if name not in arguments:
+        raise ToolError(f"arguments must have {name}")
+    return arguments[name]
+
+
 @dataclass(frozen=True)
 class Tool:
     """run: from arguments that fit `parameters` to the result, text or anything that JSON can say; may raise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class Sample:
            "tool_call": the answer calls the tool named in gt[0] (JSON text) with the same arguments
            "list": the answer is `count` different members of `gt`
            "sentence": the answer is one sentence that contains all of `gt`
+    calls  of tools, each with its result (JSON texts), that lead to the answer; they do not stand in `messages`
     """
 
     skill: str
@@ -37,6 +39,15 @@ class Sample:
     gt: list[str]
     check: str = "answer"
     count: int = 0
+    calls: Sequence[tuple[str, str]] = ()
+
+    @property
+    def demonstration(self) -> list[Message]:
+        """The conversation with its calls and their results."""
+        *asked, answer = self.messages
+        for call, result in self.calls:
+            asked += [assistant("", tool_calls=f"[{call}]"), {"role": "tool", "content": result}]
+        return [*asked, answer]
 
 
 @dataclass(frozen=True)
@@ -49,11 +60,12 @@ class Question:
     gt: list[str]
     check: str = "answer"
     count: int = 0
+    calls: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def of(cls, sample: Sample) -> Question:
         conversation = [*sample.messages[:-1], assistant("")]
-        return cls(sample.skill, sample.lang, conversation, sample.gt, sample.check, sample.count)
+        return cls(sample.skill, sample.lang, conversation, sample.gt, sample.check, sample.count, sample.calls)
 
     @property
     def prompt(self) -> list[Message]:
@@ -61,4 +73,4 @@ class Question:
         return self.conversations[:-1]
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "calls"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.util.files import whole_file
+from minimind.world.agent import agent_conversations, agent_prompts
 from minimind.world.chats import conversations
 from minimind.world.preference import preferences, rl_prompts
 from minimind.world.questions import questions
@@ -25,11 +26,13 @@ def write_world(
     preference: int = 4_000,
     rl: int = 4_000,
     reason: int = 20_000,
+    agent: int = 4_000,
+    agent_sft: int = 2_000,
     per_skill: int = 200,
 ) -> dict[str, Path]:
     """Write pretrain.jsonl (about `pretrain_bytes` UTF-8 bytes of text), sft.jsonl, preference.jsonl, rl.jsonl,
-    reason.jsonl (so many samples each), skills.jsonl and reasoning.jsonl (the held-out questions); return their
-    paths by name.
+    reason.jsonl, agent.jsonl, agent_sft.jsonl (so many samples each), skills.jsonl and reasoning.jsonl (the
+    held-out questions); return their paths by name.
 
     The same arguments give the same bytes.
     """
@@ -40,6 +43,8 @@ def write_world(
         "preference": islice(preferences(seed), preference),
         "rl": islice(rl_prompts(seed), rl),
         "reason": islice(reasoned(seed), reason),
+        "agent": islice(agent_prompts(seed), agent),
+        "agent_sft": islice(agent_conversations(seed), agent_sft),
         "skills": (question.to_dict() for question in questions(seed, per_skill)),
         "reasoning": (question.to_dict() for question in questions(seed, per_skill, reasoning.SKILLS)),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minimind.infer.events import StopReason
-from minimind.rl.types import Prompt, StepResult
+from minimind.rl.types import Env, Prompt, StepResult
 from minimind.tokenizer.messages import Message
 
 
@@ -17,3 +17,8 @@ class SingleTurn:
 
     def step(self, answer: Message, text: str, stop_reason: StopReason) -> StepResult:
         return StepResult()
+
+
+def begin(prompt: Prompt) -> Env:
+    """An episode of the prompt, in its own environment."""
+    return SingleTurn(prompt) if prompt.env is None else prompt.env(prompt)

@@ -1,0 +1,68 @@
+"""`minimind train agent`: episodes of several turns."""
+
+import numpy as np
+import pytest
+from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.helpers import evaluations, losses, make_trainer, metrics
+
+from minimind.cli import main
+from minimind.data.batches.batch import IGNORE
+from minimind.stages import STAGES
+from minimind.world.skills import chains
+
+PARTS = ("reward", "reward_correct", "reward_short", "length")
+
+
+def test_episodes_have_several_turns_all_of_which_are_trained_on(agent, tmp_path):
+    trainer = make_trainer(agent(tmp_path / "run"))
+    batch, tokenizer = trainer.source.step(0), trainer.setup.tokenizer
+    turns = set()
+    for number in range(batch.num_documents):
+        at = batch.documents == number
+        trained = (batch.targets[at] != IGNORE).int().numpy()
+        turns.add(int((np.diff(trained, prepend=0) == 1).sum()))
+        assert (batch.columns["logprobs"][at].numpy()[trained == 0] == 0).all()
+        assert (batch.columns["advantages"][at].numpy()[trained == 0] == 0).all()
+        said = tokenizer.decode(batch.tokens[at].tolist(), skip_special=False)
+        assert said.count("<|im_start|>assistant") == said.count("<|im_start|>user")
+    assert turns <= {2, 3, 4}
+    assert len(turns) > 1
+
+
+def test_what_a_run_writes_down(agent, tmp_path):
+    run = tmp_path / "run"
+    assert main(agent(run, evaluation__every=3)) == 0
+    for line in metrics(run):
+        if "eval" not in line:
+            assert 0 < line["reward_short"] <= 4
+            assert line["reward"] == pytest.approx(line["reward_correct"] + 0.1 * line["reward_ended"], abs=1e-6)
+    assert all(0 <= line["eval"]["score"] <= 1 for line in evaluations(run))
+
+
+def test_two_processes_are_as_one(agent, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 256}
+    assert main(agent(one, **changes)) == 0
+    assert wait_for(start_two(agent(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
+    assert_like_one_process(two, one)
+    for column in PARTS:
+        assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-6)
+
+
+def test_stopped_and_resumed_as_if_nothing_had_happened(agent, stopped_and_whole):
+    run, whole = stopped_and_whole(agent, 3, evaluation__every=2, rl__minibatches=2, rl__epochs=2)
+    for column in PARTS:
+        assert losses(run, column) == losses(whole, column)
+
+
+def test_the_worlds_chains_are_what_it_learns_by_default():
+    defaults = STAGES["agent"].defaults["rl"]
+    assert defaults["skills"] == list(chains.KINDS)
+
+
+def test_an_environment_that_fails_ends_the_run_in_a_sentence(agent, refusal, tmp_path):
+    argv = agent(tmp_path / "run")
+    file = tmp_path / "talk.py"
+    file.write_text(file.read_text().replace("len(text) < 20", "1 / 0"))
+    assert "rl.env: step of" in (said := refusal(argv))
+    assert "ZeroDivisionError" in said
