@@ -85,7 +85,7 @@ def test_reinforcement_learning_goes_on_from_the_chat_model(small, tmp_path, mon
     said = capsys.readouterr()
     for word in ("[7/8] grpo", "step 3/3", "[8/8]"):
         assert word in said.err
-    for word in ("95% interval", "Reinforcement learning took strings from ", f"minimind chat {out / 'rl'}"):
+    for word in ("95% interval", "Reinforcement learning took stopping from ", f"minimind chat {out / 'rl'}"):
         assert word in said.out.replace("\n", " "), word
 
     step = Trainer.train_step
