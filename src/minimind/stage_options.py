@@ -67,8 +67,8 @@ class RLOptions:
 
     prompts: Count = 16
     """prompts of one rollout, over all processes"""
-    group_size: Annotated[int, Range(2, 1024)] = 8
-    """answers to each prompt, which are compared with each other"""
+    group_size: Annotated[int, Range(1, 1024)] = 8
+    """answers to each prompt"""
     max_tokens: Tokens = 48
     """longest answer, in tokens"""
     temperature: Positive = 1.0
@@ -83,20 +83,63 @@ class RLOptions:
     """parts that a rollout is cut into; each makes one step"""
     epochs: Annotated[int, Range(1, 1024)] = 1
     """how often a rollout is learned from"""
+    loss: Literal["ppo", "gspo", "cispo", "reinforce", "dpo"] = "ppo"
+    """what is done with the ratio of a token's probabilities, now and at sampling. ppo: clipped; gspo: clipped for
+    whole answers; cispo: a bounded weight; reinforce: a weight bounded above alone. dpo: the best answer to a
+    prompt is preferred to the worst"""
+    advantage: Literal["group", "group_mean", "leave_one_out", "batch", "gae", "tracker"] = "group"
+    """what an answer is measured against. group: the answers to its prompt, over their deviation; group_mean: not
+    over it; leave_one_out: the others alone; batch: all answers; gae: a critic; tracker: what the prompt earned"""
+    normalize: Literal["token", "answer", "constant"] = "token"
+    """token: all tokens weigh the same; answer: all answers do; constant: sums over tokens, over max_tokens"""
     clip_low: Ratio = 0.2
-    """how far a token's probability ratio may fall below 1 before it teaches nothing more"""
+    """how far a token's probability ratio may fall below 1 before it teaches nothing more; reinforce has none"""
     clip_high: Annotated[float, Range(0, 1000, above=True)] = 0.2
     """and how far it may rise"""
+    dual_clip: Annotated[float, Range(0, 1000)] = 0.0
+    """ppo: largest ratio that counts against a token of a bad answer, 3 for example; 0 = no bound"""
+    dynamic_sampling: Annotated[int, Range(0, 100)] = 0
+    """how many more times prompts are asked in the place of those whose answers all earned the same"""
+    overlong: CountOrZero = 0
+    """the last so many tokens before max_tokens cost the answer up to 1 of its reward; 0 = nothing"""
     reward_model: str = ""
     """directory of a reward model with the same tokenizer, whose score is the reward; default: the world checks"""
+    reference: bool = True
+    """keep the model that the training starts from in memory, to measure `kl` from it. One with an adapter has it
+    inside"""
     kl_weight: Weight = 0.0
-    """weight of the KL divergence from the model that the training starts from; above 0 keeps a second model,
-    unless an adapter is trained: without it the model is the one it started from"""
+    """price of the KL divergence from the model that the training starts from"""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """whether the divergence is a term of the loss or is taken from the reward of every token"""
+    kl_target: Annotated[float, Range(0, 1000)] = 0.0
+    """in the reward: kl_weight moves until the divergence is this, in nats per token; 0 = it stays as it is"""
+    beta: Positive = 0.1
+    """dpo: price of leaving the reference"""
+    critic: Literal["head", "model"] = "head"
+    """gae: a head on the policy's own hidden states, or a model of its own"""
+    gamma: Share = 1.0
+    """gae: what a reward is worth one token earlier"""
+    gae_lambda: Share = 0.95
+    """gae: 1 counts all of the reward that followed, a smaller one trusts the critic, and varies less"""
+    value_clip: Annotated[float, Range(0, 1000)] = 0.2
+    """gae: how far a value may move from what it was at sampling; 0 = no bound"""
+    value_weight: Weight = 1.0
+    """gae: of the critic's loss"""
     server: str = ""
     """address of a vLLM or SGLang server that samples the answers, as http://127.0.0.1:8000; it loads the weights
     from the run's directory, which it must see. Default: this process samples them"""
     questions: Count = 200
     """held-out questions that the score is measured on"""
+
+    def __post_init__(self) -> None:
+        if self.group_size == 1 and (
+            self.loss == "dpo" or self.advantage in ("group", "group_mean", "leave_one_out")
+        ):
+            raise UserError("rl.group_size 1: answers to a prompt are compared with each other; take 2 or more")
+        if not self.reference and (self.kl_weight or self.loss == "dpo"):
+            raise UserError("rl.reference is needed by rl.kl_weight and by rl.loss dpo; leave it true")
+        if self.kl_target and (self.kl_in == "loss" or not self.kl_weight):
+            raise UserError("rl.kl_target moves rl.kl_weight, which must be above 0, with rl.kl_in reward")
 
     @property
     def updates(self) -> int:

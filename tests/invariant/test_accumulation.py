@@ -6,6 +6,7 @@ from tests.helpers import losses, make_trainer, weights
 
 from minimind.cli import main
 from minimind.data.batches.collate import split_into_micro_batches
+from minimind.model import Transformer
 from minimind.train.objective import NextToken
 
 
@@ -20,8 +21,11 @@ def relative(found, wanted):
 
 def in_float64(trainer):
     """All arithmetic of a trainer in fp64; its optimizers are made later, by these weights."""
-    trainer.model.double()
-    trainer.model.compute_dtype = torch.float64
+    reference = getattr(trainer.source, "reference", None)
+    for module in (trainer.model, trainer.objective, *([reference] if reference else [])):
+        for part in module.double().modules():
+            if isinstance(part, Transformer):
+                part.compute_dtype = torch.float64
     return trainer
 
 

@@ -10,8 +10,11 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
-from minimind.losses.policy import clipped_policy_loss
+from minimind.data.batches.batch import IGNORE, Batch
 from minimind.losses.preference import dpo_loss, ipo_loss, kto_loss, orpo_loss, reward_loss, simpo_loss
+from minimind.rl import objectives
+from minimind.rl.objectives import PolicyGradient
+from minimind.stage_options import RLOptions
 
 
 def trainer(cls, **attributes):
@@ -158,9 +161,27 @@ def assert_equal_with_gradients(ours, theirs, parameter):
     assert torch.allclose(*gradients, rtol=1e-9, atol=1e-15)
 
 
+# Of trl's ways to make GRPO's loss: its settings, and ours.
+POLICY_LOSSES = {
+    "grpo": ({"loss_type": "grpo"}, {"normalize": "answer"}),
+    "dapo": ({"loss_type": "dapo"}, {"normalize": "token"}),
+    "dr_grpo": ({"loss_type": "dr_grpo"}, {"normalize": "constant"}),
+    "dual clip": ({"loss_type": "dapo", "delta": 1.4}, {"normalize": "token", "dual_clip": 1.4}),
+    "gspo": (
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon_low": 0.1, "epsilon_high": 0.1},
+        {"loss": "gspo", "normalize": "answer", "clip_low": 0.1, "clip_high": 0.1},
+    ),
+    "cispo": (
+        {"loss_type": "cispo", "epsilon_high": 1.3},
+        {"loss": "cispo", "normalize": "token", "clip_low": 1.0, "clip_high": 0.3},
+    ),
+}
+
+
 @pytest.mark.parametrize("kl_weight", [0.0, 0.05])
-def test_grpo(kl_weight):
-    """With DAPO's mean over all tokens of the batch, and a wider bound above than below."""
+@pytest.mark.parametrize("name", POLICY_LOSSES)
+def test_policy_gradients(name, kl_weight, monkeypatch):
+    """Loss, gradient and metrics of our objective, whose model says what trl's is told."""
     mask = (random(6, 11, seed=0) > -0.5).double()
     logprobs = (-random(6, 11, seed=1).abs() * mask).requires_grad_()
     old = (logprobs.detach() + 0.3 * random(6, 11, seed=2)) * mask
@@ -173,23 +194,32 @@ def test_grpo(kl_weight):
         "completion_mask": mask,
     }
     inputs |= {"advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": reference}
+    settings, options = POLICY_LOSSES[name]
+    settings = {"epsilon_low": 0.2, "epsilon_high": 0.28, "importance_sampling_level": "token"} | settings
+    arguments = SimpleNamespace(
+        use_bias_correction_kl=False, delta=settings.pop("delta", None), steps_per_generation=1
+    )
     bare = trainer(
-        GRPOTrainer, model=SimpleNamespace(training=True), loss_type="dapo", beta=kl_weight, epsilon_low=0.2,
-        epsilon_high=0.28, importance_sampling_level="token", top_entropy_quantile=1.0, use_vllm=False,
-        off_policy_mask_threshold=None, _entropy_bonus_enabled=False,
-        args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
-        _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs, mask, None),
+        GRPOTrainer, model=SimpleNamespace(training=True), beta=kl_weight, top_entropy_quantile=1.0,
+        use_vllm=False, off_policy_mask_threshold=None, _entropy_bonus_enabled=False, max_completion_length=11,
+        args=arguments, _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs, mask, None), **settings,
     )  # fmt: skip
     theirs = bare._compute_loss(bare.model, inputs | {"num_items_in_batch": mask.sum()})
-    spread = advantages[:, None].expand_as(mask)
-    losses, metrics = clipped_policy_loss(logprobs, old, spread, mask, 0.2, 0.28, kl_weight, reference)
-    ours = losses.sum() / mask.sum()
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
-    gradients = [torch.autograd.grad(loss, logprobs, retain_graph=True)[0] for loss in (ours, theirs)]
-    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-15)
-    clipped = (metrics["clip_fraction"].sum() / mask.sum()).item()
-    assert 0 < clipped < 1
-    assert clipped == pytest.approx(bare._metrics["train"]["clip_ratio/region_mean"][0], rel=1e-6)
+
+    options = {"clip_low": 0.2, "clip_high": 0.28, "max_tokens": 11, "kl_weight": kl_weight} | options
+    objective = PolicyGradient(SimpleNamespace(recipe=SimpleNamespace(rl=RLOptions(**options))))
+    monkeypatch.setattr(objectives, "hidden_states", lambda *_: None)
+    monkeypatch.setattr(objectives, "target_logprobs_and_entropy", lambda *_: (logprobs * mask, mask))
+    columns = {"logprobs": old, "advantages": advantages[:, None] * mask, "reference": reference}
+    documents = torch.arange(6)[:, None].expand(6, 11)
+    targets = torch.where(mask > 0, 1, IGNORE)
+    table = {"source": torch.arange(6), "tokens": mask.sum(1).long()}
+    batch = Batch(targets, targets, targets, documents, torch.tensor([]), int(mask.sum()), columns, table)
+    terms = objective(None, batch)
+    assert_equal_with_gradients(terms.losses["loss"] / objective.units(batch)["loss"], theirs, logprobs)
+    seen = {metric: (total / count).item() for metric, (total, count) in terms.metrics.items()}
+    assert 0 < seen["clip_fraction"] < 1
+    if name in ("grpo", "dapo", "dr_grpo"):  # of gspo, trl counts answers; of the others, what helps a good token
+        assert seen["clip_fraction"] == pytest.approx(bare._metrics["train"]["clip_ratio/region_mean"][0], rel=1e-6)
     if kl_weight:
-        kl = (metrics["reference_kl"].sum() / mask.sum()).item()
-        assert kl == pytest.approx(bare._metrics["train"]["kl"][0], rel=1e-6)
+        assert seen["kl"] == pytest.approx(bare._metrics["train"]["kl"][0], rel=1e-6)

@@ -221,7 +221,7 @@ def test_the_reference_of_a_policy_is_the_model_without_its_adapter(grpo, tmp_pa
     one.fit()
     two.fit()
     assert losses(tmp_path / "one") == losses(tmp_path / "two")
-    assert metrics(tmp_path / "one")[2]["reference_kl"] > 0
+    assert metrics(tmp_path / "one")[2]["kl"] > 0
 
 
 # ----------------------------------------------------------------------------------------------------- bad input

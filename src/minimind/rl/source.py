@@ -13,22 +13,26 @@ import numpy as np
 import torch
 
 from minimind.data.batches.batch import Batch
+from minimind.data.batches.collate import split_into_micro_batches
 from minimind.data.batches.documents import MemoryDocuments
-from minimind.data.batches.loader import BatchSource, pack_once
+from minimind.data.batches.loader import BatchSource, expand, pack_once
 from minimind.errors import UserError
 from minimind.infer.engine import Engine
 from minimind.infer.remote_engine import RemoteEngine
 from minimind.infer.sampler import SamplingParams
 from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs
+from minimind.losses.policy import k3
+from minimind.model import Transformer
 from minimind.model.lora import has_lora, without_lora
 from minimind.recipe import Recipe
-from minimind.rl.advantages import group_advantages
 from minimind.rl.columns import values_by_token
 from minimind.rl.envs.single_turn import begin
+from minimind.rl.estimate import Estimator, count_informative, informative_first, means_of, shaped
+from minimind.rl.objectives import PolicyGradient
 from minimind.rl.prompts import make_prompts
 from minimind.rl.rewards import RewardModel, score
-from minimind.rl.rollout import Sampler, episode_seeds, run_episodes, to_documents
+from minimind.rl.rollout import Sampler, episode_seeds, run_episodes
 from minimind.rl.types import Prompt, Rollout
 from minimind.tokenizer import Tokenizer
 from minimind.train.objective import Objective
@@ -36,6 +40,7 @@ from minimind.train.setup import Setup
 
 T = TypeVar("T")
 BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
+DOCUMENTS = ("ids", "masks", "columns", "document_columns", "group")
 CARRIED = ("ids", "mask", "logprobs", "parts", "reward", "group", "columns", "messages", "text", "stop_reason")
 
 
@@ -51,14 +56,17 @@ class Rollouts(BatchSource):
     prefetch = False
 
     def __init__(self, setup: Setup, objective: Objective) -> None:
-        self.setup, self.options, self.objective = setup, setup.recipe.rl, objective
+        self.setup, self.options = setup, setup.recipe.rl
+        self.critic = objective.critic if isinstance(objective, PolicyGradient) else None
+        self.estimator = Estimator(self.options)
         self.sequences = setup.recipe.batch.sequences
         self.prompts = make_prompts(self.options)
+        self.at_once = max(1, setup.recipe.batch.micro_batch_tokens // setup.recipe.batch.seq_len)
         self.engine = make_sampler(setup)
         path = self.options.reward_model
         self.reward_model = RewardModel(path, setup.tokenizer, setup.device) if path else None
         self.reference = None  # the model that the training starts from; one with an adapter still has it inside
-        if self.options.kl_weight and not has_lora(setup.model):
+        if self.options.reference and not has_lora(setup.model):
             self.reference = copy.deepcopy(setup.model).requires_grad_(False)
         self.params = SamplingParams(
             temperature=self.options.temperature,
@@ -67,7 +75,8 @@ class Rollouts(BatchSource):
             stop_ids=setup.tokenizer.stop_ids,
         )
         self.iteration, self.documents = -1, MemoryDocuments([], [])  # the rollout that is learned from
-        self.seconds: dict[str, float] = defaultdict(float)  # since the last line of metrics.jsonl
+        self.means: dict[str, float] = {}  # of all its answers
+        self.totals: dict[str, float] = defaultdict(float)  # since the last line of metrics.jsonl
 
     # ----------------------------------------------------------------------------------------- batches
 
@@ -75,24 +84,39 @@ class Rollouts(BatchSource):
         """This process's share of minibatch k mod `updates` of a rollout, which the first of them samples."""
         iteration, update = divmod(k, self.options.updates)
         if update == 0 or iteration != self.iteration:
-            self.documents = self.learn_from(self.sample(iteration, rank, world))
+            if self.estimator.values is not None:
+                self.estimator.values.moved += self.moved()
+            self.documents = self.estimator.documents(self.sample(iteration, rank, world))
             self.iteration = iteration
+        for name, value in self.means.items():
+            self.totals[name] += value
         epoch, part = divmod(update, self.options.minibatches)
-        order = np.random.default_rng((self.setup.recipe.seed, iteration, epoch)).permutation(
-            len(self.documents.ids)
-        )
-        chosen = np.sort(np.array_split(order, self.options.minibatches)[part])
-        return pack_once(select(self.documents, chosen[rank::world]), self.setup.recipe.batch.seq_len)
+        rng = np.random.default_rng((self.setup.recipe.seed, iteration, epoch))
+        order = rng.permutation(len(self.documents.ids) // self.documents.group)
+        units = np.sort(np.array_split(order, self.options.minibatches)[part])[rank::world]
+        chosen = select(self.documents, expand(units, self.documents.group))
+        return pack_once(chosen, self.setup.recipe.batch.seq_len)
 
     def sample(self, iteration: int, rank: int, world: int) -> list[Rollout]:
-        """The episodes of one rollout, of all processes: played, rewarded, and with the columns that are computed
-        once."""
+        """The episodes of one rollout, of all processes; with more prompts where their answers are all alike."""
+        options, rollouts = self.options, self.play(iteration, 0, rank, world)
+        for attempt in range(1, options.dynamic_sampling + 1):
+            if count_informative(rollouts) >= options.prompts:
+                break
+            rollouts += self.play(iteration, attempt, rank, world)
+        self.means = means_of(rollouts)
+        if self.estimator.weight is not None:
+            self.means["kl_weight"] = self.estimator.weight.weight
+        return informative_first(rollouts, options.prompts) if options.dynamic_sampling else rollouts
+
+    def play(self, iteration: int, attempt: int, rank: int, world: int) -> list[Rollout]:
+        """Episodes of as many new prompts: played, rewarded, and with the columns that are computed once."""
         options, recipe = self.options, self.setup.recipe
         if options.prompts % world:
             raise UserError(f"rl.prompts {options.prompts} cannot be shared equally by {world} processes")
-        share = options.prompts // world
-        prompts = self.prompts.training(recipe.seed, iteration, options.prompts)
-        groups = range(rank * share, (rank + 1) * share)
+        share, first = options.prompts // world, attempt * options.prompts
+        prompts = self.prompts.training(recipe.seed, iteration, first + options.prompts)
+        groups = range(first + rank * share, first + (rank + 1) * share)
         start = time.perf_counter()
         self.refresh()
         rollouts = self.in_all(lambda: run_episodes(
@@ -106,8 +130,10 @@ class Rollouts(BatchSource):
         rollouts = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
         sampled = time.perf_counter()
         rollouts = score(rollouts) if self.reward_model is None else self.reward_model.score(score(rollouts))
-        self.seconds["seconds_rollout"] += sampled - start
-        self.seconds["seconds_reward"] += time.perf_counter() - sampled
+        if options.overlong:
+            rollouts = shaped(rollouts, options.max_tokens, options.overlong)
+        self.totals["seconds_rollout"] += sampled - start
+        self.totals["seconds_reward"] += time.perf_counter() - sampled
         return self.gather(self.with_columns(rollouts), prompts)
 
     def refresh(self) -> None:
@@ -128,18 +154,39 @@ class Rollouts(BatchSource):
         return cast(T, result)
 
     def with_columns(self, rollouts: list[Rollout]) -> list[Rollout]:
-        """The rollouts with the reference's log-probabilities, where the loss needs them."""
-        if not self.options.kl_weight:
-            return rollouts
-        model, batch = self.reference or self.setup.model, self.setup.recipe.batch
+        """The rollouts with the reference's log-probabilities and the critic's values, where there are such."""
+        policy, critic, reference = self.setup.model, self.critic, self.reference or self.setup.model
 
-        def compute(packed: Batch) -> torch.Tensor:
-            with without_lora(model):
-                return target_logprobs(model, hidden_states(model, packed), packed, self.options.temperature)
+        def logprobs(packed: Batch) -> torch.Tensor:
+            with without_lora(reference):
+                return self.logprobs(reference, packed)
 
-        at_once = max(1, batch.micro_batch_tokens // batch.seq_len)
-        found = values_by_token(compute, rollouts, batch.seq_len, at_once, self.setup.device)
-        return [replace(one, columns={**one.columns, "reference": values}) for one, values in zip(rollouts, found)]
+        compute: dict[str, Callable[[Batch], torch.Tensor]] = {}
+        if self.options.reference:
+            compute["reference"] = logprobs
+        if critic is not None:
+            compute["values"] = lambda packed: critic.head(hidden_states(critic.trunk or policy, packed))
+        seq_len, device = self.setup.recipe.batch.seq_len, self.setup.device
+        for name, of_batch in compute.items():
+            found = values_by_token(of_batch, rollouts, seq_len, self.at_once, device)
+            rollouts = [replace(one, columns={**one.columns, name: column}) for one, column in zip(rollouts, found)]
+        return rollouts
+
+    def logprobs(self, model: Transformer, packed: Batch) -> torch.Tensor:
+        return target_logprobs(model, hidden_states(model, packed), packed, self.options.temperature)
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """How far the policy has come from the one that sampled the last rollout: KL in nats per token."""
+        if not self.documents.ids:
+            return 0.0
+        total, tokens = 0.0, 0
+        packed = pack_once(self.documents, self.setup.recipe.batch.seq_len)
+        for batch in split_into_micro_batches(packed, self.at_once):
+            batch = batch.to(self.setup.device)
+            total += float(k3(batch.columns["logprobs"], self.logprobs(self.setup.model, batch)).sum())
+            tokens += batch.num_valid_tokens
+        return total / tokens
 
     def gather(self, rollouts: list[Rollout], prompts: Sequence[Prompt]) -> list[Rollout]:
         """The rollouts of all processes. Prompts know how to grade, and stay: all processes have the same."""
@@ -147,12 +194,6 @@ class Rollouts(BatchSource):
         return [
             Rollout(prompts[one["group"]], **one) for share in self.setup.strategy.gather(mine) for one in share
         ]
-
-    def learn_from(self, rollouts: list[Rollout]) -> MemoryDocuments:
-        """What is trained on: the rollouts with their advantages."""
-        rewards = np.array([rollout.reward for rollout in rollouts])
-        advantages = group_advantages(rewards, np.array([rollout.group for rollout in rollouts]))
-        return to_documents(rollouts, {"advantages": advantages.tolist()})
 
     def steps(self, epochs: float) -> int:
         raise UserError(BUDGET)
@@ -163,23 +204,24 @@ class Rollouts(BatchSource):
     # ------------------------------------------------------------------------------- metrics and state
 
     def metrics(self, seconds: float, steps: int) -> dict[str, float]:
-        """Seconds of a step's parts: sampling, rewarding, updating."""
-        found = {name: value / steps for name, value in self.seconds.items()}
-        self.seconds.clear()
-        return {**found, "seconds_update": seconds / steps}
+        """Of the rollouts that were learned from: mean reward, its parts and length; seconds of a step's parts."""
+        found = {name: value / steps for name, value in self.totals.items()}
+        self.totals.clear()
+        return {"seconds_rollout": 0.0, "seconds_reward": 0.0, **found, "seconds_update": seconds / steps}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing between two rollouts; within one, what is still to be learned from."""
-        if self.options.updates == 1 or self.iteration < 0:
+        """What is still to be learned from, and what the algorithm remembers."""
+        if self.iteration < 0:
             return {}
-        documents = {
-            name: getattr(self.documents, name) for name in ("ids", "masks", "columns", "document_columns")
-        }
-        return {"iteration": self.iteration, "documents": _tensors(documents)}
+        documents = {name: getattr(self.documents, name) for name in DOCUMENTS}
+        state = {"iteration": self.iteration, "documents": _tensors(documents), "means": self.means}
+        return {**state, "estimator": self.estimator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
-            self.iteration, self.documents = state["iteration"], MemoryDocuments(**_arrays(state["documents"]))
+            self.iteration, self.means = state["iteration"], state["means"]
+            self.documents = MemoryDocuments(**_arrays(state["documents"]))
+            self.estimator.load_state_dict(state["estimator"])
 
 
 def make_sampler(setup: Setup) -> Sampler:

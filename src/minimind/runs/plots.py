@@ -43,7 +43,10 @@ CURVES = (
     Curve("Reward", {"reward": "whole", "reward_*": ""}),
     Curve("Loss", {"loss": "training", "eval.loss": "held-out"}),
     Curve("Held-out bits per byte", {"eval.bits_per_byte": ""}),
-    Curve("KL divergence (nats)", {"reference_kl": "from the start", "approx_kl": "within a rollout"}),
+    Curve(
+        "KL divergence (nats)",
+        {"kl": "from the start", "reference_kl": "from the start", "approx_kl": "within a rollout"},
+    ),
     Curve("Entropy (nats)", {"entropy": ""}),
     Curve("Length of an answer (tokens)", {"length": ""}),
     Curve("Clip fraction", {"clip_fraction": ""}),

@@ -245,9 +245,9 @@ def sequential_batches(data: Documents, documents: np.ndarray, seq_len: int, seq
 
 def pack_once(data: Documents, seq_len: int) -> Batch:
     """All documents in one batch, in as many sequences as they need; whole ones only, longer ones truncated."""
-    length = np.minimum(data.lengths - 1, seq_len).astype(np.int32)
-    order, sequence_starts = pack(length, seq_len)
-    counts = np.diff(sequence_starts).tolist()
+    length = fit_groups(data.lengths, seq_len, data.group).astype(np.int32)
+    order, sequence_starts = pack(length.reshape(-1, data.group).sum(1), seq_len)
+    counts, order = (np.diff(sequence_starts) * data.group).tolist(), expand(order, data.group)
     return collate(data, order, np.zeros(len(order), np.int32), length[order], counts, seq_len)
 
 
