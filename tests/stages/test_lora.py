@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from peft import PeftModel
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
 from tests.helpers import (
     evaluations,
@@ -19,12 +20,13 @@ from tests.helpers import (
 )
 from tests.invariant.test_accumulation import assert_close, in_float64
 from tests.random_models import random_model
+from transformers import AutoModelForCausalLM
 
 from minimind import Model
 from minimind.cli import main
 from minimind.model import load_model, save_model
 from minimind.model.hf.weights import load_tensors
-from minimind.model.lora import has_lora, lora_layers
+from minimind.model.lora import has_lora, lora_layers, without_lora
 from minimind.stages import STAGES
 from minimind.tokenizer import Tokenizer
 
@@ -157,12 +159,17 @@ def test_an_adapter_is_trained_on_as_a_model(adapted, sft, tmp_path):
 # ---------------------------------------------------------------------------------------------------- invariants
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.02), ("sgd", 0.05)])
-def test_micro_batches_do_not_change_a_training(adapted, tmp_path, optimizer, rate):
+@pytest.mark.parametrize(("optimizer", "rate", "bits"), [("muon", 0.02, 32), ("muon", 0.02, 4), ("sgd", 0.05, 32)])
+def test_micro_batches_do_not_change_a_training(adapted, tmp_path, optimizer, rate, bits):
     """Six steps in fp64; the losses in metrics.jsonl were summed in fp32."""
     trained = []
     for sequences in (1, 8):
-        changes = {"optimizer__name": optimizer, "optimizer__learning_rate": rate, "budget__steps": 6}
+        changes = {
+            "optimizer__name": optimizer,
+            "optimizer__learning_rate": rate,
+            "budget__steps": 6,
+            "lora__base_bits": bits,
+        }
         changes |= {"optimizer__grad_clip": 0, "batch__micro_batch_tokens": 32 * sequences}
         trainer = in_float64(make_trainer(adapted(tmp_path / f"{sequences}", **changes)))
         trainer.fit()
@@ -185,17 +192,45 @@ def test_micro_batches_do_not_change_adapters_of_experts(adapted, expert_base, t
     assert_close(*trained, weight_tolerance=1e-9, loss_tolerance=1e-6)
 
 
-def test_two_processes_are_as_one(adapted, tmp_path):
+@pytest.mark.parametrize("bits", [32, 4])
+def test_two_processes_are_as_one(adapted, tmp_path, bits):
     one, two = tmp_path / "one", tmp_path / "two"
-    assert main(adapted(one, **CHANGES)) == 0
-    assert wait_for(start_two(adapted(two, **CHANGES), tmp_path)) == [0, 0]
+    changes = {**CHANGES, "lora__base_bits": bits}
+    assert main(adapted(one, **changes)) == 0
+    assert wait_for(start_two(adapted(two, **changes), tmp_path)) == [0, 0]
     assert_like_one_process(two, one)
 
 
-def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, stopped_and_whole):
-    """With dropout: what is dropped after the stop is what would have been."""
+@pytest.mark.parametrize("bits", [32, 4])
+def test_stopped_and_resumed_as_if_nothing_had_happened(adapted, stopped_and_whole, bits):
+    """With dropout: what is dropped after the stop is what would have been. A rounded base is rounded anew."""
     changes = {"lora__dropout": 0.3, "lora__dora": "true", "optimizer__lora_rate_ratio": 4}
+    changes |= {"lora__base_bits": bits}
     stopped_and_whole(adapted, 5, evaluation__every=3, evaluation__samples=1, **changes)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_an_adapter_of_a_rounded_base_is_for_the_base_itself(adapted, base_model, tmp_path, bits):
+    """Its files name the fp32 weights, and are merged into them. How far the model as used is from the model as
+    trained is how far rounding alone moves the base."""
+    trainer = make_trainer(adapted(tmp_path / "run", lora__base_bits=bits, budget__steps=12))
+    trainer.fit()
+    tokens = torch.arange(3, 43)[None]
+    with torch.no_grad():
+        trained = trainer.model.eval().logits(trainer.model(tokens))
+        with without_lora(trainer.model):
+            rounded = trainer.model.logits(trainer.model(tokens))
+    base, used = Model.load(base_model, device="cpu"), Model.load(tmp_path / "run", device="cpu")
+    by_rounding, wanted = (rounded - base.logits(tokens)).norm(), used.logits(tokens)
+    assert by_rounding < (0.05 if bits == 8 else 0.5) * wanted.norm()
+    assert 0 < (trained - wanted).norm() < 1.5 * by_rounding
+    assert main(["export", "hf", str(tmp_path / "run"), "--out", str(tmp_path / "merged")]) == 0
+    assert torch.equal(Model.load(tmp_path / "merged", device="cpu").logits(tokens), used.logits(tokens))
+    opened = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base_model), str(tmp_path / "run/model")
+    ).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(opened(tokens).logits, used.logits(tokens), rtol=1e-4, atol=1e-4)
 
 
 def test_evaluations_do_not_change_what_is_dropped(adapted, tmp_path):
@@ -276,6 +311,17 @@ def test_the_stage_without_an_adapter_is_refused(adapted, tmp_path, refusal):
 @pytest.mark.parametrize("changes", [{"lora__rank": -1}, {"lora__alpha": -2.0}])
 def test_options_that_make_no_sense_are_refused(adapted, tmp_path, refusal, changes):
     assert "number from 0 to" in refusal(adapted(tmp_path / "run", **changes))
+
+
+def test_a_rounded_base_needs_an_adapter_and_stays_as_it_was(adapted, tmp_path, refusal):
+    assert "lora.base_bits: expected 4 or 8 or 32, got '16'" in refusal(
+        adapted(tmp_path / "run", lora__base_bits=16)
+    )
+    said = refusal(adapted(tmp_path / "run", lora__rank=0, lora__base_bits=4))
+    assert said.startswith("error: lora.base_bits is for the frozen base of an adapter; set lora.rank")
+    assert main(adapted(tmp_path / "run", budget__steps=1, lora__base_bits=4)) == 0
+    other = adapted(tmp_path / "run", budget__steps=1, lora__base_bits=8)
+    assert "is a run with another recipe (lora.base_bits was 4, now 8)" in refusal(other)
 
 
 def test_another_rank_does_not_continue_a_run(adapted, tmp_path, refusal):

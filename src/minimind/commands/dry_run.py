@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minimind import config
 from minimind.data.batches.loader import Loader
-from minimind.hardware import peak_memory_gb, pick_device, total_memory
+from minimind.hardware import peak_memory_gb, pick_device
 from minimind.model.count import count_parameters
 from minimind.model.lora import coverage
 from minimind.plan.memory import check_fits
@@ -23,7 +23,7 @@ from minimind.util.units import duration, size_text
 def show(recipe: Recipe) -> None:
     """Print the resolved recipe, then parameters, data, steps and time (a step's work is timed, not guessed)."""
     strategy, nowhere = pick_strategy(pick_device(recipe.device)), Path("dry-run")  # never made
-    check_fits(recipe.model, not recipe.lora.rank, total_memory(strategy.device))
+    check_fits(recipe.model, recipe.lora, strategy.device)
     setup = make_setup(recipe, nowhere, strategy, TrainingConsole(quiet=True))
     trainer = make_trainer(setup)
     steps, seconds = forecast(trainer)

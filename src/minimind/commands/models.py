@@ -91,6 +91,9 @@ def show(options: argparse.Namespace) -> None:
         print(f"  parameters      {adapter['parameters']:,}, {share:.2%} of the base's")
     print("memory:")
     print(f"  weights         {size_text(weights['fp32'])} in fp32, {size_text(weights['bf16'])} in bf16")
+    if frozen := taken["frozen_base"]:
+        bits = ", ".join(f"{size_text(size)} in {name[0]} bits" for name, size in frozen.items())
+        print(f"  beside an adapter {bits} (lora.base_bits)")
     print(f"  key/value cache {cache['fp32']:,} bytes a token in fp32, {cache['bf16']:,} in bf16")
     print("settings:")
     for key, value in described["config"].items():

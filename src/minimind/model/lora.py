@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from minimind.errors import UserError
+from minimind.model.count import count_parameters
 from minimind.model.moe import MATRICES, Experts, LowRank
+from minimind.model.quantized import BaseBits, QuantizedLinear, quantize
 from minimind.model.transformer import Linear, Transformer
 from minimind.util.typed import Range, check_fields
 
@@ -43,6 +45,9 @@ class LoraOptions:
     dora: bool = False
     """train length and direction of each matrix's rows apart (DoRA, Liu et al. 2024, arXiv:2402.09353): often
     better at small ranks, and slower"""
+    base_bits: BaseBits = 32
+    """bits of each weight of the blocks' frozen matrices during the training: 8 or 4 take less memory and more time
+    (QLoRA, Dettmers et al. 2023, arXiv:2305.14314). Not for a model with experts"""
     targets: list[str] = field(default_factory="q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split)
     """names of the matrices that get an adapter; of a model with experts gate_proj, up_proj and down_proj are those
     of all its experts, and shared_expert.gate_proj and its like those of the shared one"""
@@ -97,14 +102,26 @@ class LoraLinear(Linear):
             super().__init__(linear.in_features, linear.out_features)
             self.lora_A = Linear(linear.in_features, options.rank)
             self.lora_B = Linear(options.rank, linear.out_features)
-        self.weight = linear.weight
+        self.base_layer = linear if isinstance(linear, QuantizedLinear) else None
+        if self.base_layer is None:
+            self.weight = linear.weight
+        else:
+            self.register_parameter("weight", None)
         self.options, self.base, self.scale, self.enabled = options, base, options.scale(), True
         self.lora_A.weight, self.lora_B.weight = thin_matrices(linear.weight, options.rank, generator)
         if options.dora:
             self.lora_magnitude_vector = nn.Parameter(torch.linalg.vector_norm(linear.weight.detach(), dim=1))
 
+    def frozen(self, x: torch.Tensor) -> torch.Tensor:
+        """x · Wᵀ."""
+        return super().forward(x) if self.base_layer is None else self.base_layer(x)
+
+    def frozen_weight(self) -> torch.Tensor:
+        """W (F, D), made anew where it is kept in fewer bits."""
+        return self.weight if self.base_layer is None else self.base_layer.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        plain = super().forward(x)
+        plain = self.frozen(x)
         if not self.enabled:
             return plain
         drop = self.options.dropout > 0 and self.training
@@ -113,7 +130,7 @@ class LoraLinear(Linear):
         if not self.options.dora:
             return plain + low_rank
         stretch = (self.lora_magnitude_vector / self.row_norms()).to(x.dtype)
-        turned = super().forward(kept) if drop else plain  # of what is dropped the base's own part stays
+        turned = self.frozen(kept) if drop else plain  # of what is dropped the base's own part stays
         return plain + (stretch - 1) * turned + stretch * low_rank
 
     @torch.no_grad()
@@ -122,7 +139,7 @@ class LoraLinear(Linear):
         return torch.linalg.vector_norm(self.corrected_weight(), dim=1)
 
     def corrected_weight(self) -> torch.Tensor:
-        return self.weight + self.scale * (self.lora_B.weight @ self.lora_A.weight)
+        return self.frozen_weight() + self.scale * (self.lora_B.weight @ self.lora_A.weight)
 
     def merged_weight(self) -> torch.Tensor:
         """W + scale · B · A; with `dora` its rows brought to their trained lengths."""
@@ -179,6 +196,8 @@ class LoraExperts(Experts):
 Adapted = LoraLinear | LoraExperts
 HEAD = "score.weight"
 """what an adapter of a reward model trains and keeps as a whole: it begins at zero, and has no base"""
+PARTS = (".lora_A", ".lora_B", ".base_layer")
+"""Linears inside an adapted one"""
 
 
 def thin_matrices(weight: torch.Tensor, rank: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:
@@ -211,6 +230,12 @@ def add_lora(model: Transformer, options: LoraOptions, seed: int = 0, base: Base
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name == HEAD)
+    if options.base_bits != 32:
+        if model.config.family.experts:
+            raise UserError(
+                f"lora.base_bits {options.base_bits} cannot be had for a model with experts; leave it out"
+            )
+        quantize(model, names, options.base_bits)
     for name, module in list(model.named_modules()):
         if isinstance(module, Linear) and name in adapted:
             model.set_submodule(name, LoraLinear(module, options, base, generator).train(model.training))
@@ -230,7 +255,7 @@ def adaptable(model: Transformer) -> list[str]:
     for name, module in model.named_modules():
         if isinstance(module, Experts):
             names += [f"{name}.{kind}" for kind in MATRICES]
-        elif isinstance(module, Linear) and ".layers." in name and ".lora_" not in name:
+        elif isinstance(module, Linear) and ".layers." in name and not name.endswith(PARTS):
             names.append(name)
     return names
 
@@ -240,8 +265,9 @@ def coverage(model: Transformer) -> Coverage:
     modules: list[str] = []
     for name, layer in adapted_modules(model).items():
         modules += [name] if isinstance(layer, LoraLinear) else [f"{name}.{kind}" for kind in layer.lora_A]
-    parameters = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name or name == HEAD)
-    return Coverage(modules, parameters, parameters / sum(p.numel() for p in model.parameters()))
+    beside = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    parameters = beside + sum(p.numel() for name, p in model.named_parameters() if name == HEAD)
+    return Coverage(modules, parameters, parameters / (count_parameters(model.config)["total"] + beside))
 
 
 def adapted_modules(model: nn.Module) -> dict[str, Adapted]:

@@ -8,33 +8,52 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from minimind.errors import UserError
+from minimind.hardware import total_memory
 from minimind.model.config import ModelConfig
 from minimind.model.count import count_parameters
 from minimind.model.hf.adapter import NAME, TENSORS, read_settings
 from minimind.model.hf.files import read_shapes
+from minimind.model.lora import LoraOptions
+from minimind.model.quantized import BaseBits, stored_bytes
 
 BYTES = {"fp32": 4, "bf16": 2}
 STATE_BYTES = 20  # of training, per parameter: master, gradient, two averages, a copy in the computation's type
 
 
 def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
-    """Bytes, by type: of all weights, and of the keys and values of one token (2·L·K·C numbers)."""
+    """Bytes, by type: of all weights, of those beside an adapter whose base is kept in fewer bits (none for a model
+    with experts), and of the keys and values of one token (2·L·K·C numbers)."""
     total = count_parameters(config)["total"]
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     return {
         "weights": {name: size * total for name, size in BYTES.items()},
+        "frozen_base": {} if config.num_experts else {f"{b}-bit": round(frozen_bytes(config, b)) for b in (8, 4)},
         "kv_cache_per_token": {name: size * cached for name, size in BYTES.items()},
     }
 
 
-def check_fits(config: ModelConfig, trained: bool, total: float | None) -> None:
-    """Raise UserError for a shape whose weights, or state of training, exceed `total` GB (None: nobody knows)."""
-    parameters = count_parameters(config)["total"]
-    needed = parameters * (STATE_BYTES if trained else BYTES["fp32"]) / 1e9
+def frozen_bytes(config: ModelConfig, bits: BaseBits) -> float:
+    """The weights beside an adapter: of a dense model the blocks' matrices in so many bits, all else in fp32."""
+    counts = count_parameters(config)
+    matrices = counts["parts"]["attention"] + counts["parts"].get("feed_forward", 0)
+    return BYTES["fp32"] * (counts["total"] - matrices) + stored_bytes(matrices, bits)
+
+
+def check_fits(config: ModelConfig, lora: LoraOptions, device: torch.device) -> None:
+    """Raise UserError for a shape whose weights, or state of training, exceed the device's memory.
+
+    A model is read as a whole before its matrices are kept in fewer bits, in the memory of the CPU.
+    """
+    parameters, total = count_parameters(config)["total"], total_memory(device)
+    bits: BaseBits = 32 if device.type == "cpu" else lora.base_bits
+    needed = (frozen_bytes(config, bits) if lora.rank else STATE_BYTES * parameters) / 1e9
     if total is not None and needed > total:
-        what = f"training {parameters:,} parameters" if trained else f"a model of {parameters:,} parameters"
-        advice = ", or --lora.rank 8 where you start from a model" if trained else ""
+        what = f"a model of {parameters:,} parameters" if lora.rank else f"training {parameters:,} parameters"
+        smaller_base = ", or --lora.base_bits 4" if bits != 4 and device.type != "cpu" else ""
+        advice = smaller_base if lora.rank else ", or --lora.rank 8 where you start from a model"
         raise UserError(
             f"{what} takes at least {needed:,.0f} GB of memory, and there are {total:,.0f} here; choose a smaller "
             f"model (--preset){advice}"

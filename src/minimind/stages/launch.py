@@ -20,7 +20,7 @@ import minimind
 from minimind import config
 from minimind.data.batches.documents import Documents
 from minimind.errors import UserError
-from minimind.hardware import DTYPES, pick_device, pick_dtype, total_memory
+from minimind.hardware import DTYPES, pick_device, pick_dtype
 from minimind.model.lora import coverage, has_lora
 from minimind.plan.derive import stored_recipe
 from minimind.plan.memory import check_fits
@@ -68,7 +68,7 @@ def make_trainer(setup: Setup, stage: Stage | None = None) -> Trainer:
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
     """Train by `recipe` in the directory `run`, or resume what an earlier call began there."""
     strategy = pick_strategy(pick_device(recipe.device))
-    check_fits(recipe.model, not recipe.lora.rank, total_memory(strategy.device))  # before any work
+    check_fits(recipe.model, recipe.lora, strategy.device)  # before any work
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -100,6 +100,8 @@ def _check(recipe: Recipe) -> None:
         raise UserError("router.balance bias moves biases of the frozen base, which an adapter does not keep")
     if recipe.lora.rank and not recipe.init_from:
         raise UserError("lora.rank: an adapter needs a model to adapt; name one with --from")
+    if recipe.lora.base_bits != 32 and not recipe.lora.rank:
+        raise UserError("lora.base_bits is for the frozen base of an adapter; set lora.rank, or leave it out")
     vocab_size = Tokenizer.load(recipe.tokenizer).vocab_size
     if vocab_size > recipe.model.vocab_size:
         raise UserError(

@@ -32,7 +32,7 @@ class DDP(SingleDevice):
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        return nn.parallel.DistributedDataParallel(module)
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)  # they are equal everywhere
 
     def micro_batch(self, module: Any, last: bool) -> AbstractContextManager[None]:
         return nullcontext() if last else module.no_sync()
