@@ -1,23 +1,16 @@
-"""`minimind eval ppl|skills|reasoning|toolcall|agent|reward|longctx`: how good a model is."""
+"""`minimind eval ppl|skills|reasoning|toolcall|agent|reward`: how good a model is; longctx has eval_longctx.py."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from minimind.commands.options import add_data, add_device, add_json, count, seed, typed
+from minimind.commands import eval_longctx
+from minimind.commands.options import add_data, add_device, add_json, count, length, load_named, seed, typed
 from minimind.commands.output import print_json, print_table
 from minimind.commands.subcommands import Subcommands
 from minimind.errors import UserError
 from minimind.util.typed import Range
-
-if TYPE_CHECKING:
-    from minimind.model import Transformer
-    from minimind.tokenizer import Tokenizer
-
-length = typed(Annotated[int, Range(2, 2**20)])
 
 SKILLS = "identity, facts, translation, arithmetic, strings, recall across turns, tool use, stopping"
 EXAMPLES = """\
@@ -108,58 +101,12 @@ def run(argv: list[str]) -> None:
     )
     on_pairs.add_argument("--seed", type=seed, default=0, help="of that training (default: 0)")
 
-    on_lengths = subcommands.add(
-        "longctx",
-        longctx,
-        "bits per byte and perplexity against the length of the context, as the model is and stretched",
-        "minimind eval longctx runs/base --data novel.txt --lengths 128 256 512 1024 2048 --rope none yarn",
-    )
-    add_data(on_lengths, "long texts; a .txt file is one", required=True)
-    on_lengths.add_argument(
-        "--lengths",
-        nargs="+",
-        type=length,
-        default=[128, 256, 512, 1024, 2048],
-        metavar="N",
-        help="contexts in tokens, the shortest first (default: 128 256 512 1024 2048)",
-    )
-    on_lengths.add_argument(
-        "--rope",
-        nargs="+",
-        default=["none", "linear", "dynamic", "yarn"],
-        metavar="KIND",
-        help="ways to stretch: none, linear, dynamic, yarn (default: all)",
-    )
-    on_lengths.add_argument(
-        "--factor",
-        type=typed(Annotated[float, Range(1, 1e6)]),
-        help="how many times longer (default: config.json's, or longest / trained length)",
-    )
-    on_lengths.add_argument(
-        "--trained", type=length, metavar="N", help="length the model was trained at (default: as in config.json)"
-    )
-    on_lengths.add_argument(
-        "--max-tokens", type=count, default=4096, help="tokens predicted after each context (default: 4096)"
-    )
-    on_lengths.add_argument(
-        "--out", type=Path, default=Path("longctx.svg"), metavar="FILE", help="the plot (default: longctx.svg)"
-    )
+    on_lengths = eval_longctx.add(subcommands)
     for child in (on_texts, on_skills, on_reasoning, on_calls, on_chains, on_pairs, on_lengths):
         child.add_argument("model", metavar="MODEL", help="model or run directory")
         add_device(child)
         add_json(child)
     subcommands.call(argv)
-
-
-def load(options: argparse.Namespace) -> tuple[Path, Transformer, Tokenizer]:
-    """The directory of MODEL, the model on its device, and its tokenizer."""
-    from minimind.hardware import pick_device
-    from minimind.model import load_model
-    from minimind.model.hf.weights import model_directory
-    from minimind.tokenizer import Tokenizer
-
-    directory = model_directory(options.model)
-    return directory, load_model(directory, device=pick_device(options.device)), Tokenizer.load(directory)
 
 
 def ppl(options: argparse.Namespace) -> None:
@@ -170,7 +117,7 @@ def ppl(options: argparse.Namespace) -> None:
     from minimind.data.shards.prepare import prepare
     from minimind.eval.perplexity import evaluate_nll
 
-    directory, model, tokenizer = load(options)
+    directory, model, tokenizer = load_named(options)
     sequences = max(1, 8192 // options.seq_len)
     results = []
     for file in options.data:
@@ -196,7 +143,7 @@ def skills(options: argparse.Namespace) -> None:
     from minimind.infer.engine import Engine
     from minimind.world.questions import questions
 
-    directory, model, tokenizer = load(options)
+    directory, model, tokenizer = load_named(options)
     selection = questions(options.seed, options.per_skill)
     report = evaluate(Engine(model, max_batch=128), tokenizer, selection, options.max_tokens)
     if options.json:
@@ -215,7 +162,7 @@ def reasoning(options: argparse.Namespace) -> None:
         selection = read_questions(options.data, options.per_skill, options.encoding)
     else:
         selection = questions(options.seed, options.per_skill, SKILLS)
-    directory, model, tokenizer = load(options)
+    directory, model, tokenizer = load_named(options)
     engine = Engine(model, max_batch=128, tokenizer=tokenizer)
     report = compare(engine, tokenizer, selection, options.max_tokens, options.thinking_budget)
     if options.json:
@@ -234,7 +181,7 @@ def toolcall(options: argparse.Namespace) -> None:
         suites = {"": read_cases(options.data, options.encoding)[:most]}
     else:
         suites = {"": world_cases(options.seed, most), "new_tools": world_cases(options.seed, most, new=True)}
-    directory, model, tokenizer = load(options)
+    directory, model, tokenizer = load_named(options)
     engine = Engine(model, max_batch=128)
     reports = {name: evaluate(engine, tokenizer, cases, options.max_tokens) for name, cases in suites.items()}
     if options.json:
@@ -257,7 +204,7 @@ def agent(options: argparse.Namespace) -> None:
     from minimind.world.skills.chains import KINDS
 
     prompts = make_prompts(RLOptions(env=options.env, skills=list(KINDS))).held_out(options.per_kind)
-    directory, model, tokenizer = load(options)
+    directory, model, tokenizer = load_named(options)
     engine = Engine(model, max_batch=128)
     rollouts = play_greedily(engine, tokenizer, prompts, options.max_tokens, engine.context)
     found = report(rollouts)
@@ -279,7 +226,7 @@ def reward(options: argparse.Namespace) -> None:
     from minimind.eval.skills import span
     from minimind.util.progress import progress
 
-    directory, model, tokenizer = load(options)
+    directory, model, tokenizer = load_named(options)
     results, table = [], [["file", "by", "pairs", "accuracy", "95% interval", "mean margin"]]
     for file in options.data:
         data = prepare([file], tokenizer, "preference", encoding=options.encoding, train_on="last")
@@ -302,43 +249,3 @@ def reward(options: argparse.Namespace) -> None:
         print_table(table)
         if left_out := sum(result["left_out"] for result in results):
             print(f"{left_out} pairs were left out: within --seq-len {options.seq_len} their answers do not differ")
-
-
-def longctx(options: argparse.Namespace) -> None:
-    """The same tokens are predicted after every context, so that the figures can be compared."""
-    from minimind.eval.longctx import (
-        LengthReport,
-        at_other_positions,
-        check_lengths,
-        cut_windows,
-        evaluate,
-        read_long_texts,
-        rope_configs,
-    )
-    from minimind.util.files import write_text
-    from minimind.util.progress import progress
-
-    lengths = options.lengths
-    check_lengths(lengths)
-    if options.out.suffix != ".svg":
-        raise UserError(f"cannot draw {options.out}: end its name in .svg")
-    directory, model, tokenizer = load(options)
-    configs = rope_configs(model.config, options.rope, lengths[-1], options.factor, options.trained)
-    windows = cut_windows(read_long_texts(options.data, options.encoding), tokenizer, lengths, options.max_tokens)
-    with progress("reading", sum(lengths) * len(windows.tokens_NT) * len(configs), "tokens") as update:
-        curves = {
-            rope: evaluate(at_other_positions(model, config), windows, lengths, update)
-            for rope, config in configs.items()
-        }
-    report = LengthReport(lengths, configs, curves)
-    write_text(options.out, report.plot())
-    if options.json:
-        print_json({"model": str(directory), **report.to_dict()})
-        return
-    print_table(report.rows())
-    count = windows.targets * len(windows.tokens_NT)
-    print(f"bits per byte (perplexity) of the same {count:,} tokens after each context; drawn in {options.out}")
-    print(f"best after {lengths[-1]:,} tokens: {report.best}")
-    if configs[report.best] != model.config:
-        print(f"to keep it, set in {directory / 'config.json'}:")
-        print(json.dumps(report.to_keep(report.best), indent=2))

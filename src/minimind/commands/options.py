@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from minimind.errors import UserError
 from minimind.util.typed import Count, Range, Seed, convert, expected
+
+if TYPE_CHECKING:
+    from minimind.model import Transformer
+    from minimind.tokenizer import Tokenizer
 
 
 def command_parser(command: str, description: str, epilog: str, **more: Any) -> argparse.ArgumentParser:
@@ -36,6 +40,7 @@ def typed(hint: Any) -> Callable[[str], Any]:
 
 count, seed, port = typed(Count), typed(Seed), typed(Annotated[int, Range(0, 65535)])
 seconds = typed(Annotated[float, Range(0, 86_400, above=True)])
+length = typed(Annotated[int, Range(2, 2**20)])  # in tokens
 
 
 def add_json(*parsers: argparse.ArgumentParser) -> None:
@@ -123,3 +128,14 @@ def add_tools(parser: argparse.ArgumentParser) -> None:
         "in a FILE.py; an OpenAPI document (file or address); mcp:COMMAND or mcp:http://…",
     )
     tools.add_argument("--tool-seconds", type=seconds, default=10.0, help="longest call of a tool (default: 10)")
+
+
+def load_named(options: argparse.Namespace) -> tuple[Path, Transformer, Tokenizer]:
+    """The directory of MODEL, the model on its device, and its tokenizer."""
+    from minimind.hardware import pick_device
+    from minimind.model import load_model
+    from minimind.model.hf.weights import model_directory
+    from minimind.tokenizer import Tokenizer
+
+    directory = model_directory(options.model)
+    return directory, load_model(directory, device=pick_device(options.device)), Tokenizer.load(directory)

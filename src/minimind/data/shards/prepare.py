@@ -14,25 +14,22 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from minimind.data.shards.cache import default_cache, make_cache, partial_directory, signature, source_hash
-from minimind.data.shards.shard_set import DOC, SHARD_TOKENS, VERSION, ShardSet, ShardWriter
+from minimind.data.shards.encode import EncodedBatch, RecordBatch, encode_batch, make_encoder
+from minimind.data.shards.shard_set import SHARD_TOKENS, VERSION, ShardSet, ShardWriter
 from minimind.data.shards.thoughts import Thoughts
 from minimind.data.shards.workers import run_in_order
-from minimind.data.sources.documents import BadLine, Document, kind_of, parse
+from minimind.data.sources.documents import BadLine, kind_of
 from minimind.data.sources.files import check_file, container, is_plain_text, read_records
 from minimind.data.sources.folder import data_files
 from minimind.data.sources.records import Record
 from minimind.errors import UserError
-from minimind.tokenizer import ChatError
-from minimind.tokenizer.encode import Encoded, encode_chat, encode_texts, token_dtype
 from minimind.tokenizer.windows import WINDOW
 from minimind.util.checksums import find_damage, write_sums
 from minimind.util.files import remove_directory
@@ -49,28 +46,6 @@ MAX_WORKERS = 8  # by default; the reading process keeps about so many busy
 SMALL = 2 * 2**20  # bytes of sources not worth the half second it takes to start processes
 NAMED_BAD_LINES = 20
 KINDS = {"pretrain": "texts", "chat": "conversations", "preference": "preferences", "unpaired": "labeled answers"}
-
-
-class RecordBatch(NamedTuple):
-    """Records of one source, on their way to a worker."""
-
-    source: int
-    name: str
-    plain_text: bool
-    records: list[Record]
-
-
-class EncodedBatch(NamedTuple):
-    """What a worker made of a batch: see ShardWriter.append."""
-
-    ids: np.ndarray
-    mask: np.ndarray | None
-    docs: np.ndarray
-    bad: list[BadLine]
-    nothing_to_train_on: int
-    cut_words: int
-    long_thoughts: int
-    columns: dict[str, np.ndarray]
 
 
 def prepare(
@@ -215,7 +190,7 @@ def _write(
         results: Generator[EncodedBatch]
         how = (tokenizer, kind, settings["trained"], thoughts)
         if workers > 1:
-            results = run_in_order(partial(_make_encoder, *how), batches, workers)
+            results = run_in_order(partial(make_encoder, *how), batches, workers)
         else:
             results = (encode_batch(batch, *how) for batch in batches)
         writer = ShardWriter(place, kind, tokenizer.vocab_size, tokenizer.fingerprint, settings["shard_tokens"])
@@ -259,76 +234,3 @@ def _batches(files: list[Path], bar: Bar, encoding: str | None) -> Iterator[Reco
                 yield RecordBatch(source, str(file), is_plain_text(file), records)
                 records, size = [], 0
         yield RecordBatch(source, str(file), is_plain_text(file), records)
-
-
-def _make_encoder(
-    tokenizer: Tokenizer, kind: str, trained: dict[str, Any], thoughts: Thoughts | None
-) -> Callable[[RecordBatch], EncodedBatch]:
-    return lambda batch: encode_batch(batch, tokenizer, kind, trained, thoughts)
-
-
-def encode_batch(
-    batch: RecordBatch, tokenizer: Tokenizer, kind: str, trained: dict[str, Any], thoughts: Thoughts | None = None
-) -> EncodedBatch:
-    """Records to tokens: all that a worker does."""
-    documents: list[Document] = []
-    bad: list[BadLine] = []
-    for line, data in batch.records:
-        item = parse(data, batch.name, line, batch.plain_text, kind)
-        if isinstance(item, Document):
-            documents.append(item)
-        else:
-            bad.append(item)
-    found = len(documents)
-    if thoughts is not None:
-        documents = [kept for document in documents if (kept := thoughts.of(document, tokenizer)) is not None]
-    long_thoughts = found - len(documents)
-    pairs: list[tuple[Document, Encoded]] = []
-    empty = 0
-    if kind == "pretrain":
-        pairs = list(zip(documents, encode_texts([document.text for document in documents], tokenizer)))
-    else:
-        for document in documents:
-            try:
-                sides = encode_conversations(document, tokenizer, trained)
-            except ChatError as error:
-                bad.append(BadLine(document.file, document.line, str(error)))
-                continue
-            if sides and all(side.bytes for side in sides):
-                pairs += [(document, side) for side in sides]
-            else:
-                empty += 1
-        bad.sort(key=lambda line: line.line)
-    docs = np.zeros(len(pairs), DOC)
-    for row, (document, encoded) in zip(docs, pairs):
-        row["length"], row["bytes"] = len(encoded.ids), encoded.bytes
-        row["file"], row["line"], row["hash"] = batch.source, document.line, document.hash
-    nothing = [np.zeros(0, token_dtype(tokenizer.vocab_size))]  # concatenate needs at least one array
-    ids = np.concatenate([encoded.ids for _, encoded in pairs] or nothing)
-    mask = None if kind == "pretrain" else np.concatenate([encoded.mask for _, encoded in pairs] or nothing)
-    labels = {"label": np.array([document.label for document, _ in pairs], bool)} if kind == "unpaired" else {}
-    cut_words = sum(encoded.cut_words for _, encoded in pairs)
-    return EncodedBatch(ids, mask, docs, bad, empty, cut_words, long_thoughts, labels)
-
-
-def encode_conversations(document: Document, tokenizer: Tokenizer, trained: dict[str, Any]) -> list[Encoded]:
-    """A chat's one conversation, or a preference's chosen and rejected one; none where nobody answers.
-
-    Raises ChatError for a preference that prefers nothing, and for one whose two sides answer different questions.
-    """
-    sides = [document.messages]
-    if document.kind == "preference":
-        sides = chosen, rejected = [document.chosen, document.rejected]
-        if chosen[:-1] != rejected[:-1]:
-            raise ChatError(
-                "chosen and rejected answer different conversations; all but the last message must be equal"
-            )
-        if chosen == rejected:
-            raise ChatError("chosen and rejected are the same")
-        if any(messages[-1]["role"] != "assistant" for messages in sides):
-            raise ChatError("chosen and rejected must both end with an answer")
-    if document.kind == "unpaired" and document.messages[-1]["role"] != "assistant":
-        raise ChatError("what has a label must end with an answer")
-    if all(message["role"] != "assistant" for messages in sides for message in messages):
-        return []
-    return [encode_chat(messages, document.tools, tokenizer, trained) for messages in sides]

@@ -18,7 +18,8 @@ from typing import Any
 from minimind.data.sources.files import is_plain_text, read_records
 from minimind.data.sources.folder import data_files
 from minimind.data.sources.records import MAX_RECORD
-from minimind.data.sources.schemas import Content, SchemaError, normalize
+from minimind.data.sources.schemas import Content, normalize
+from minimind.data.sources.turns import SchemaError
 from minimind.tokenizer import ChatError
 from minimind.tokenizer import normalize as chat_messages
 from minimind.tokenizer.chat import ChatTemplate
