@@ -46,11 +46,11 @@ def adapted(
     if options is not None:
         add_lora(model, options)
     generator = torch.Generator().manual_seed(seed)
-    for layer in lora_layers(model).values():
-        for matrix in (layer.lora_A, layer.lora_B):
-            matrix.weight.data = torch.randn(matrix.weight.shape, generator=generator) * 0.3
-        if layer.options.dora:
-            layer.lora_magnitude_vector.data *= 1 + torch.rand(layer.out_features, generator=generator)
+    for name, parameter in model.named_parameters():
+        if ".lora_magnitude_vector" in name:
+            parameter.data *= 1 + torch.rand(parameter.shape, generator=generator)
+        elif ".lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
     return model.cast(dtype)
 
 
@@ -170,6 +170,35 @@ def test_adapters_on_the_attention_of_a_model_with_experts() -> None:
     assert_is_the_answer(requests[1], base)
 
 
+SHARED = ["shared_expert.gate_proj", "shared_expert.down_proj"]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "shared"),
+    [("qwen3_moe", []), ("qwen2_moe", SHARED), ("glm4_moe", SHARED)],
+)
+def test_adapters_of_experts(model_type: str, shared: list[str]) -> None:
+    """Of all matrices, of some, of the attention alone; several in a step, and one alone."""
+    fields = EXPERTS | {"model_type": model_type, "n_shared_experts": len(shared) // 2}
+    options = {
+        "all": LoraOptions(rank=3),
+        "some": LoraOptions(rank=2, rank_stabilized=True, alpha=3, targets=["down_proj", "v_proj", *shared]),
+        "attention": LoraOptions(rank=2, targets=["q_proj", "o_proj"]),
+    }
+    others = {name: adapted(each, seed, **fields) for seed, (name, each) in enumerate(options.items())}
+    models = {None: adapted(None, **fields), **others}
+    engine = Engine(models[None], adapters=others)
+    for names in ([*models, *models], ["some"]):
+        prompts = random_prompts([9, 20, 3, 14, 30, 11, 6, 8])[: len(names)]
+        requests = [engine.submit(prompt, params(10), name) for prompt, name in zip(prompts, names)]
+        run(engine, requests)
+        for request in requests:
+            assert_is_the_answer(request, models[request.adapter])
+    mixed = engine.generate(random_prompts([20]), params(10), "all")[0]
+    merge_lora(others["all"])
+    assert Engine(others["all"]).generate(random_prompts([20]), params(10))[0].ids == mixed.ids
+
+
 class Quantized(torch.nn.Module):
     """A Linear in 8 bits, with its adapter in full precision beside it."""
 
@@ -238,15 +267,3 @@ def test_what_there_is_no_adapter_for() -> None:
         Engine(MODELS[None], adapters=ADAPTERS).generate([[1]], params(1), "law")
     with pytest.raises(UserError, match="there is no adapter law here, but none at all"):
         Engine(MODELS[None]).submit([1], params(1), "law")
-
-
-def test_what_cannot_be_chosen_per_request() -> None:
-    model = adapted(None, **EXPERTS | {"model_type": "qwen2_moe", "n_shared_experts": 1})
-    name = next(name for name, module in model.named_modules() if name.endswith("shared_expert.up_proj"))
-    linear = model.get_submodule(name)
-    assert isinstance(linear, Linear)
-    model.set_submodule(name, LoraLinear(linear, OPTIONS["all"], None, torch.Generator()))
-    with pytest.raises(
-        UserError, match=f"adapter law cannot be chosen per request, because of its {name}.lora_A.weight"
-    ):
-        Engine(model, adapters={"law": model})

@@ -18,7 +18,6 @@ and the base alone, which is the last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import torch
 from torch import nn
@@ -26,33 +25,19 @@ from torch import nn
 from minimind.errors import UserError
 from minimind.model import Transformer
 from minimind.model.lora import LoraLinear
-from minimind.model.moe import MoE
-from minimind.model.transformer import Block, Linear
+from minimind.model.moe import MATRICES, Correction, Experts, MoE
+from minimind.model.transformer import MLP, Block, Linear
 
 
 def fused_linears(block: nn.Module) -> dict[str, list[Linear]]:
     """A block's matrices, those of one input together, by the names that they have in the engine."""
     assert isinstance(block, Block)
-    attention, mlp = block.self_attn, block.mlp
+    attention = block.self_attn
+    mlp = block.mlp.shared_expert if isinstance(block.mlp, MoE) else block.mlp
     fused = {"qkv": [attention.q_proj, attention.k_proj, attention.v_proj], "out": [attention.o_proj]}
-    return (
-        fused
-        if isinstance(mlp, MoE)
-        else fused | {"gate_up": [mlp.gate_proj, mlp.up_proj], "down": [mlp.down_proj]}
-    )
-
-
-def check_adapters(adapted: Mapping[str, Transformer]) -> None:
-    """UserError for an adapter of something else than a block's own matrices: of experts."""
-    for name, model in adapted.items():
-        linears = chain(*(chain(*fused_linears(block).values()) for block in model.model.layers))
-        known = {id(part) for one in linears if isinstance(one, LoraLinear) for part in one.parameters()}
-        for part, parameter in model.named_parameters():
-            if ".lora_" in part and id(parameter) not in known:
-                raise UserError(
-                    f"adapter {name} cannot be chosen per request, because of its {part}; merge it into its base: "
-                    "minimind export hf ADAPTER --out DIR"
-                )
+    if isinstance(mlp, MLP):  # dense, or the expert that every token sees
+        fused |= {"gate_up": [mlp.gate_proj, mlp.up_proj], "down": [mlp.down_proj]}
+    return fused
 
 
 def check_name(adapted: Mapping[str, Transformer], name: str | None) -> None:
@@ -114,6 +99,49 @@ class LowRank:
         stretch_MF = torch.stack([*stretch, torch.ones_like(stretch[0])])
         self.stretch_MF = None if bool((stretch_MF == 1).all()) else stretch_MF
         self.joined = names
+
+
+class ExpertsLowRank:
+    """The same for a block's experts, whose A and B are stacked: one correction of each kind of their matrices.
+
+    `adapted` are the experts as each adapter has them.
+    """
+
+    def __init__(self, adapted: Mapping[str, Experts], dtype: torch.dtype, device: torch.device) -> None:
+        self.parts = {
+            name: [
+                None if part is None else tuple(matrix.to(device, copy=True) for matrix in part[:2])
+                for part in experts.corrections(dtype)
+            ]
+            for name, experts in adapted.items()
+        }
+        self.joined: tuple[str, ...] = ()
+        self.stacks: list[tuple[tuple[int, ...], torch.Tensor, torch.Tensor] | None] = []
+
+    def corrections(self, mix: Mix | None) -> list[Correction | None]:
+        """One of gate, up and down each, for the adapters that a step's tokens ask for."""
+        if mix is None:
+            return [None] * len(MATRICES)
+        if mix.names != self.joined:
+            self._join(mix.names)
+        found: list[Correction | None] = []
+        for stack in self.stacks:
+            if stack is None:
+                found.append(None)
+            else:
+                ranks, a_ErI, b_EOr = stack
+                found.append(Correction(a_ErI, b_EOr, mix.others(ranks) if mix.mixed else None))
+        return found
+
+    def _join(self, names: tuple[str, ...]) -> None:
+        self.joined, self.stacks = names, []
+        for parts in zip(*(self.parts[name] for name in names)):
+            ranks = tuple(0 if part is None else part[0].shape[1] for part in parts)
+            if there := [part for part in parts if part is not None]:
+                A, B = zip(*there)
+                self.stacks.append((ranks, torch.cat(A, 1), torch.cat(B, 2)))
+            else:
+                self.stacks.append(None)
 
 
 def _low_rank(linear: Linear) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

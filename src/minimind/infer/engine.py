@@ -21,7 +21,7 @@ import torch
 
 from minimind.errors import UserError
 from minimind.hardware import sampling_device
-from minimind.infer.adapters import check_adapters, check_name
+from minimind.infer.adapters import check_name
 from minimind.infer.constraint import Constraint, Vocabulary
 from minimind.infer.events import End, Token
 from minimind.infer.inputs import Inputs
@@ -65,7 +65,6 @@ class Engine:
             raise UserError(f"max_repeats must be 0 (never) or at least 2, not {max_repeats}")
         self.source = model
         self.adapters = dict(adapters or {})
-        check_adapters(self.adapters)
         self.max_batch = max_batch
         self.tokenizer = tokenizer
         self.weights: WeightFormat = weights

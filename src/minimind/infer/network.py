@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from minimind.errors import UserError
-from minimind.infer.adapters import LowRank, Mix, fused_linears
+from minimind.infer.adapters import ExpertsLowRank, LowRank, Mix, fused_linears
 from minimind.infer.inputs import Inputs
 from minimind.model import Transformer
 from minimind.model.kv_cache import KVCache
 from minimind.model.lora import LoraLinear, merge_lora
-from minimind.model.moe import MoE
+from minimind.model.moe import MATRICES, MoE, dispatch_grouped
 from minimind.model.rope import angles
 from minimind.model.transformer import Block, Linear, RMSNorm
 
@@ -108,20 +108,32 @@ class Layer:
             norms = q_norm.weight.expand(heads, -1), k_norm.weight.expand(num_key_value_heads, -1)
             self.head_norms = torch.cat(norms).to(dtype)  # (H + K, C)
         self.ffn_norm = block.post_attention_layernorm.weight.to(dtype, copy=True)
+        self.gate_up, self.down = fused.get("gate_up"), fused.get("down")
+        self.experts: MoE | None = None
         if isinstance(block.mlp, MoE):
             self.experts = copy.deepcopy(block.mlp)
             merge_lora(self.experts)
             self.experts.requires_grad_(False)
             for parameter in self.experts.parameters():
                 parameter.data = parameter.data.to(dtype)
-        else:
-            self.gate_up, self.down = fused["gate_up"], fused["down"]
+            stacks = {name: mlp.experts for name, other in adapted.items() if isinstance(mlp := other.mlp, MoE)}
+            self.experts_low_rank = ExpertsLowRank(stacks, dtype, self.input_norm.device)
 
     def feed_forward(self, x_ND: torch.Tensor, mix: Mix | None) -> torch.Tensor:
-        if hasattr(self, "experts"):
-            return self.experts(x_ND[None])[0][0]
+        """Of a dense block, or of experts and the shared one beside them."""
+        out_ND = None if self.experts is None else self._routed(self.experts, x_ND, mix)
+        if self.gate_up is None or self.down is None:
+            assert out_ND is not None
+            return out_ND
         gate_NF, up_NF = self.gate_up(x_ND, mix).chunk(2, -1)
-        return self.down(F.silu(gate_NF).mul_(up_NF), mix)
+        dense_ND = self.down(F.silu(gate_NF).mul_(up_NF), mix)
+        return dense_ND if out_ND is None else out_ND + dense_ND
+
+    def _routed(self, moe: MoE, x_ND: torch.Tensor, mix: Mix | None) -> torch.Tensor:
+        weights_NK, routing = moe.gate(x_ND)
+        gate, up, down = (getattr(moe.experts, name) for name in MATRICES)
+        corrections = self.experts_low_rank.corrections(mix)
+        return dispatch_grouped(x_ND, routing.chosen_NK, weights_NK.to(x_ND.dtype), gate, up, down, corrections)
 
 
 class Network:

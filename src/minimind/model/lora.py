@@ -24,7 +24,7 @@ from torch import nn
 
 from minimind.errors import UserError
 from minimind.model.count import count_parameters
-from minimind.model.moe import MATRICES, Experts, LowRank
+from minimind.model.moe import MATRICES, Correction, Experts
 from minimind.model.quantized import BaseBits, QuantizedLinear, quantize
 from minimind.model.transformer import Linear, Transformer
 from minimind.util.typed import Range, check_fields
@@ -174,11 +174,13 @@ class LoraExperts(Experts):
             matrix_EOI = experts.get_parameter(name)
             self.lora_A[name], self.lora_B[name] = thin_matrices(matrix_EOI, options.rank, generator)
 
-    def corrections(self, dtype: torch.dtype) -> list[LowRank | None]:
+    def corrections(self, dtype: torch.dtype) -> list[Correction | None]:
         if not self.enabled:
             return [None] * len(MATRICES)
         return [
-            (self.lora_A[name].to(dtype), self.scale * self.lora_B[name].to(dtype)) if name in self.lora_A else None
+            Correction(self.lora_A[name].to(dtype), self.scale * self.lora_B[name].to(dtype))
+            if name in self.lora_A
+            else None
             for name in MATRICES
         ]
 

@@ -19,8 +19,15 @@ from minimind.model.config import ModelConfig
 from minimind.model.kernels.grouped_matmul import grouped_matmul
 
 MATRICES = ("gate_proj", "up_proj", "down_proj")
-LowRank = tuple[torch.Tensor, torch.Tensor]
-"""A (E, r, I) and B (E, O, r), one of each an expert: B · A is added to its matrix (O, I)"""
+
+
+class Correction(NamedTuple):
+    """What is added to the experts' matrices of one kind: B · A to each expert's (O, I)."""
+
+    a_ErI: torch.Tensor
+    b_EOr: torch.Tensor
+    others_Nr: torch.Tensor | None = None
+    """where a token's product with A counts as 0, if the ranks are several adapters' and each token has its own"""
 
 
 class Routing(NamedTuple):
@@ -91,7 +98,7 @@ class Experts(nn.Module):
         corrections = self.corrections(x_ND.dtype)
         return dispatch_grouped(x_ND, chosen_NK, weights_NK, gate, up, down, corrections)
 
-    def corrections(self, dtype: torch.dtype) -> Sequence[LowRank | None]:
+    def corrections(self, dtype: torch.dtype) -> Sequence[Correction | None]:
         """What is added to each of MATRICES; nothing, but for adapters (see model.lora)."""
         return (None,) * len(MATRICES)
 
@@ -139,7 +146,7 @@ def dispatch_grouped(
     gate_EFD: torch.Tensor,
     up_EFD: torch.Tensor,
     down_EDF: torch.Tensor,
-    corrections: Sequence[LowRank | None] = (None, None, None),
+    corrections: Sequence[Correction | None] = (None, None, None),
 ) -> torch.Tensor:
     """The same with the rows sorted by expert; `corrections` are added to gate, up and down."""
     N, K = chosen_NK.shape
@@ -151,21 +158,31 @@ def dispatch_grouped(
     rows = x_ND[:, None].expand(N, K, -1).reshape(N * K, -1)
     rows = _Permute.apply(rows, order, back)  # type: ignore[no-untyped-call]
     gate, up, down = corrections
-    gated = F.silu(corrected(rows, gate_EFD, gate, ends_E)) * corrected(rows, up_EFD, up, ends_E)
-    rows = corrected(gated, down_EDF, down, ends_E)
+    tokens = order // K
+    gated = F.silu(corrected(rows, gate_EFD, gate, ends_E, tokens)) * corrected(rows, up_EFD, up, ends_E, tokens)
+    rows = corrected(gated, down_EDF, down, ends_E, tokens)
     rows = _Permute.apply(rows, back, order)  # type: ignore[no-untyped-call]
     return (rows.view(N, K, -1) * weights_NK[..., None]).sum(1)
 
 
 def corrected(
-    rows_NI: torch.Tensor, weight_EOI: torch.Tensor, low_rank: LowRank | None, ends_E: torch.Tensor
+    rows_NI: torch.Tensor,
+    weight_EOI: torch.Tensor,
+    correction: Correction | None,
+    ends_E: torch.Tensor,
+    tokens_N: torch.Tensor,
 ) -> torch.Tensor:
-    """(N, O): each group of rows by its expert's matrix, with what is added to that; see `grouped_matmul`."""
+    """(N, O): each group of rows by its expert's matrix, with what is added to that; see `grouped_matmul`.
+
+    tokens_N  which token each row is of
+    """
     out_NO = grouped_matmul(rows_NI, weight_EOI, ends_E)
-    if low_rank is None:
+    if correction is None:
         return out_NO
-    a_ErI, b_EOr = low_rank
-    return out_NO + grouped_matmul(grouped_matmul(rows_NI, a_ErI, ends_E), b_EOr, ends_E)
+    low_Nr = grouped_matmul(rows_NI, correction.a_ErI, ends_E)
+    if correction.others_Nr is not None:
+        low_Nr = low_Nr.masked_fill(correction.others_Nr[tokens_N], 0)
+    return out_NO + grouped_matmul(low_Nr, correction.b_EOr, ends_E)
 
 
 class _Permute(torch.autograd.Function):
