@@ -47,7 +47,7 @@ def test_prompts_are_functions_of_seed_and_iteration():
     assert numbers(env.training(0, 3, 30)) == numbers(OwnEnv(GAME).training(0, 3, 30))
     different = [env.training(0, 3, 30), env.training(0, 4, 30), env.training(1, 3, 30), env.held_out(30)]
     assert len({str(numbers(prompts)) for prompts in different}) == 4
-    assert {prompt.source for prompt in env.held_out(3)} == {"GuessNumber"}
+    assert {prompt.env(prompt).prompt.source for prompt in env.held_out(3)} == {"GuessNumber"}
 
 
 def test_every_episode_of_a_prompt_is_the_same(tmp_path):

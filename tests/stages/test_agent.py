@@ -1,5 +1,8 @@
 """`minimind train agent`: episodes of several turns."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
@@ -7,7 +10,6 @@ from tests.helpers import evaluations, losses, make_trainer, metrics
 
 from minimind.cli import main
 from minimind.data.batches.batch import IGNORE
-from minimind.stages import STAGES
 from minimind.world.skills import chains
 
 PARTS = ("reward", "reward_correct", "reward_short", "length")
@@ -55,9 +57,25 @@ def test_stopped_and_resumed_as_if_nothing_had_happened(agent, stopped_and_whole
         assert losses(run, column) == losses(whole, column)
 
 
-def test_the_worlds_chains_are_what_it_learns_by_default():
-    defaults = STAGES["agent"].defaults["rl"]
-    assert defaults["skills"] == list(chains.KINDS)
+def test_the_worlds_chains_are_what_it_learns_by_default(agent, tmp_path):
+    """Each kind is scored by itself, too; a model of random words gets nothing right."""
+    changes = {"rl__env": None, "rl__questions": 2, "rl__prompts": 1, "rl__group_size": 2}
+    trainer = make_trainer(agent(tmp_path / "run", batch__seq_len=1024, batch__tokens_per_step=1024, **changes))
+    assert trainer.evaluation(8) == {"score": 0} | {f"score_{kind}": 0 for kind in chains.KINDS}
+    batch = trainer.source.step(0)
+    assert {"reward_calls", "reward_unreadable"} < set(batch.table)
+
+
+def test_eval_agent(base_model, tmp_path, capsys):
+    game = Path(__file__).parents[2] / "examples" / "guess_number.py"
+    argv = ["eval", "agent", str(base_model), "--device", "cpu", "--max-tokens", "4", "--per-kind", "3"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["skills"].keys() == set(chains.KINDS)
+    assert {score["total"] for score in found["skills"].values()} == {3}
+    assert found["turns"] >= 1
+    assert main([*argv, "--env", f"{game}:GuessNumber"]) == 0
+    assert "GuessNumber" in capsys.readouterr().out
 
 
 def test_an_environment_that_fails_ends_the_run_in_a_sentence(agent, refusal, tmp_path):

@@ -21,7 +21,7 @@ from minimind.train.setup import Setup
 
 
 class HeldOutQuestions:
-    """The share of held-out questions that are answered rightly; every skill has as many."""
+    """The share of held-out questions that are answered rightly, the mean of the skills'; and each skill's."""
 
     lower_is_better = False
     scores_start = True
@@ -33,11 +33,15 @@ class HeldOutQuestions:
         self.rollouts: list[Rollout] = []  # the answers of the last evaluation, on the main process
 
     def __call__(self, micro_batch_size: int) -> Scores:
-        right, strategy = 0.0, self.setup.strategy
+        sources, strategy = sorted({prompt.source for prompt in self.prompts}), self.setup.strategy
+        shares = [0.0] * len(sources)
         if strategy.is_main:
             self.rollouts = score(self.answer())
-            right = sum(_is_right(one) for one in self.rollouts) / len(self.rollouts)
-        return {"score": float(strategy.sum([right])[0])}
+            found = report(self.rollouts).scores
+            shares = [found[source].accuracy for source in sources]
+        shares = strategy.sum(shares).tolist()
+        by_source = {f"score_{source}": share for source, share in zip(sources, shares)}
+        return {"score": sum(shares) / len(shares), **(by_source if len(sources) > 1 else {})}
 
     def answer(self) -> list[Rollout]:
         """Of the present weights."""

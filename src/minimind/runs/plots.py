@@ -39,7 +39,7 @@ class Chart:
 
 
 CURVES = (
-    Curve("Held-out score", {"eval.score": ""}),
+    Curve("Held-out score", {"eval.score": "", "eval.score_*": ""}),
     Curve("Reward", {"reward": "whole", "reward_*": ""}),
     Curve("Loss", {"loss": "training", "eval.loss": "held-out"}),
     Curve("Held-out bits per byte", {"eval.bits_per_byte": ""}),

@@ -33,7 +33,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "gspo": {"loss": "gspo", "normalize": "answer", "clip_low": 0.003, "clip_high": 0.004, "minibatches": 2},
     "spo": {**ONE_EACH, "advantage": "tracker"},
     "online_dpo": {"loss": "dpo"},
-    "agent": {"skills": list(chains.KINDS), "max_tokens": 64},  # GRPO in several turns, in which tools are called
+    "agent": {"skills": list(chains.KINDS), "max_tokens": 64, "questions": 50},  # several turns, with tools
 }  # fmt: skip
 
 

@@ -32,8 +32,7 @@ class OwnEnv:
 
     def prompt(self, key: str) -> Prompt:
         """Of the episode with this key; each time that it is begun, it is the same one."""
-        env = self.begin(key)
-        return replace(env.prompt, source=self.spec.rpartition(":")[2], env=lambda prompt: self.begin(key))
+        return replace(self.begin(key).prompt, env=lambda prompt: self.begin(key))
 
     def begin(self, key: str) -> Env:
         return Checked(self.spec, self.make, random.Random(key))
@@ -51,6 +50,7 @@ class Checked:
             raise UserError(f"rl.env: {spec} cannot be made: {type(error).__name__}: {error}") from error
         if not isinstance(self.prompt, Prompt):
             raise UserError(f"rl.env: the prompt of {spec} is no minimind.rl.types.Prompt")
+        self.prompt = replace(self.prompt, source=self.prompt.source or spec.rpartition(":")[2])
 
     def step(self, answer: Message, text: str, stop_reason: StopReason) -> StepResult:
         try:
