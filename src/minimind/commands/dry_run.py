@@ -12,6 +12,7 @@ from minimind.model.lora import coverage
 from minimind.plan.memory import check_fits
 from minimind.plan.time import COMPILE_GAIN
 from minimind.recipe import Recipe
+from minimind.stages import STAGES
 from minimind.stages.launch import make_setup, make_trainer
 from minimind.train.budget import seconds_per_step, total_steps
 from minimind.train.console import TrainingConsole
@@ -23,7 +24,8 @@ from minimind.util.units import duration, size_text
 def show(recipe: Recipe) -> None:
     """Print the resolved recipe, then parameters, data, steps and time (a step's work is timed, not guessed)."""
     strategy, nowhere = pick_strategy(pick_device(recipe.device)), Path("dry-run")  # never made
-    check_fits(recipe.model, recipe.lora, strategy.device)
+    beside = STAGES[recipe.stage].memory(recipe, strategy.world)
+    check_fits(recipe.model, recipe.lora, strategy.device, beside)
     setup = make_setup(recipe, nowhere, strategy, TrainingConsole(quiet=True))
     trainer = make_trainer(setup)
     steps, seconds = forecast(trainer)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from minimind.model.hf.adapter import NAME, TENSORS, read_settings
 from minimind.model.hf.files import read_shapes
 from minimind.model.lora import LoraOptions
 from minimind.model.quantized import BaseBits, stored_bytes
+from minimind.recipe import Recipe
+from minimind.util.units import size_text
 
 BYTES = {"fp32": 4, "bf16": 2}
 STATE_BYTES = 20  # of training, per parameter: master, gradient, two averages, a copy in the computation's type
@@ -35,6 +38,30 @@ def memory(config: ModelConfig) -> dict[str, dict[str, int]]:
     }
 
 
+def nothing_else(recipe: Recipe, world: int) -> dict[str, int]:
+    return {}
+
+
+def rollout_memory(recipe: Recipe, world: int = 1) -> dict[str, int]:
+    """Bytes, by name, that reinforcement learning holds at least in each of `world` processes besides the model it
+    trains: the weights as the engine computes with them, the keys and values of answers that are all at their
+    longest, the model that a KL divergence is measured from (an adapter's base is that model), and a critic."""
+    options, dtype = recipe.rl, "fp32" if recipe.precision == "fp32" else "bf16"
+    sizes = memory(recipe.model)
+    held = {"the weights to sample with": sizes["weights"][dtype]}
+    if not options.server:
+        answers = options.prompts // world * options.group_size
+        cached = answers * options.max_tokens * sizes["kv_cache_per_token"][dtype]
+        held[
+            f"keys and values of {answers:,} answers of {options.max_tokens:,} tokens (rl.prompts, rl.max_tokens)"
+        ] = cached
+    if options.reference and not recipe.lora.rank:
+        held["the start model (rl.reference)"] = sizes["weights"]["fp32"]
+    if options.advantage == "gae" and options.critic == "model":
+        held["the critic's training (rl.critic)"] = STATE_BYTES * count_parameters(recipe.model)["total"]
+    return held
+
+
 def frozen_bytes(config: ModelConfig, bits: BaseBits) -> float:
     """The weights beside an adapter: of a dense model the blocks' matrices in so many bits, all else in fp32."""
     counts = count_parameters(config)
@@ -42,21 +69,27 @@ def frozen_bytes(config: ModelConfig, bits: BaseBits) -> float:
     return BYTES["fp32"] * (counts["total"] - matrices) + stored_bytes(matrices, bits)
 
 
-def check_fits(config: ModelConfig, lora: LoraOptions, device: torch.device) -> None:
+def check_fits(
+    config: ModelConfig, lora: LoraOptions, device: torch.device, beside: Mapping[str, int] = MappingProxyType({})
+) -> None:
     """Raise UserError for a shape whose weights, or state of training, exceed the device's memory.
 
     A model is read as a whole before its matrices are kept in fewer bits, in the memory of the CPU.
+
+    beside  bytes, by name, of what else is held
     """
     parameters, total = count_parameters(config)["total"], total_memory(device)
     bits: BaseBits = 32 if device.type == "cpu" else lora.base_bits
-    needed = (frozen_bytes(config, bits) if lora.rank else STATE_BYTES * parameters) / 1e9
+    own = frozen_bytes(config, bits) if lora.rank else STATE_BYTES * parameters
+    needed = (own + sum(beside.values())) / 1e9
     if total is not None and needed > total:
         what = f"a model of {parameters:,} parameters" if lora.rank else f"training {parameters:,} parameters"
         smaller_base = ", or --lora.base_bits 4" if bits != 4 and device.type != "cpu" else ""
         advice = smaller_base if lora.rank else ", or --lora.rank 8 where you start from a model"
+        listed = "".join(f"; {name}: {size_text(size)}" for name, size in beside.items())
         raise UserError(
-            f"{what} takes at least {needed:,.0f} GB of memory, and there are {total:,.0f} here; choose a smaller "
-            f"model (--preset){advice}"
+            f"{what} takes at least {needed:,.0f} GB of memory, and there are {total:,.0f} here{listed}; choose a "
+            f"smaller model (--preset){advice}"
         )
 
 

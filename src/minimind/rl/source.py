@@ -99,7 +99,10 @@ class Rollouts(BatchSource):
 
     def sample(self, iteration: int, rank: int, world: int) -> list[Rollout]:
         """The episodes of one rollout, of all processes; with more prompts where their answers are all alike."""
-        options, rollouts = self.options, self.play(iteration, 0, rank, world)
+        options, start = self.options, time.perf_counter()
+        self.refresh()
+        self.totals["seconds_rollout"] += time.perf_counter() - start
+        rollouts = self.play(iteration, 0, rank, world)
         for attempt in range(1, options.dynamic_sampling + 1):
             if count_informative(rollouts) >= options.prompts:
                 break
@@ -118,7 +121,6 @@ class Rollouts(BatchSource):
         prompts = self.prompts.training(recipe.seed, iteration, first + options.prompts)
         groups = range(first + rank * share, first + (rank + 1) * share)
         start = time.perf_counter()
-        self.refresh()
         rollouts = self.in_all(lambda: run_episodes(
             self.engine, self.setup.tokenizer,
             [begin(prompts[group]) for group in groups for _ in range(options.group_size)],

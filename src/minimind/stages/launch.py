@@ -68,11 +68,12 @@ def make_trainer(setup: Setup, stage: Stage | None = None) -> Trainer:
 def launch(recipe: Recipe, run: Path, console: TrainingConsole) -> Outcome:
     """Train by `recipe` in the directory `run`, or resume what an earlier call began there."""
     strategy = pick_strategy(pick_device(recipe.device))
-    check_fits(recipe.model, recipe.lora, strategy.device)  # before any work
+    stage = STAGES[recipe.stage]
+    beside = stage.memory(recipe, strategy.world)
+    check_fits(recipe.model, recipe.lora, strategy.device, beside)  # before any work
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    stage = STAGES[recipe.stage]
     try:
         recipe = dataclasses.replace(recipe, precision=_precision(recipe, run, strategy))
         tokenizer = Tokenizer.load(recipe.tokenizer)

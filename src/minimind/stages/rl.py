@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minimind.plan.memory import rollout_memory
 from minimind.rl.evaluation import HeldOutQuestions
 from minimind.rl.objectives import OnlineDPO, PolicyGradient
 from minimind.rl.source import Rollouts, world_prompts
@@ -54,6 +55,7 @@ def _stage(name: str, rl: dict[str, Any]) -> Stage:
         },
         data=world_prompts,
         source=Rollouts,
+        memory=rollout_memory,
         evaluation=HeldOutQuestions,
     )
 

@@ -18,6 +18,7 @@ from minimind.data.shards.thoughts import Thoughts
 from minimind.errors import UserError
 from minimind.model import Transformer
 from minimind.model.hf.weights import add_adapter, load_tensors
+from minimind.plan.memory import nothing_else
 from minimind.recipe import Recipe
 from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import Evaluation, HeldOutNLL
@@ -84,4 +85,6 @@ class Stage:
     data: Callable[[Recipe, Tokenizer, str], Split] = load_files
     model: Callable[[Recipe], Transformer] = make_model
     source: Callable[[Setup, Objective], BatchSource] = make_loader
+    memory: Callable[[Recipe, int], dict[str, int]] = nothing_else
+    """bytes, by name, that each of so many processes holds besides the model it trains"""
     evaluation: Callable[[Setup, Objective], Evaluation] = HeldOutNLL
