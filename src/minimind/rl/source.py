@@ -220,9 +220,10 @@ class Rollouts(BatchSource):
         return {**state, "estimator": self.estimator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.iteration, self.estimator = state.get("iteration", -1), Estimator(self.options)
+        self.totals.clear()
         if state:
-            self.iteration, self.means = state["iteration"], state["means"]
-            self.documents = MemoryDocuments(**_arrays(state["documents"]))
+            self.means, self.documents = state["means"], MemoryDocuments(**_arrays(state["documents"]))
             self.estimator.load_state_dict(state["estimator"])
 
 

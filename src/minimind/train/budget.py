@@ -45,7 +45,7 @@ def total_steps(
 
 def seconds_per_step(step: TrainStep, source: BatchSource) -> float:
     """Time of one step's gradients, measured without changing anything; the slowest process counts."""
-    strategy = step.strategy
+    strategy, state = step.strategy, source.state_dict()
     times = []
     for _ in range(3):  # the first one compiles
         start = time.perf_counter()
@@ -57,6 +57,7 @@ def seconds_per_step(step: TrainStep, source: BatchSource) -> float:
         synchronize(strategy.device)
         times.append(time.perf_counter() - start)
     step.zero_grad()
+    source.load_state_dict(state)
     return float(strategy.sum([min(times)])[0]) / strategy.world * 1.05  # the update itself
 
 
