@@ -77,7 +77,7 @@ DESCRIBED = {
 }
 
 
-def _list(rng: Rng, lang: str, kept: bool) -> Sample:
+def things(rng: Rng, lang: str, kept: bool = False) -> Sample:
     """n things of a kind, as they follow each other in their table: then no thing comes twice."""
     names, rows = rng.pick(tuple(LISTED.items()))
     at, column = (1, 1) if lang == "zh" else (0, 0)
@@ -103,5 +103,5 @@ def _one_sentence(rng: Rng, lang: str, kept: bool) -> Sample:
 
 
 def sample(rng: Rng, lang: str, held_out: bool = False) -> Sample:
-    kind = rng.pick((_list, _one_word, _one_sentence))
+    kind = rng.pick((things, _one_word, _one_sentence))
     return kind(rng, lang, held_out)
