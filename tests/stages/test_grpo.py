@@ -131,9 +131,13 @@ def test_recorded_logprobs_are_those_that_are_learned_from(grpo, tmp_path, tempe
     assert float(terms.losses["loss"].detach()) == pytest.approx(-float(advantages.sum()), abs=1e-3)
 
 
-def test_what_a_run_writes_down(grpo, base_model, tmp_path):
+def test_what_a_run_writes_down(grpo, base_model, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(grpo(run, evaluation__every=3)) == 0
+    said = capsys.readouterr().err
+    for word in ("step 0: held-out 0.", "  reward 0.", "  held-out ", "  KL 0.", "  rollout "):
+        assert word in said
+    assert "loss" not in said
     lines = [line for line in metrics(run) if "eval" not in line]
     assert [line["step"] for line in lines] == list(range(1, 7))
     for line in lines:

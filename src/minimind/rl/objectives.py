@@ -46,6 +46,8 @@ class PolicyGradient(Objective):
     With `constant` the unit is an answer of `rl.max_tokens` tokens, however long it was (Dr. GRPO).
     """
 
+    shown = SHOWN
+
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self.options = setup.recipe.rl
