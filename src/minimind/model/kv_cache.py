@@ -54,6 +54,7 @@ class KVCache:
         """The same content with room for more rows."""
         shape = list(self.memory.shape)
         shape[1] = rows
-        memory = self.memory.new_zeros(shape)
+        memory = self.memory.new_empty(shape)
         memory[:, : self.rows] = self.memory
+        memory[:, self.rows :] = 0
         return KVCache(memory)
