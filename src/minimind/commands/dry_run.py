@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from minimind import config
@@ -23,12 +24,13 @@ from minimind.util.units import duration, size_text
 
 def show(recipe: Recipe) -> None:
     """Print the resolved recipe, then parameters, data, steps and time (a step's work is timed, not guessed)."""
-    strategy, nowhere = pick_strategy(pick_device(recipe.device)), Path("dry-run")  # never made
+    strategy = pick_strategy(pick_device(recipe.device))
     beside = STAGES[recipe.stage].memory(recipe, strategy.world)
     check_fits(recipe.model, recipe.lora, strategy.device, beside)
-    setup = make_setup(recipe, nowhere, strategy, TrainingConsole(quiet=True))
-    trainer = make_trainer(setup)
-    steps, seconds = forecast(trainer)
+    with tempfile.TemporaryDirectory() as nowhere:  # only a rollout server gets something to read there
+        setup = make_setup(recipe, Path(nowhere), strategy, TrainingConsole(quiet=True))
+        trainer = make_trainer(setup)
+        steps, seconds = forecast(trainer)
     batch = recipe.batch
     print(config.dump(recipe))
     counts = count_parameters(recipe.model)
