@@ -1,18 +1,15 @@
-"""`minimind train agent`: episodes of several turns."""
+"""`minimind train agent`: episodes of several turns. What holds for all algorithms is in `test_algorithms.py`."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
-from tests.helpers import evaluations, losses, make_trainer, metrics
+from tests.helpers import evaluations, make_trainer, metrics
 
 from minimind.cli import main
 from minimind.data.batches.batch import IGNORE
 from minimind.world.skills import chains
-
-PARTS = ("reward", "reward_correct", "reward_short", "length")
 
 
 def test_episodes_have_several_turns_all_of_which_are_trained_on(agent, tmp_path):
@@ -39,22 +36,6 @@ def test_what_a_run_writes_down(agent, tmp_path):
             assert 0 < line["reward_short"] <= 4
             assert line["reward"] == pytest.approx(line["reward_correct"] + 0.1 * line["reward_ended"], abs=1e-6)
     assert all(0 <= line["eval"]["score"] <= 1 for line in evaluations(run))
-
-
-def test_two_processes_are_as_one(agent, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 256}
-    assert main(agent(one, **changes)) == 0
-    assert wait_for(start_two(agent(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
-    assert_like_one_process(two, one)
-    for column in PARTS:
-        assert losses(two, column) == pytest.approx(losses(one, column), rel=1e-6)
-
-
-def test_stopped_and_resumed_as_if_nothing_had_happened(agent, stopped_and_whole):
-    run, whole = stopped_and_whole(agent, 3, evaluation__every=2, rl__minibatches=2, rl__epochs=2)
-    for column in PARTS:
-        assert losses(run, column) == losses(whole, column)
 
 
 def test_the_worlds_chains_are_what_it_learns_by_default(agent, tmp_path):

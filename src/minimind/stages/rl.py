@@ -43,11 +43,14 @@ def make_objective(setup: Setup) -> Objective:
 
 
 def _stage(name: str, rl: dict[str, Any]) -> Stage:
+    # Episodes with tools have some 350 tokens: three fit into a sequence of 1,024, and only one into half of it.
+    batch = {"seq_len": 1024} if name == "agent" else {}
     return Stage(
         name,
         make_objective,
         defaults={
             "rl": rl,
+            "batch": batch,
             "optimizer": {"name": "adamw", "learning_rate": 0.0003},  # muon makes full-sized steps of mere noise
             "schedule": {"kind": "constant"},
             "budget": {"steps": 100},
