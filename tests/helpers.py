@@ -122,7 +122,10 @@ def flags(**changes: Any) -> list[str]:
     settings = SETTINGS | {name.replace("__", "."): value for name, value in changes.items()}
     rate, is_muon = settings["optimizer.learning_rate"], settings.get("optimizer.name", "muon") == "muon"
     settings.setdefault("optimizer.embedding_learning_rate", (0.3 if is_muon else 1) * rate)
-    return [word for name, value in settings.items() if value is not None for word in (f"--{name}", str(value))]
+    given = {
+        name: value if isinstance(value, list) else [value] for name, value in settings.items() if value is not None
+    }
+    return [word for name, values in given.items() for word in (f"--{name}", *map(str, values))]
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -192,14 +195,19 @@ def assert_equal_trees(a: Any, b: Any) -> None:
 
 def make_trainer(argv: list[str], objective: Any = None) -> Trainer:
     """The trainer of a command of the fixtures `pretrain`, `sft`, `dpo`…, to be looked at from within."""
-    stage, given = argv[1], dict(zip(argv[2::2], argv[3::2]))
-    run = Path(given.pop("--out"))
+    stage, given = argv[1], dict[str, list[str]]()
+    for word in argv[2:]:
+        if word.startswith("--"):
+            given[word] = words = []
+        else:
+            words.append(word)
+    run = Path(given.pop("--out")[0])
     run.mkdir(exist_ok=True)
     names = {"--tokenizer": "tokenizer", "--from": "init_from"}
-    paths: dict[str, Any] = {names[flag]: given.pop(flag) for flag in names if flag in given}
+    paths: dict[str, Any] = {names[flag]: given.pop(flag)[0] for flag in names if flag in given}
     if "--data" in given:
-        paths["data"] = [given.pop("--data")]
-    recipe = resolve(stage, [word for pair in given.items() for word in pair], [], paths)
+        paths["data"] = given.pop("--data")
+    recipe = resolve(stage, [word for flag, words in given.items() for word in (flag, *words)], [], paths)
     changed = dataclasses.replace(STAGES[stage], **({"objective": lambda setup: objective} if objective else {}))
     setup = make_setup(recipe, run, SingleDevice(torch.device("cpu")), TrainingConsole(quiet=False), changed)
     return trainer_of(setup, changed)

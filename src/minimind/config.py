@@ -98,7 +98,6 @@ RENAMED: dict[str, str] = {
     "grpo.temperature": "rl.temperature",
     "grpo.clip_low": "rl.clip_low",
     "grpo.clip_high": "rl.clip_high",
-    "grpo.reward_model": "rl.reward_model",
     "grpo.kl_weight": "rl.kl_weight",
     "grpo.questions": "rl.questions",
 }

@@ -74,9 +74,11 @@ class RLOptions:
     temperature: Positive = 1.0
     """of the sampling, and of the log-probabilities that are learned from"""
     skills: list[str] = field(default_factory=lambda: ["arithmetic"])
-    """skills of the embedded world that the prompts are of"""
+    """skills of the embedded world that the prompts are of, where neither env nor --data are given"""
     env: str = ""
     """an environment of your own, FILE.py:CLASS, in place of the world's prompts"""
+    curriculum: bool = False
+    """ask most of what the model answers rightly about half the time, by source and size of the right answer"""
     think: bool = False
     """whether the model thinks before it answers"""
     minibatches: Annotated[int, Range(1, 1024)] = 1
@@ -100,10 +102,14 @@ class RLOptions:
     """ppo: largest ratio that counts against a token of a bad answer, 3 for example; 0 = no bound"""
     dynamic_sampling: Annotated[int, Range(0, 100)] = 0
     """how many more times prompts are asked in the place of those whose answers all earned the same"""
-    overlong: CountOrZero = 0
-    """the last so many tokens before max_tokens cost the answer up to 1 of its reward; 0 = nothing"""
-    reward_model: str = ""
-    """directory of a reward model with the same tokenizer, whose score is the reward; default: the world checks"""
+    rewards: list[str] = field(default_factory=lambda: ["correct=1", "ended=0.1"])
+    """what an answer earns, as NAME=WEIGHT or NAME=WEIGHT,OPTION=VALUE: correct, partial, ended, format, length,
+    cosine, overlong, repetition, language, unit_tests, model, judge, or your own FILE.py:FUNCTION. With weight 0
+    it is only logged"""
+    on_reward_error: Literal["stop", "skip"] = "stop"
+    """when your own function raises, takes too long or gives no number: stop, or count the answer as skipped"""
+    reward_seconds: Positive = 60.0
+    """that one call of a function of your own may take"""
     reference: bool = True
     """keep the model that the training starts from in memory, to measure `kl` from it. One with an adapter has it
     inside"""

@@ -9,7 +9,6 @@ from minimind.rl.advantages import (
     group_advantages,
     informative,
     leave_one_out,
-    overlong_penalty,
 )
 
 
@@ -64,7 +63,3 @@ def test_generalized_advantages_by_hand():
 def test_groups_that_teach_nothing():
     rewards, groups = np.array([1.0, 1.0, 0.0, 1.0, 0.5]), np.array([4, 2, 2, 4, 7])
     assert informative(rewards, groups).tolist() == [False, True, True, False, False]
-
-
-def test_answers_near_the_limit_are_told_to_be_shorter():
-    assert overlong_penalty(np.array([1, 80, 85, 100, 120]), 100, 20).tolist() == [0, 0, -0.25, -1, -1]

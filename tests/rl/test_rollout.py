@@ -14,7 +14,9 @@ from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.logprobs import target_logprobs
 from minimind.losses.policy import ppo_loss
 from minimind.rl.envs.single_turn import SingleTurn
-from minimind.rl.rewards import score
+from minimind.rl.rewards import Rewards
+from minimind.rl.rewards.compose import Part
+from minimind.rl.rewards.verify import correct, ended
 from minimind.rl.rollout import episode_seeds, run_episodes, to_documents
 from minimind.rl.types import Prompt
 from minimind.tokenizer import Tokenizer
@@ -47,7 +49,8 @@ def sample(model, tokenizer):
         ]
         envs = [SingleTurn(prompts[group - first_group]) for group in groups]
         found = run_episodes(engine, tokenizer, envs, PARAMS, seeds, longest)
-        return score([replace(one, group=group) for one, group in zip(found, groups)])
+        rewards = Rewards([Part("correct", 1.0, correct), Part("ended", 0.1, ended)])
+        return rewards([replace(one, group=group) for one, group in zip(found, groups)])
 
     return play
 

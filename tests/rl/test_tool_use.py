@@ -17,7 +17,9 @@ from minimind.infer.sampler import SamplingParams
 from minimind.rl.envs.mock_tools import mock_tools
 from minimind.rl.envs.tools import ToolUse, use_tools
 from minimind.rl.prompts import to_prompt, training_prompts
-from minimind.rl.rewards import score
+from minimind.rl.rewards import Rewards
+from minimind.rl.rewards.compose import Part
+from minimind.rl.rewards.verify import correct, ended
 from minimind.rl.rollout import run_episodes, to_documents
 from minimind.rl.types import Prompt
 from minimind.tokenizer import Tokenizer
@@ -29,6 +31,8 @@ from minimind.world.skills import chains
 
 COLORS = {"cat": "red", "dog": "big"}
 BOTH = Prompt([user("both")], ["red"], lambda text: float("red" in text), tools=[SEES])
+
+REWARDS = Rewards([Part("correct", 1.0, correct), Part("ended", 0.1, ended)])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def looking() -> ToolUse:
 
 
 def test_calls_are_answered_until_there_is_none(play, tokenizer):
-    (one,) = score(play(1, 0.0))
+    (one,) = REWARDS(play(1, 0.0))
     assert [message["role"] for message in one.messages] == ["user", "assistant", "tool", "tool", "assistant"]
     assert one.messages[1]["tool_calls"] == CALLS
     assert [message["content"] for message in one.messages[2:]] == ["red", "big", "the red cat and the big dog"]
@@ -93,7 +97,7 @@ def test_many_at_once_are_as_one_after_the_other(play):
 
 
 def test_only_what_was_sampled_is_trained_on(play):
-    rollouts = score(play(6, 1.3))
+    rollouts = REWARDS(play(6, 1.3))
     batch = pack_once(to_documents(rollouts, {"advantages": np.ones(6)}), 1000)
     for number, source in enumerate(batch.table["source"].tolist()):
         at, one = batch.documents == number, rollouts[source]

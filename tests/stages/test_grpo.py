@@ -292,11 +292,6 @@ def test_a_resumed_training_samples_the_same_answers(grpo, tmp_path):
 # -------------------------------------------------------------------------------------------------------- bad input
 
 
-def test_data_are_refused(grpo, corpus, tmp_path, refusal):
-    said = refusal([*grpo(tmp_path / "run"), "--data", str(corpus)])
-    assert said == "error: grpo makes its prompts from the embedded world; leave out --data"
-
-
 @pytest.mark.parametrize("budget", [{"budget__epochs": 1}, {"budget__tokens": 1e6}])
 def test_budgets_that_mean_nothing_are_refused(grpo, tmp_path, refusal, budget):
     said = refusal(grpo(tmp_path / "run", budget__steps=None, **budget))

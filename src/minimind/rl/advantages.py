@@ -83,12 +83,3 @@ def informative(rewards_R: np.ndarray, groups_R: np.ndarray) -> np.ndarray:
     np.minimum.at(low_G, group_R, rewards_R)
     np.maximum.at(high_G, group_R, rewards_R)
     return (low_G < high_G)[group_R]
-
-
-def overlong_penalty(lengths_R: np.ndarray, max_tokens: int, margin: int) -> np.ndarray:
-    """(R,): 0 for answers of up to max_tokens − margin tokens, then falling, to −1 at max_tokens.
-
-    Soft overlong punishment (DAPO, equation 13): an answer that is merely cut off says nothing of its thought, but
-    one on the way there can be told to be shorter.
-    """
-    return -np.clip((lengths_R - (max_tokens - margin)) / margin, 0.0, 1.0)

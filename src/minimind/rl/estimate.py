@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from minimind.rl.advantages import (
     group_advantages,
     informative,
     leave_one_out,
-    overlong_penalty,
 )
 from minimind.rl.rollout import to_documents
 from minimind.rl.trackers import AdaptiveWeight, Values
@@ -119,15 +117,6 @@ def best_and_worst(rollouts: Sequence[Rollout]) -> MemoryDocuments:
     return documents
 
 
-def shaped(rollouts: Sequence[Rollout], max_tokens: int, margin: int) -> list[Rollout]:
-    """The rollouts with a part `overlong` of their reward, a penalty for coming near the longest answer."""
-    penalties = overlong_penalty(np.array([one.length for one in rollouts]), max_tokens, margin).tolist()
-    return [
-        replace(one, reward=one.reward + penalty, parts={**one.parts, "overlong": penalty})
-        for one, penalty in zip(rollouts, penalties)
-    ]
-
-
 def count_informative(rollouts: Sequence[Rollout]) -> int:
     """Groups whose answers differ in reward."""
     return len({one.group for one, differs in zip(rollouts, _informative(rollouts)) if differs})
@@ -145,11 +134,12 @@ def _informative(rollouts: Sequence[Rollout]) -> list[bool]:
 
 
 def means_of(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """What metrics.jsonl says of a rollout: mean reward and its parts, tokens of an answer, and the share of the
-    groups whose answers differ in reward."""
+    """What metrics.jsonl says of a rollout: mean reward and its parts, the standard deviation of the reward, tokens
+    of an answer, and the share of the groups whose answers differ in reward."""
     values: dict[str, list[float]] = {"reward": [one.reward for one in rollouts]}
     values |= {f"reward_{name}": [one.parts[name] for one in rollouts] for name in rollouts[0].parts}
     values["length"] = [one.length for one in rollouts]
     means = {name: sum(column) / len(rollouts) for name, column in values.items()}
+    means["reward_std"] = float(np.std(values["reward"]))
     groups = len({one.group for one in rollouts})
     return means | ({"informative": count_informative(rollouts) / groups} if groups < len(rollouts) else {})

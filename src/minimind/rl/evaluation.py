@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from minimind.eval.skills import Score, SkillReport
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
+from minimind.rl import warnings
+from minimind.rl.asking import Asking
 from minimind.rl.envs.single_turn import begin
-from minimind.rl.prompts import make_prompts
-from minimind.rl.rewards import score
+from minimind.rl.rewards import make_rewards
 from minimind.rl.rollout import run_episodes
 from minimind.rl.types import Prompt, Rollout
 from minimind.tokenizer import Tokenizer
@@ -21,27 +24,58 @@ from minimind.train.setup import Setup
 
 
 class HeldOutQuestions:
-    """The share of held-out questions that are answered rightly, the mean of the skills'; and each skill's."""
+    """The share of held-out questions that are answered rightly, the mean of the skills'; and each skill's.
+
+    Where no answer can be verified, the mean reward.
+    """
 
     lower_is_better = False
     scores_start = True
 
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup, self.options = setup, setup.recipe.rl
-        self.engine = Engine(setup.model, max_batch=128)
-        self.prompts = make_prompts(self.options).held_out(self.options.questions)
+        self.engine, self.rewards = Engine(setup.model, max_batch=128), make_rewards(setup)
+        self.prompts = Asking(setup).held_out
+        self.is_verified = any(prompt.gt for prompt in self.prompts)
         self.rollouts: list[Rollout] = []  # the answers of the last evaluation, on the main process
+        self.history: list[dict[str, float]] = []  # of all evaluations: the score, and the mean of each part
+        self.spreads: dict[str, float] = {}
+        self.warned = False
 
     def __call__(self, micro_batch_size: int) -> Scores:
         sources, strategy = sorted({prompt.source for prompt in self.prompts}), self.setup.strategy
         shares = [0.0] * len(sources)
         if strategy.is_main:
-            self.rollouts = score(self.answer())
-            found = report(self.rollouts).scores
-            shares = [found[source].accuracy for source in sources]
+            self.rollouts = self.rewards(self.answer())
+            shares = [self.share(source) for source in sources]
+            self.warn(sum(shares) / len(shares))
         shares = strategy.sum(shares).tolist()
         by_source = {f"score_{source}": share for source, share in zip(sources, shares)}
         return {"score": sum(shares) / len(shares), **(by_source if len(sources) > 1 else {})}
+
+    def share(self, source: str) -> float:
+        """Of the right answers to prompts of a source."""
+        values = [
+            float(_is_right(one)) if self.is_verified else one.reward
+            for one in self.rollouts
+            if one.prompt.source == source
+        ]
+        return sum(values) / len(values)
+
+    def warn(self, score: float) -> None:
+        """Say once that a part of the reward rises while the score falls."""
+        columns = {
+            name: [one.parts[name] for one in self.rollouts]
+            for name in self.rewards.learned
+            if name in self.rollouts[0].parts
+        }
+        self.history.append({"score": score, **{name: float(np.mean(column)) for name, column in columns.items()}})
+        for name, column in columns.items():
+            self.spreads[name] = max(self.spreads.get(name, 0.0), float(np.std(column)))
+        text = warnings.hacked(self.history, self.spreads)
+        if text and self.is_verified and not self.warned:
+            self.setup.console.say(f"warning: {text}")
+            self.warned = True
 
     def answer(self) -> list[Rollout]:
         """Of the present weights."""

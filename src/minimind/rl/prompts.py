@@ -30,7 +30,8 @@ class Prompts(Protocol):
     """Where prompts come from."""
 
     def training(self, seed: int, iteration: int, count: int) -> list[Prompt]:
-        """`count` prompts of a rollout, a function of seed and iteration: a resumed training asks the same."""
+        """`count` prompts of a rollout, a function of seed and iteration: a resumed training asks the same. More of
+        them begin with these."""
 
     def held_out(self, count: int) -> list[Prompt]:
         """Prompts that no training asks, always the same: `count` of each source."""

@@ -25,21 +25,19 @@ from minimind.losses.logprobs import target_logprobs
 from minimind.losses.policy import k3
 from minimind.model import Transformer
 from minimind.model.lora import has_lora, without_lora
-from minimind.recipe import Recipe
+from minimind.rl import warnings
+from minimind.rl.asking import BUDGET, Asking
 from minimind.rl.columns import values_by_token
 from minimind.rl.envs.single_turn import begin
-from minimind.rl.estimate import Estimator, count_informative, informative_first, means_of, shaped
+from minimind.rl.estimate import Estimator, count_informative, informative_first, means_of
 from minimind.rl.objectives import PolicyGradient
-from minimind.rl.prompts import make_prompts
-from minimind.rl.rewards import RewardModel, score
+from minimind.rl.rewards import make_rewards
 from minimind.rl.rollout import Sampler, episode_seeds, run_episodes
 from minimind.rl.types import Prompt, Rollout
-from minimind.tokenizer import Tokenizer
 from minimind.train.objective import Objective
 from minimind.train.setup import Setup
 
 T = TypeVar("T")
-BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
 DOCUMENTS = ("ids", "masks", "columns", "document_columns", "group")
 CARRIED = ("ids", "mask", "logprobs", "parts", "reward", "group", "columns", "messages", "text", "stop_reason")
 
@@ -60,11 +58,11 @@ class Rollouts(BatchSource):
         self.critic = objective.critic if isinstance(objective, PolicyGradient) else None
         self.estimator = Estimator(self.options)
         self.sequences = setup.recipe.batch.sequences
-        self.prompts = make_prompts(self.options)
         self.at_once = max(1, setup.recipe.batch.micro_batch_tokens // setup.recipe.batch.seq_len)
         self.engine = make_sampler(setup)
-        path = self.options.reward_model
-        self.reward_model = RewardModel(path, setup.tokenizer, setup.device) if path else None
+        self.prompts, self.rewards = Asking(setup), make_rewards(setup)
+        if too_long := len(setup.data.lengths) - len(setup.train_documents) - len(setup.held_out):
+            setup.console.say(f"{too_long:,} prompts and rl.max_tokens do not fit batch.seq_len: left out")
         self.reference = None  # the model that the training starts from; one with an adapter still has it inside
         if self.options.reference and not has_lora(setup.model):
             self.reference = copy.deepcopy(setup.model).requires_grad_(False)
@@ -77,6 +75,8 @@ class Rollouts(BatchSource):
         self.iteration, self.documents = -1, MemoryDocuments([], [])  # the rollout that is learned from
         self.means: dict[str, float] = {}  # of all its answers
         self.totals: dict[str, float] = defaultdict(float)  # since the last line of metrics.jsonl
+        self.recent: list[dict[str, float]] = []  # means of the last rollouts
+        self.said: set[str] = set()
 
     # ----------------------------------------------------------------------------------------- batches
 
@@ -107,9 +107,11 @@ class Rollouts(BatchSource):
             if count_informative(rollouts) >= options.prompts:
                 break
             rollouts += self.play(iteration, attempt, rank, world)
+        self.prompts.learn(rollouts)
         self.means = means_of(rollouts)
         if self.estimator.weight is not None:
             self.means["kl_weight"] = self.estimator.weight.weight
+        self.warn()
         return informative_first(rollouts, options.prompts) if options.dynamic_sampling else rollouts
 
     def play(self, iteration: int, attempt: int, rank: int, world: int) -> list[Rollout]:
@@ -118,7 +120,7 @@ class Rollouts(BatchSource):
         if options.prompts % world:
             raise UserError(f"rl.prompts {options.prompts} cannot be shared equally by {world} processes")
         share, first = options.prompts // world, attempt * options.prompts
-        prompts = self.prompts.training(recipe.seed, iteration, first + options.prompts)
+        prompts = [one for before in range(attempt + 1) for one in self.prompts.training(iteration, before)]
         groups = range(first + rank * share, first + (rank + 1) * share)
         start = time.perf_counter()
         rollouts = self.in_all(lambda: run_episodes(
@@ -129,14 +131,20 @@ class Rollouts(BatchSource):
             recipe.batch.seq_len + 1,
             options.think,
         ))  # fmt: skip
-        rollouts = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
+        played = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
         sampled = time.perf_counter()
-        rollouts = score(rollouts) if self.reward_model is None else self.reward_model.score(score(rollouts))
-        if options.overlong:
-            rollouts = shaped(rollouts, options.max_tokens, options.overlong)
+        rollouts = self.in_all(lambda: self.rewards(played))
         self.totals["seconds_rollout"] += sampled - start
         self.totals["seconds_reward"] += time.perf_counter() - sampled
         return self.gather(self.with_columns(rollouts), prompts)
+
+    def warn(self) -> None:
+        """Say what the last rollouts lack, once."""
+        self.recent = [*self.recent[1 - warnings.RECENT :], self.means]
+        for text in (warnings.no_variance(self.recent), warnings.degenerate_groups(self.recent)):
+            if text and text not in self.said:
+                self.setup.console.say(f"warning: {text}")
+                self.said.add(text)
 
     def refresh(self) -> None:
         """Have the answers sampled with the present weights. A server gets them from one process."""
@@ -212,15 +220,16 @@ class Rollouts(BatchSource):
         return {"seconds_rollout": 0.0, "seconds_reward": 0.0, **found, "seconds_update": seconds / steps}
 
     def state_dict(self) -> dict[str, Any]:
-        """What is still to be learned from, and what the algorithm remembers."""
+        """What is still to be learned from, and what the prompts and the algorithm remember."""
         if self.iteration < 0:
             return {}
         documents = {name: getattr(self.documents, name) for name in DOCUMENTS}
         state = {"iteration": self.iteration, "documents": _tensors(documents), "means": self.means}
-        return {**state, "estimator": self.estimator.state_dict()}
+        return {**state, "prompts": self.prompts.state_dict(), "estimator": self.estimator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.iteration, self.estimator = state.get("iteration", -1), Estimator(self.options)
+        self.prompts.load_state_dict(state.get("prompts", {}))
         self.totals.clear()
         if state:
             self.means, self.documents = state["means"], MemoryDocuments(**_arrays(state["documents"]))
@@ -261,22 +270,3 @@ def _map(tree: Any, kind: type, change: Any) -> Any:
     if isinstance(tree, dict):
         return {name: _map(value, kind, change) for name, value in tree.items()}
     return [_map(value, kind, change) for value in tree] if isinstance(tree, list) else tree
-
-
-def world_prompts(
-    recipe: Recipe, tokenizer: Tokenizer, kind: str
-) -> tuple[MemoryDocuments, np.ndarray, np.ndarray]:
-    """No files: prompts are made step by step. The documents are the held-out questions, for sample generations."""
-    if recipe.data:
-        raise UserError(f"{recipe.stage} makes its prompts from the embedded world; leave out --data")
-    if recipe.budget.epochs or recipe.budget.tokens:
-        raise UserError(BUDGET)
-    prompts = [
-        np.array(tokenizer.encode_chat(one.messages, list(one.tools) or None, True, recipe.rl.think)[0])
-        for one in make_prompts(recipe.rl).held_out(recipe.rl.questions)
-    ]
-    ids = [np.append(prompt, tokenizer.eos_id) for prompt in prompts]
-    masks = [np.arange(len(document)) == len(document) - 1 for document in ids]
-    if (longest := max(map(len, prompts)) + recipe.rl.max_tokens) > recipe.batch.seq_len:
-        raise UserError(f"a question and rl.max_tokens do not fit batch.seq_len; make that at least {longest}")
-    return MemoryDocuments(ids, masks), np.arange(0), np.arange(len(ids))

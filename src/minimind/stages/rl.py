@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from minimind.plan.memory import rollout_memory
+from minimind.rl.asking import load_prompts
 from minimind.rl.evaluation import HeldOutQuestions
 from minimind.rl.objectives import OnlineDPO, PolicyGradient
-from minimind.rl.source import Rollouts, world_prompts
+from minimind.rl.source import Rollouts
 from minimind.stages.stage import Stage
 from minimind.train.objective import Objective
 from minimind.train.setup import Setup
@@ -29,12 +30,18 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     },
     "grpo": {"normalize": "answer", "kl_weight": 0.01},
     "dr_grpo": {"advantage": "group_mean", "normalize": "constant"},
-    "dapo": {"clip_high": 0.28, "minibatches": 2, "dynamic_sampling": 2, "overlong": 8},
+    "dapo": {
+        "clip_high": 0.28, "minibatches": 2, "dynamic_sampling": 2,
+        "rewards": ["correct=1", "ended=0.1", "overlong=1,margin=8"],
+    },
     "cispo": {"loss": "cispo", "clip_low": 1.0, "clip_high": 2.0, "minibatches": 2},
     "gspo": {"loss": "gspo", "normalize": "answer", "clip_low": 0.003, "clip_high": 0.004, "minibatches": 2},
     "spo": {**ONE_EACH, "advantage": "tracker"},
     "online_dpo": {"loss": "dpo"},
-    "agent": {"skills": list(chains.KINDS), "max_tokens": 64, "questions": 50},  # several turns, with tools
+    "agent": {  # GRPO in several turns, in which tools are called
+        "skills": list(chains.KINDS), "max_tokens": 64, "questions": 50,
+        "rewards": ["correct=1", "ended=0.1", "calls=0.3", "unreadable=-0.1"],
+    },
 }  # fmt: skip
 
 
@@ -56,7 +63,7 @@ def _stage(name: str, rl: dict[str, Any]) -> Stage:
             "budget": {"steps": 100},
             "log_every": 1,
         },
-        data=world_prompts,
+        data=load_prompts,
         source=Rollouts,
         memory=rollout_memory,
         evaluation=HeldOutQuestions,

@@ -17,8 +17,7 @@ from minimind.losses.cross_entropy import hidden_states
 from minimind.losses.distillation import TeacherStates, TopK, top_k
 from minimind.model import Transformer
 from minimind.model.hf.adapter import find_base, is_adapter
-from minimind.model.hf.config import from_hf
-from minimind.model.hf.weights import load_model, model_directory
+from minimind.model.hf.weights import is_ours, load_model, model_directory
 from minimind.recipe import DistillOptions
 from minimind.train.setup import Setup
 from minimind.util.files import write_json
@@ -44,7 +43,7 @@ def load_teacher(setup: Setup) -> Teacher:
     too few tokens, or is not the one that the run began with."""
     directory = model_directory(setup.recipe.distill.teacher)
     teacher_fingerprint(setup)
-    make = OurTeacher if _is_ours(directory) else TransformersTeacher
+    make = OurTeacher if is_ours(directory) else TransformersTeacher
     teacher: Teacher = make(directory, setup.model.compute_dtype, setup.device)
     if teacher.vocab_size < (students := setup.model.config.vocab_size):
         raise UserError(f"the teacher {directory} has {teacher.vocab_size} tokens, the student {students}")
@@ -59,14 +58,6 @@ def ask_teacher(
     hidden_ND = teacher.hidden(batch).flatten(0, 1)[valid_positions(batch)]
     states = TeacherStates(hidden_ND, lambda hidden_ND: teacher.head(hidden_ND)[:, :vocab_size])
     return top_k(states, options.top_k, options.temperature) if options.top_k else states
-
-
-def _is_ours(directory: Path) -> bool:
-    path = directory / "config.json"
-    try:
-        return is_adapter(directory) or bool(from_hf(read_json(path), str(path)))
-    except UserError:
-        return False
 
 
 def teacher_fingerprint(setup: Setup) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,31 +29,35 @@ def python_file_tools(file: Path, limits: Limits) -> list[Tool]:
         raise UserError(f"{file} gives no tools: {error}") from None
     if not found:
         raise UserError(f"{file} defines no function; a tool is a function with type hints and a docstring")
-    return [Tool(**one, run=partial(_call, file, limits, one["name"])) for one in found]
+    return [Tool(**one, run=partial(call, file, limits, one["name"])) for one in found]
 
 
-def _call(file: Path, limits: Limits, name: str, arguments: dict[str, Any]) -> str:
+def call(file: Path, limits: Limits, name: str, arguments: dict[str, Any]) -> str:
+    """What a function of the file says. ToolError where it says nothing."""
     return _run(file, limits, name=name, arguments=arguments)["text"]
 
 
 def _run(file: Path, limits: Limits, **call: Any) -> dict[str, Any]:
     """The worker's reply. ToolError where there is none, or where it is an error."""
     request = json.dumps({"file": str(file.resolve()), **asdict(limits), **call})
-    # -P: the worker's own folder is no place to import from. One thread: each takes address space.
-    process = subprocess.Popen(
-        [sys.executable, "-P", worker.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    try:
-        out, _ = process.communicate(request.encode(), timeout=limits.seconds)
-    except subprocess.TimeoutExpired:
-        raise ToolError(f"it took longer than {limits.seconds:g} seconds and was stopped") from None
-    finally:
-        _end(process)
+    ours = {} if limits.isolated else os.environ
+    with tempfile.TemporaryDirectory() if limits.isolated else contextlib.nullcontext() as folder:
+        # -P: the worker's own folder is no place to import from. One thread: each takes address space.
+        process = subprocess.Popen(
+            [sys.executable, "-P", worker.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**ours, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            cwd=folder,
+            start_new_session=True,
+        )
+        try:
+            out, _ = process.communicate(request.encode(), timeout=limits.seconds)
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"it took longer than {limits.seconds:g} seconds and was stopped") from None
+        finally:
+            _end(process)
     if not out:
         raise ToolError(_how_it_ended(process.returncode))
     reply = json.loads(out)

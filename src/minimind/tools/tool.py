@@ -21,6 +21,8 @@ class Limits:
     """of one result; the rest is left out"""
     memory: int = 2 << 30
     """bytes of address space for the process of one call of a Python function"""
+    isolated: bool = False
+    """for code that a model wrote: no network, no processes, no file to write, none of our environment"""
     rounds: int = 8
     """how often in one turn the model may call tools and see their results"""
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from minimind.api import Model
 from minimind.data.distill.teachers import Teacher, Usage
-from minimind.infer.sampler import SamplingParams
+from minimind.infer.marks import MARKING, ask_for_mark, read_mark
 from minimind.tokenizer.messages import Message
-
-QUESTION = """\
-Below is a conversation, and a possible answer to its last message. How good is the answer: right, helpful, clear,
-in the language of the question? Say nothing but one whole number from 1 (useless) to 10 (could not be better).
-
-[conversation]
-{conversation}
-
-[answer]
-{answer}
-
-[mark from 1 to 10]
-"""
 
 
 class Judge(Protocol):
@@ -62,10 +48,7 @@ class MarkingJudge:
         return self.teacher.name
 
     def score(self, messages: Sequence[Message], answer: Message, usage: Usage) -> float | None:
-        said = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-        question = QUESTION.format(conversation=said, answer=answer["content"])
-        params = SamplingParams(temperature=0.0, top_p=1.0, max_tokens=16)
-        given = self.teacher.ask([{"role": "user", "content": question}], params, think=False)
+        question = ask_for_mark(messages, answer["content"])
+        given = self.teacher.ask([{"role": "user", "content": question}], MARKING, think=False)
         usage.add(given.usage)
-        found = re.search(r"\d+(\.\d+)?", given.message["content"])
-        return float(found[0]) if found and 1 <= float(found[0]) <= 10 else None
+        return read_mark(given.message["content"])

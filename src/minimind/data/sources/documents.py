@@ -118,7 +118,8 @@ def to_record(content: Content) -> dict[str, Any]:
     messages = list(content.messages)
     if content.kind == "rl" and not content.gt:  # known by its empty answer
         messages.append({"role": "assistant", "content": ""})
-    return {"conversations": messages, **tools, **({"gt": content.gt} if content.gt else {})}
+    verified = {name: value for name in ("gt", "check", "count", "source") if (value := getattr(content, name))}
+    return {"conversations": messages, **tools, **verified}
 
 
 def content_hash(content: Content) -> int:

@@ -4,7 +4,8 @@ text        {"text": "…"}
 chat        {"conversations": [{"role", "content", "reasoning_content"?, "tools"?, "tool_calls"?}, …]}
 preference  {"chosen": [messages], "rejected": [messages]}, or with a "prompt" what follows it; each may be text
 unpaired    {"prompt", "completion", "label": true|false}, or a chat with "label"
-rl          a chat with "gt" (what a verifier checks), or whose last assistant turn is empty
+rl          a chat with "gt" (what a verifier checks; beside it "check": how, "count", and "source"), or whose last
+            assistant turn is empty
 prompt      {"prompt": "…"}, {"prompt": [messages]} or {"question": "…"} alone: nobody has answered it
 openai      {"messages": [{"role", "content", "tool_calls"?, "weight"?}, …], "tools"?}
 sharegpt    {"conversations": [{"from": "human|gpt|system|function_call|observation", "value"}, …]}
@@ -50,7 +51,8 @@ class Content:
     tools     JSON text of tools that stood beside the messages
     chosen, rejected   the two conversations of a preference
     label     of an unpaired answer: whether it is a good one
-    gt        what a verifier checks the answer against
+    gt        what a verifier checks the answer against; check: how, count: how many of gt it must have, source: the
+              skill or the data that it is of
     unread    names of keys of the record and (`message.name`) of its messages that were not read
     """
 
@@ -63,6 +65,9 @@ class Content:
     rejected: list[Message] = field(default_factory=list)
     label: bool | None = None
     gt: list[str] = field(default_factory=list)
+    check: str = ""
+    count: int = 0
+    source: str = ""
     unread: list[str] = field(default_factory=list)
 
 
@@ -136,14 +141,15 @@ def _unpaired(record: dict, key: str) -> Content:
 
 
 def _chat(record: dict, schema: str, turns: list[Any], keys: tuple[str, ...]) -> Content:
-    unread = unread_keys(record, (*keys, "system", "tools", "functions", "gt"))
+    gt = record.get("gt")
+    verified = ("gt",) if gt is None else ("gt", "check", "count", "source", "skill")
+    unread = unread_keys(record, (*keys, "system", "tools", "functions", *verified))
     messages = messages_of(turns, unread)
     if system := record.get("system"):
         if messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": text_of(record, "system")})
         elif system != messages[0]["content"]:
             unread.append("system")
-    gt = record.get("gt")
     if len(messages) > 1 and is_empty_answer(messages[-1]):
         messages.pop()
         is_rl = is_prompt = True
@@ -162,7 +168,21 @@ def _chat(record: dict, schema: str, turns: list[Any], keys: tuple[str, ...]) ->
         tools=tools,
         gt=[] if gt is None else [str(answer) for answer in (gt if isinstance(gt, list) else [gt])],
         unread=unread,
+        **({} if gt is None else _verification(record)),
     )
+
+
+def _verification(record: dict) -> dict[str, Any]:
+    """What stands beside the ground truth."""
+    count = record.get("count", 0)
+    if type(count) is not int or count < 0:
+        raise SchemaError(f"count is no number of answers: {json_text(count)}")
+    source = next((key for key in ("source", "skill") if record.get(key)), None)
+    return {
+        "check": text_of(record, "check") if record.get("check") else "",
+        "count": count,
+        "source": text_of(record, source) if source else "",
+    }
 
 
 def _tools(record: dict) -> str | None:

@@ -14,7 +14,7 @@ from minimind.errors import UserError
 from minimind.model.config import ModelConfig
 from minimind.model.hf import adapter
 from minimind.model.hf.adapter import ADAPTER_CONFIG, config_file, find_base, is_adapter
-from minimind.model.hf.config import read_config, to_hf
+from minimind.model.hf.config import from_hf, read_config, to_hf
 from minimind.model.hf.files import INDEX, check_numbers, fingerprint, read_files, read_metadata, weight_files
 from minimind.model.hf.fit import check_fit, shapes_of
 from minimind.model.hf.fused_adapter import split_fused
@@ -23,6 +23,7 @@ from minimind.model.lora import Base, Coverage, LoraOptions, adapted_modules, ad
 from minimind.model.transformer import Transformer
 from minimind.util.checksums import write_sums
 from minimind.util.files import whole_directory, write_json
+from minimind.util.json_files import read_json
 
 if TYPE_CHECKING:
     from minimind.tokenizer import Tokenizer
@@ -138,6 +139,15 @@ def model_directory(path: str | Path) -> Path:
         if config_file(candidate).is_file():
             return candidate
     raise UserError(f"{path} holds no model: neither it nor its model/ has a config.json")
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether `load_model` knows the kind of a model directory; others are for transformers."""
+    path = directory / "config.json"
+    try:
+        return is_adapter(directory) or bool(from_hf(read_json(path), str(path)))
+    except UserError:
+        return False
 
 
 def load_model(
