@@ -39,7 +39,7 @@ class Chart:
 
 
 CURVES = (
-    Curve("Held-out score", {"eval.score": "", "eval.score_*": ""}),
+    Curve("Held-out score", {"eval.score": "mean", "eval.score_*": ""}),
     Curve("Reward", {"reward": "whole", "reward_*": ""}),
     Curve("Loss", {"loss": "training", "eval.loss": "held-out"}),
     Curve("Held-out bits per byte", {"eval.bits_per_byte": ""}),
@@ -50,7 +50,7 @@ CURVES = (
     Curve("Entropy (nats)", {"entropy": ""}),
     Curve("Length of an answer (tokens)", {"length": ""}),
     Curve("Clip fraction", {"clip_fraction": ""}),
-    Curve("Seconds per step", {"seconds_*": ""}),
+    Curve("Seconds per step", {f"seconds_{part}": part for part in ("rollout", "reward", "update")}),
     Curve("Learning rate", {"lr": ""}),
     Curve("Gradient norm", {"grad_norm": ""}, log=True),
     Curve("Tokens per second", {"tokens_per_second": ""}),
