@@ -41,6 +41,7 @@ class Chart:
 CURVES = (
     Curve("Held-out score", {"eval.score": "mean", "eval.score_*": ""}),
     Curve("Reward", {"reward": "whole", "reward_*": ""}),
+    Curve("Groups whose answers differ in reward", {"informative": ""}),
     Curve("Loss", {"loss": "training", "eval.loss": "held-out"}),
     Curve("Held-out bits per byte", {"eval.bits_per_byte": ""}),
     Curve(

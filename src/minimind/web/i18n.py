@@ -89,6 +89,7 @@ CHINESE = {
     "Reward": "奖励",
     "mean": "平均",
     "whole": "总奖励",
+    "Groups whose answers differ in reward": "得分有高有低的组",
     "Loss": "损失",
     "Held-out bits per byte": "留出集每字节比特数",
     "KL divergence (nats)": "KL 散度（nat）",
