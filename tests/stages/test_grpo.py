@@ -181,7 +181,7 @@ def test_a_penalty_for_leaving_the_start_model(grpo, base_model, tmp_path):
     bound = make_trainer(grpo(tmp_path / "bound", rl__kl_weight=0.5))
     free.fit()
     bound.fit()
-    assert "kl" not in metrics(tmp_path / "free")[0]
+    assert not any("kl" in line for line in metrics(tmp_path / "free"))
     kl = losses(tmp_path / "bound", "kl")
     assert abs(kl[0]) < 1e-6
     assert kl[-1] > 1e-5
