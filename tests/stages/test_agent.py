@@ -1,14 +1,17 @@
 """`minimind train agent`: episodes of several turns. What holds for all algorithms is in `test_algorithms.py`."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers import evaluations, make_trainer, metrics
+from tests.helpers import evaluations, make_trainer, metrics, write_jsonl
 
 from minimind.cli import main
 from minimind.data.batches.batch import IGNORE
+from minimind.world.agent import agent_prompts
+from minimind.world.sample import assistant
 from minimind.world.skills import chains
 
 
@@ -65,3 +68,46 @@ def test_an_environment_that_fails_ends_the_run_in_a_sentence(agent, refusal, tm
     file.write_text(file.read_text().replace("len(text) < 20", "1 / 0"))
     assert "rl.env: step of" in (said := refusal(argv))
     assert "ZeroDivisionError" in said
+
+
+WEATHER = {
+    "name": "get_current_weather",
+    "description": "天气",
+    "parameters": {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]},
+}
+MATH = {
+    "name": "calculate_math",
+    "parameters": {"type": "object", "properties": {"expression": {"type": "string"}}},
+}
+PUBLIC = {
+    "conversations": [
+        {"role": "system", "content": "", "tools": json.dumps([{"type": "function", "function": WEATHER}, MATH])},
+        {"role": "user", "content": "上海多少度？它的三倍是多少？"},
+        {"role": "assistant", "content": ""},
+    ],
+    "gt": ["15°C", "45"],
+}
+
+
+def test_data_in_the_public_schema(agent, tmp_path):
+    """Tools on the system message, the last turn empty, and in gt what the last answer must state."""
+    world = list(islice(agent_prompts(0), 30))
+    file = write_jsonl(tmp_path / "agent.jsonl", [PUBLIC, *world])
+    changes = {"rl__env": None, "batch__seq_len": 1024, "batch__tokens_per_step": 1024, "budget__steps": 1}
+    argv = [*agent(tmp_path / "run", **changes, rl__prompts=2, rl__group_size=2), "--data", str(file)]
+    prompts = make_trainer(argv).setup.data.prompts
+    public, *others = sorted(prompts, key=lambda prompt: prompt.source in chains.KINDS)
+    env = public.env(public)
+    said = []
+    for call in ({"location": "上海"}, {"expression": "15*3"}):
+        name = "get_current_weather" if "location" in call else "calculate_math"
+        result = env.step(assistant("", tool_calls=[{"name": name, "arguments": call}]), "", "stop")
+        assert not result.done
+        said += [message["content"] for message in result.messages]
+    assert "15°C" in said[0]
+    assert json.loads(said[1]) == {"result": 45}
+    assert public.grade("上海 15°C，三倍是 45。") == 1
+    assert public.grade("上海 15°C。") < 1
+    assert [prompt.gt for prompt in others] == [row["gt"] for row in world]
+    assert main(argv) == 0
+    assert any("reward_calls" in line for line in metrics(tmp_path / "run"))
