@@ -142,10 +142,17 @@ class RLOptions:
             self.loss == "dpo" or self.advantage in ("group", "group_mean", "leave_one_out")
         ):
             raise UserError("rl.group_size 1: answers to a prompt are compared with each other; take 2 or more")
+        if self.minibatches > self.units:
+            raise UserError(f"rl.minibatches {self.minibatches} of {self.units} answers or pairs are too many")
         if not self.reference and (self.kl_weight or self.loss == "dpo"):
             raise UserError("rl.reference is needed by rl.kl_weight and by rl.loss dpo; leave it true")
         if self.kl_target and (self.kl_in == "loss" or not self.kl_weight):
             raise UserError("rl.kl_target moves rl.kl_weight, which must be above 0, with rl.kl_in reward")
+
+    @property
+    def units(self) -> int:
+        """What a rollout is cut into minibatches of: its answers, or pairs of them."""
+        return self.prompts if self.loss == "dpo" else self.prompts * self.group_size
 
     @property
     def updates(self) -> int:

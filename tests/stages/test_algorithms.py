@@ -28,7 +28,7 @@ def training(grpo, agent):
     def arguments(name, out, **changes):
         size = ALGORITHMS[name].get("group_size", 6)
         small = {"rl__prompts": 24 // size, "rl__group_size": size}
-        small |= {"batch__seq_len": 192, "batch__tokens_per_step": 192 * 8}
+        small |= {"batch__seq_len": 208, "batch__tokens_per_step": 208 * 8}
         argv = (agent if name == "agent" else grpo)(out, **small | changes)
         return ["train", name, *argv[2:]]
 
@@ -85,7 +85,7 @@ def test_micro_batches_do_not_change_a_training(training, algorithm, tmp_path):
     changes = {"optimizer__name": "sgd", "optimizer__learning_rate": 0.05, "optimizer__grad_clip": 0}
     changes |= {"rl__minibatches": 2, "rl__epochs": 1, "budget__steps": 4}
     for sequences in (1, 8):
-        changes |= {"batch__micro_batch_tokens": 192 * sequences}
+        changes |= {"batch__micro_batch_tokens": 208 * sequences}
         trainer = in_float64(make_trainer(training(algorithm, tmp_path / f"{sequences}", **changes)))
         trainer.fit()
         assert trainer.step.micro_batch_size == sequences
@@ -105,7 +105,7 @@ def train_all(commands, ports, environment):
 
 def test_two_processes_are_as_one(training, tmp_path):
     """For every algorithm: their shares of a step differ in tokens, sequences and micro-batches."""
-    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 384}
+    changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "batch__micro_batch_tokens": 416}
     changes |= {"budget__steps": 4, "rl__minibatches": 2, "rl__epochs": 1}
     commands = [training(name, tmp_path / "two" / name, **changes) for name in NAMES]
     ports = [free_port() for _ in commands]
@@ -145,3 +145,22 @@ def test_resumed_in_the_middle_of_a_rollout_whose_later_steps_are_off_policy(
             assert min(kl[first + 1 : first + 4]) > 1e-4
             assert max(clipped[first + 1 : first + 4]) > 0
             assert min(abs(one - 1) for one in ratio[first + 1 : first + 4]) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("grpo", {"rl__minibatches": 25}, "rl.minibatches 25 of 24 answers or pairs are too many"),
+        ("online_dpo", {"rl__minibatches": 5}, "rl.minibatches 5 of 4 answers or pairs are too many"),
+        (
+            "online_dpo",
+            {"rl__max_tokens": 60},
+            "a question and rl.max_tokens do not fit batch.seq_len; make that at",
+        ),
+        ("online_dpo", {"rl__reference": "false"}, "rl.reference is needed by rl.kl_weight and by rl.loss dpo"),
+        ("ppo", {"rl__kl_in": "loss"}, "rl.kl_target moves rl.kl_weight, which must be above 0, with rl.kl_in"),
+        ("rloo", {"rl__group_size": 1}, "rl.group_size 1: answers to a prompt are compared with each other"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(training, tmp_path, refusal, name, changes, sentence):
+    assert refusal(training(name, tmp_path / "run", **changes)).startswith(f"error: {sentence}")

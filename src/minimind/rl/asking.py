@@ -54,10 +54,10 @@ def load_prompts(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> tuple[Promp
         held_out = np.ones(len(prompts), bool)
     ids = [tokenizer.encode_chat(one.messages, list(one.tools) or None, True, options.think)[0] for one in prompts]
     lengths = np.array([len(one) for one in ids])
-    fits = lengths + options.max_tokens <= recipe.batch.seq_len
+    needed = (lengths + options.max_tokens) * (2 if options.loss == "dpo" else 1)  # a pair shares a sequence
+    fits = needed <= recipe.batch.seq_len
     if not fits.any() or not (recipe.data or fits.all()):
-        longest = lengths.max() + options.max_tokens
-        raise UserError(f"a question and rl.max_tokens do not fit batch.seq_len; make that at least {longest}")
+        raise UserError(f"a question and rl.max_tokens do not fit batch.seq_len; make that at least {needed.max()}")
     documents = PromptDocuments(
         [np.array([*one, tokenizer.eos_id]) for one in ids],
         [np.arange(length + 1) == length for length in lengths],

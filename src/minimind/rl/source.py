@@ -119,6 +119,8 @@ class Rollouts(BatchSource):
         options, recipe = self.options, self.setup.recipe
         if options.prompts % world:
             raise UserError(f"rl.prompts {options.prompts} cannot be shared equally by {world} processes")
+        if options.units < options.minibatches * world:
+            raise UserError(f"rl.minibatches {options.minibatches} are too many for {world} processes")
         share, first = options.prompts // world, attempt * options.prompts
         prompts = [one for before in range(attempt + 1) for one in self.prompts.training(iteration, before)]
         groups = range(first + rank * share, first + (rank + 1) * share)
