@@ -65,6 +65,7 @@ def test_what_is_found_is_a_number(text):
         ("A is wrong, B too; it must be C", 1),
         (r"\boxed{C}", 1),
         ("选C。A 不对", 1),
+        ("Answer C is the correct option", 1),
         ("Ans - B", 0),
         ("A Cat", 0),
         ("", 0),

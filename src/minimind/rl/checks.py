@@ -118,12 +118,10 @@ def values(gt: Sequence[str]) -> list[tuple[Fraction | None, str]]:
 
 
 def is_choice(content: str, wanted: Sequence[str]) -> bool:
-    """The letter that is boxed, else the one that follows the last word for an answer, else the last one."""
-    found = BOXED.findall(content)
-    place = found[-1] if found else SAID.split(content)[-1]
-    letters = LETTER.findall(place) or LETTER.findall(content)
-    first = bool(found) or place != content
-    return bool(letters) and letters[0 if first else -1] in wanted
+    """The letter that is boxed, else the first one after the last word for an answer, else the last one."""
+    boxed, (_, *said) = BOXED.findall(content), SAID.split(content)
+    found = next((letters for place in reversed([*said, *boxed[-1:]]) if (letters := LETTER.findall(place))), None)
+    return (found or LETTER.findall(content)[::-1] or [""])[0] in wanted
 
 
 def matches(content: str, patterns: Sequence[re.Pattern[str]]) -> bool:

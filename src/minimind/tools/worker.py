@@ -71,7 +71,7 @@ def end_with(parent: int) -> None:
 
 
 def leave_network() -> None:
-    """Be in a network of one's own without any device, where the system lets anybody have one (Linux)."""
+    """Be in a network of one's own without a way out, where the system lets anybody have one (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).unshare(CLONE_NEWUSER | CLONE_NEWNET)
 
