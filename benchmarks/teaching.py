@@ -51,7 +51,8 @@ DPO = "dpo --recipe world-dpo --from {chat} --data {mistakes} --evaluation.holdo
 DISTILL = "distill --recipe world-distill --distill.teacher {chat} --data {old}/sft.jsonl"
 TAUGHT = {
     "reason, all weights": REASON,
-    "reason, LoRA of rank 4": f"{REASON} --lora.rank 4",
+    "reason, LoRA of rank 4": f"{REASON} --lora.rank 4 --optimizer.name adamw --optimizer.learning_rate 0.012 "
+    "--budget.tokens 3.2e6",
     "dpo": f"{DPO} --optimizer.learning_rate 0.002",
     "dpo, LoRA of rank 4": f"{DPO} --lora.rank 4 --optimizer.learning_rate 0.004",
     "small, alone": f"{DISTILL} --distill.alpha 1",

@@ -80,6 +80,7 @@ ALIASES: dict[str, str] = {
     "tokenizer_path": "tokenizer",
     "from_weight": "use --from MODEL",
     "from_resume": "an unfinished run is continued by the same command with the same --out RUN",
+    "reward_model": "use rl.rewards: model=1,path=DIRECTORY",
     "out_dir": "use --out RUN",
     "save_dir": "use --out RUN",
     "output_dir": "use --out RUN",

@@ -13,6 +13,7 @@ from minimind.model.lora import coverage
 from minimind.plan.memory import check_fits
 from minimind.plan.time import COMPILE_GAIN
 from minimind.recipe import Recipe
+from minimind.rl.source import Rollouts
 from minimind.stages import STAGES
 from minimind.stages.launch import make_setup, make_trainer
 from minimind.train.budget import seconds_per_step, total_steps
@@ -50,6 +51,12 @@ def show(recipe: Recipe) -> None:
         "memory": f"{peak} in the timed step, and {averages} for the optimizer",
         "disk": f"{size_text(4 * trained)} {what}, and {averages} more a checkpoint",
     }
+    if isinstance(trainer.source, Rollouts):
+        options, of_data = recipe.rl, ("documents", "epochs")
+        rows = {name: value for name, value in rows.items() if name not in of_data}
+        answers = f"{options.prompts} × {options.group_size} answers"
+        rows["steps"] = f"{steps:,}, {options.updates} to a rollout of {answers}"
+        rows["time"] = f"about {duration(steps * seconds)} here"
     if isinstance(trainer.source, Loader):
         stats = trainer.source.stats
         rows["tokens"] = f"{stats.pairs:,} an epoch, {stats.padding:.2%} padding"

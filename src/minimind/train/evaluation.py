@@ -150,7 +150,8 @@ class Evaluator:
         else:
             progress.without_best += 1
         self.record(progress.step, progress.tokens, values)
-        best = "best" if is_better else f"best {progress.best or math.nan:.4f} at step {progress.best_step:,}"
+        former = math.nan if progress.best is None else progress.best
+        best = "best" if is_better else f"best {former:.4f} at step {progress.best_step:,}"
         others = "".join(f", {other} {values[other]:.4f}" for other in list(values)[1:2])
         label = {"bits_per_byte": "bits/byte"}.get(name, name)
         setup.console.say(f"step {progress.step:,}: held-out {value:.4f} {label}{others} ({best})")
