@@ -159,7 +159,6 @@ def main() -> None:
         in_a_process(write_mistakes, chat, mistakes)
     kept = Kept(options.out / "results.json")
     start = kept.get(START, measure, chat, mistakes, options.per_skill, list(range(options.seeds)))
-    rows = [row(START, 0, start, start)]
     for way in options.only:
         words = TAUGHT[way].format(
             chat=chat, world=options.world, old=options.quickstart / "world", mistakes=mistakes
@@ -168,8 +167,10 @@ def main() -> None:
             name = f"{way}, seed {seed}"
             run = options.out / name.replace(",", "").replace(" ", "-")
             train(words, run, seed)
-            one = kept.get(name, measure, run, mistakes, options.per_skill, [seed])
-            rows.append(row(name, seed, one, start))
+            kept.get(name, measure, run, mistakes, options.per_skill, [seed])
+    measured = [(f"{way}, seed {seed}", seed) for way in TAUGHT for seed in range(options.seeds)]  # now or earlier
+    rows = [row(START, 0, start, start)]
+    rows += [row(name, seed, kept.values[name], start) for name, seed in measured if name in kept.values]
     header = ["", "eight skills; change in points", "reasoning at once", "reasoning, thinking"]
     header += ["right answer likelier than own mistake; change", "trained parameters", "time", "memory"]
     commands = [f"minimind train {words} --seed S --out RUN" for words in TAUGHT.values()]
