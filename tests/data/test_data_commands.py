@@ -229,7 +229,7 @@ def test_world(tmp_path, capsys):
         assert code == 0
         outputs.append([Path(path).read_text(encoding="utf-8") for path in out.split()])
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 7
+    assert len(outputs[0]) == 9
     files = [tmp_path / "a" / f"{name}.jsonl" for name in ("pretrain", "sft", "preference", "rl")]
     code, out, _ = run(capsys, "check", *files)
     assert code == 0
