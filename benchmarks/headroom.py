@@ -18,7 +18,7 @@ from minimind.infer.sampler import SamplingParams
 from minimind.model import load_model
 from minimind.model.hf.weights import model_directory
 from minimind.rl.envs.single_turn import SingleTurn
-from minimind.rl.prompts import held_out_questions, to_prompt
+from minimind.rl.prompts.world import held_out_questions, to_prompt
 from minimind.rl.rollout import episode_seeds, run_episodes
 from minimind.tokenizer import Tokenizer
 from minimind.world.skills import SKILLS

@@ -32,7 +32,7 @@ from minimind.model import load_model
 from minimind.model.count import count_parameters
 from minimind.presets import PRESETS
 from minimind.rl.envs.single_turn import SingleTurn
-from minimind.rl.prompts import training_prompts
+from minimind.rl.prompts.world import training_prompts
 from minimind.rl.rollout import run_episodes
 from minimind.rl.types import Prompt
 from minimind.tokenizer import Tokenizer

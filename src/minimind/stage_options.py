@@ -108,6 +108,9 @@ class RLOptions:
     it is only logged"""
     on_reward_error: Literal["stop", "skip"] = "stop"
     """when your own function raises, takes too long or gives no number: stop, or count the answer as skipped"""
+    run_code: bool = False
+    """let code that the model writes, and tests that a data file brings, be run in a sandbox: for the reward
+    unit_tests, and for prompts with that check"""
     reward_seconds: Positive = 60.0
     """that one call of a function of your own may take"""
     reference: bool = True

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.rl.checks import as_number, last_number, make_grade
-from minimind.rl.sandbox import passed
+from minimind.rl.rewards.checks import as_number, last_number, make_grade
+from minimind.rl.rewards.sandbox import passed
 
 
 def is_right(answer, *gt, check="", **more):
@@ -164,6 +164,11 @@ def test_code_is_tested():
 )
 def test_code_that_ends_grows_or_leaves_passes_nothing(code):
     assert passed(code, ("pass", "pass")) == (False, False)
+
+
+def test_the_system_itself_refuses_files_and_processes():
+    tests = [f"assert resource.getrlimit(resource.RLIMIT_{name}) == (0, 0)" for name in ("FSIZE", "NPROC")]
+    assert passed("import resource", tuple(tests)) == (True, True)
 
 
 def test_an_endless_loop_is_ended():

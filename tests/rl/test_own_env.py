@@ -1,11 +1,17 @@
 """Environments of the user's own."""
 
+import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers import metrics
 
+from minimind.cli import main
 from minimind.errors import UserError
 from minimind.rl.envs.own import OwnEnv
+from minimind.util.user_code import load_name
 from minimind.world.sample import assistant
 
 GAME = f"{Path(__file__).parents[2] / 'examples' / 'guess_number.py'}:GuessNumber"
@@ -86,6 +92,46 @@ def test_a_wrong_step_too(code, why, tmp_path):
     (prompt,) = OwnEnv(f"{tmp_path / 'game.py'}:Game").training(0, 0, 1)
     with pytest.raises(UserError, match=r"^rl\.env: step of .*" + why):
         prompt.env(prompt).step(assistant("a"), "a", "stop")
+
+
+GOES_ON = """
+class Game:
+    def __init__(self, rng):
+        self.rng = rng
+        self.prompt = Prompt([{"role": "user", "content": WORDS}], [], float)
+    def step(self, answer, text, stop_reason):
+        return StepResult(parts={"won": 1.0} if self.rng.random() < 0.3 else {})
+"""
+
+
+def test_a_part_that_few_episodes_earn(grpo, tmp_path):
+    (tmp_path / "game.py").write_text(MADE + GOES_ON.replace("WORDS", "'cat'"))
+    argv = grpo(tmp_path / "run", rl__env=f"{tmp_path / 'game.py'}:Game", budget__steps=3)
+    assert main([*argv, "--rl.rewards", "won=1"]) == 0
+    steps = [line for line in metrics(tmp_path / "run") if "eval" not in line]
+    assert all(line["reward"] == pytest.approx(line["reward_won"]) for line in steps)
+    assert 0 < sum(line["reward_won"] for line in steps) / 3 < 1
+
+
+def test_a_prompt_without_room_for_an_answer(grpo, tmp_path, capsys):
+    """The held-out ones have room, and so have most of the others."""
+    words = "'cat ' * (400 if rng.random() < 0.02 else 1)"
+    (tmp_path / "game.py").write_text(MADE + GOES_ON.replace("WORDS", words))
+    argv = grpo(tmp_path / "run", rl__env=f"{tmp_path / 'game.py'}:Game", rl__prompts=40, budget__steps=3)
+    assert main(argv) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "error: a prompt of rl.env leaves no room for an answer in batch.seq_len 128; raise that"
+
+
+def test_a_file_is_run_once_and_hides_no_module(tmp_path):
+    """Also where it is named as one that others import, and again when it has changed."""
+    path = tmp_path / "json.py"
+    path.write_text("made = []\ndef first(): return made\ndef second(): return made\n")
+    assert load_name(f"{path}:first", "rl.rewards")() is load_name(f"{path}:second", "rl.rewards")()
+    assert sys.modules["json"] is json
+    path.write_text("def first(): return 1\n")
+    os.utime(path, ns=(0, 0))
+    assert load_name(f"{path}:first", "rl.rewards")() == 1
 
 
 @pytest.mark.parametrize("spec", ["game.py:Game", "Game", "game:Game"])

@@ -1,6 +1,6 @@
 """Prompts of the embedded world."""
 
-from minimind.rl.prompts import held_out_questions, training_prompts
+from minimind.rl.prompts.world import held_out_questions, training_prompts
 from minimind.world.questions import assert_disjoint
 from minimind.world.sample import assistant
 

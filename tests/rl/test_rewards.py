@@ -11,9 +11,9 @@ from tests.helpers import make_trainer, metrics
 
 from minimind.cli import main
 from minimind.errors import UserError
-from minimind.rl.checks import make_grade
 from minimind.rl.envs.tools import PARTS
 from minimind.rl.rewards import Rewards
+from minimind.rl.rewards.checks import make_grade
 from minimind.rl.rewards.compose import BUILT_IN, make_part
 from minimind.rl.rewards.form import is_well_formed, repeated
 from minimind.rl.rewards.guard import Guard

@@ -16,7 +16,7 @@ from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.rl.envs.mock_tools import mock_tools
 from minimind.rl.envs.tools import ToolUse, use_tools
-from minimind.rl.prompts import to_prompt, training_prompts
+from minimind.rl.prompts.world import to_prompt, training_prompts
 from minimind.rl.rewards import Rewards
 from minimind.rl.rewards.compose import Part
 from minimind.rl.rewards.verify import correct, ended

@@ -6,7 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.distributed.test_two_processes import (
+    CHANGES,
+    assert_like_one_process,
+    start_two,
+    train_alone_and_as_two,
+    wait_for,
+)
 from tests.helpers import (
     assert_same_run,
     evaluations,
@@ -168,11 +174,8 @@ def test_micro_batches_do_not_change_a_training(dpo, tmp_path, optimizer, rate):
 
 def test_two_processes_are_as_one(dpo, tmp_path):
     """With the reference's work shared, too."""
-    one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "evaluation__holdout": 0.3}
-    assert main(dpo(one, **changes)) == 0
-    assert wait_for(start_two(dpo(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
-    assert_like_one_process(two, one)
+    one, two = train_alone_and_as_two(dpo, tmp_path, **changes)
     assert losses(two, "accuracy") == losses(one, "accuracy")
     assert losses(two, "margin") == pytest.approx(losses(one, "margin"), rel=1e-4, abs=1e-6)
     references = [np.load(run / "reference.npz")["reference"] for run in (two, one)]

@@ -22,7 +22,7 @@ from minimind.errors import UserError
 from minimind.eval.skills import greedy_answers
 from minimind.infer.conversation import message_of
 from minimind.infer.engine import Engine
-from minimind.rl.prompts import training_prompts
+from minimind.rl.prompts.world import training_prompts
 from minimind.train.budget import seconds_per_step
 
 COLUMNS = ("reward", "reward_correct", "reward_ended", "length", "entropy", "clip_fraction", "approx_kl", "kl")

@@ -15,7 +15,7 @@ from minimind.cli import main
 from minimind.eval.skills import evaluate
 from minimind.infer.engine import Engine
 from minimind.model import load_model
-from minimind.rl.prompts import held_out_questions
+from minimind.rl.prompts.world import held_out_questions
 from minimind.tokenizer import Tokenizer
 
 HESITANT = Path(__file__).parents[1] / "fixtures" / "hesitant"

@@ -8,7 +8,10 @@ import shutil
 import pytest
 import torch
 from peft import PeftModel
-from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.distributed.test_two_processes import (
+    CHANGES,
+    train_alone_and_as_two,
+)
 from tests.helpers import (
     evaluations,
     last_checkpoint,
@@ -194,11 +197,8 @@ def test_micro_batches_do_not_change_adapters_of_experts(adapted, expert_base, t
 
 @pytest.mark.parametrize("bits", [32, 4])
 def test_two_processes_are_as_one(adapted, tmp_path, bits):
-    one, two = tmp_path / "one", tmp_path / "two"
     changes = {**CHANGES, "lora__base_bits": bits}
-    assert main(adapted(one, **changes)) == 0
-    assert wait_for(start_two(adapted(two, **changes), tmp_path)) == [0, 0]
-    assert_like_one_process(two, one)
+    train_alone_and_as_two(adapted, tmp_path, **changes)
 
 
 @pytest.mark.parametrize("bits", [32, 4])

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.distributed.test_two_processes import (
+    CHANGES,
+    train_alone_and_as_two,
+)
 from tests.helpers import losses, make_trainer, thoughts, write_jsonl
 from tests.invariant.test_accumulation import assert_close, in_float64, relative
 
@@ -166,11 +169,8 @@ def test_micro_batches_do_not_change_the_training_of_an_adapter(reason, tmp_path
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_two_processes_are_as_one(reason, tmp_path, rank):
-    one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "lora__rank": rank}
-    assert main(reason(one, **changes)) == 0
-    assert wait_for(start_two(reason(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
-    assert_like_one_process(two, one)
+    train_alone_and_as_two(reason, tmp_path, **changes)
 
 
 @pytest.mark.parametrize("rank", [0, 4])

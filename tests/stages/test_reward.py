@@ -6,7 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.distributed.test_two_processes import CHANGES, assert_like_one_process, start_two, wait_for
+from tests.distributed.test_two_processes import (
+    CHANGES,
+    train_alone_and_as_two,
+)
 from tests.helpers import evaluations, losses, make_trainer, metrics, pairs, weights, write_jsonl
 from tests.invariant.test_accumulation import assert_close, in_float64, relative
 
@@ -178,11 +181,8 @@ def test_compiled_is_as_eager(reward, tmp_path):
 
 
 def test_two_processes_are_as_one(reward, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "evaluation__holdout": 0.3}
-    assert main(reward(one, **changes)) == 0
-    assert wait_for(start_two(reward(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
-    assert_like_one_process(two, one)
+    train_alone_and_as_two(reward, tmp_path, **changes)
 
 
 def test_stopped_and_resumed_as_if_nothing_had_happened(reward, stopped_and_whole):
@@ -236,8 +236,5 @@ def test_a_reward_model_begins_with_an_adapted_language_model(reward, sft, tmp_p
 
 
 def test_an_adapter_in_two_processes_is_as_in_one(reward, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
     changes = CHANGES | {"optimizer__name": "sgd", "optimizer__grad_clip": 0, "lora__rank": 4}
-    assert main(reward(one, **changes)) == 0
-    assert wait_for(start_two(reward(two, **changes), tmp_path)) == [0, 0], (tmp_path / "log-0").read_text()
-    assert_like_one_process(two, one)
+    train_alone_and_as_two(reward, tmp_path, **changes)

@@ -10,7 +10,7 @@ from tests.helpers import evaluations, make_trainer, metrics
 
 from minimind.cli import main
 from minimind.rl import warnings
-from minimind.rl.curriculum import LEAST, Curriculum, kind
+from minimind.rl.prompts.curriculum import LEAST, Curriculum, kind
 from minimind.rl.types import Prompt, Rollout
 
 
@@ -213,3 +213,19 @@ def test_a_run_in_which_all_answers_earn_the_same_says_so_once(grpo, tmp_path, c
         trainer.source.step(k)
     assert [text for text in said if "earned the same" in text] == said
     assert len(said) == 1
+
+
+def test_code_is_run_only_when_it_is_allowed(grpo, tmp_path, refusal):
+    """Neither what a data file brings nor what a model writes."""
+    tests = lines(check="unit_tests")
+    file = write(tmp_path / "code.jsonl", tests)
+    argv = of_files(grpo, tmp_path / "run", [file], budget__steps=1)
+    allow = "read what the sandbox holds off (docs/en/rewards.md), then allow it with --rl.run_code true"
+    assert refusal(argv) == f"error: {file}:1: the check unit_tests runs code; {allow}"
+    rewarded = [*grpo(tmp_path / "other"), "--rl.rewards", "unit_tests=1"]
+    assert refusal(rewarded) == f"error: rl.rewards unit_tests runs code that the model writes; {allow}"
+    assert not (tmp_path / "run").exists()
+    allowed = of_files(
+        grpo, tmp_path / "run", [file], budget__steps=1, rl__prompts=1, rl__group_size=2, rl__questions=1
+    )
+    assert main([*allowed, "--rl.run_code", "true"]) == 0

@@ -199,7 +199,7 @@ def toolcall(options: argparse.Namespace) -> None:
 def agent(options: argparse.Namespace) -> None:
     from minimind.infer.engine import Engine
     from minimind.rl.evaluation import play_greedily, report
-    from minimind.rl.prompts import make_prompts
+    from minimind.rl.prompts.source import make_prompts
     from minimind.stage_options import RLOptions
     from minimind.world.skills.chains import KINDS
 

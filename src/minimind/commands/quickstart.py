@@ -9,7 +9,7 @@ from minimind.commands.output import print_json, print_table, say_stopped
 
 EPILOG = """examples:
   minimind quickstart                  25 minutes on two busy cores in fp32
-  minimind quickstart --rl             and reinforcement learning, in five minutes more
+  minimind quickstart --rl             and reinforcement learning, in six minutes more
   minimind quickstart --smoke          the whole chain in a minute; the model learns next to nothing
 
 Ctrl-C stops and saves; the same command again goes on."""

@@ -17,7 +17,7 @@ from minimind.rl.advantages import (
 )
 from minimind.rl.rollout import to_documents
 from minimind.rl.trackers import AdaptiveWeight, Values
-from minimind.rl.types import Rollout
+from minimind.rl.types import Rollout, columns_of_parts
 from minimind.stage_options import RLOptions
 
 
@@ -137,7 +137,7 @@ def means_of(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """What metrics.jsonl says of a rollout: mean reward and its parts, the standard deviation of the reward, tokens
     of an answer, and the share of the groups whose answers differ in reward."""
     values: dict[str, list[float]] = {"reward": [one.reward for one in rollouts]}
-    values |= {f"reward_{name}": [one.parts[name] for one in rollouts] for name in rollouts[0].parts}
+    values |= {f"reward_{name}": column for name, column in columns_of_parts(rollouts).items()}
     values["length"] = [one.length for one in rollouts]
     means = {name: sum(column) / len(rollouts) for name, column in values.items()}
     means["reward_std"] = float(np.std(values["reward"]))

@@ -11,11 +11,11 @@ from minimind.eval.skills import Score, SkillReport
 from minimind.infer.engine import Engine
 from minimind.infer.sampler import SamplingParams
 from minimind.rl import warnings
-from minimind.rl.asking import Asking
 from minimind.rl.envs.single_turn import begin
+from minimind.rl.prompts.source import PromptSource
 from minimind.rl.rewards import make_rewards
 from minimind.rl.rollout import run_episodes
-from minimind.rl.types import Prompt, Rollout
+from minimind.rl.types import Prompt, Rollout, columns_of_parts
 from minimind.tokenizer import Tokenizer
 from minimind.train.evaluation import Scores
 from minimind.train.objective import Objective
@@ -35,7 +35,7 @@ class HeldOutQuestions:
     def __init__(self, setup: Setup, objective: Objective) -> None:
         self.setup, self.options = setup, setup.recipe.rl
         self.engine, self.rewards = Engine(setup.model, max_batch=128), make_rewards(setup)
-        self.prompts = Asking(setup).held_out
+        self.prompts = PromptSource(setup).held_out
         self.is_verified = any(prompt.gt for prompt in self.prompts)
         self.rollouts: list[Rollout] = []  # the answers of the last evaluation, on the main process
         self.history: list[dict[str, float]] = []  # of all evaluations: the score, and the mean of each part
@@ -64,11 +64,8 @@ class HeldOutQuestions:
 
     def warn(self, score: float) -> None:
         """Say once that a part of the reward rises while the score falls."""
-        columns = {
-            name: [one.parts[name] for one in self.rollouts]
-            for name in self.rewards.learned
-            if name in self.rollouts[0].parts
-        }
+        found = columns_of_parts(self.rollouts)
+        columns = {name: found[name] for name in self.rewards.learned if name in found}
         self.history.append({"score": score, **{name: float(np.mean(column)) for name, column in columns.items()}})
         for name, column in columns.items():
             self.spreads[name] = max(self.spreads.get(name, 0.0), float(np.std(column)))

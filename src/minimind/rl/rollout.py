@@ -17,7 +17,7 @@ from minimind.infer.conversation import Transcript, message_of
 from minimind.infer.events import StopReason
 from minimind.infer.request import Completion
 from minimind.infer.sampler import SamplingParams
-from minimind.rl.types import Env, Rollout
+from minimind.rl.types import Env, Rollout, columns_of_parts
 from minimind.tokenizer import Tokenizer
 from minimind.tokenizer.messages import Message
 
@@ -167,8 +167,7 @@ def to_documents(
         **columns,
     }
     of_documents = {"reward": [rollout.reward for rollout in rollouts]}
-    parts = dict.fromkeys(name for rollout in rollouts for name in rollout.parts)
-    of_documents |= {f"reward_{name}": [rollout.parts.get(name, 0.0) for rollout in rollouts] for name in parts}
+    of_documents |= {f"reward_{name}": column for name, column in columns_of_parts(rollouts).items()}
     return MemoryDocuments(
         ids=[np.array(rollout.ids) for rollout in rollouts],
         masks=masks,

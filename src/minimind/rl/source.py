@@ -26,11 +26,11 @@ from minimind.losses.policy import k3
 from minimind.model import Transformer
 from minimind.model.lora import has_lora, without_lora
 from minimind.rl import warnings
-from minimind.rl.asking import BUDGET, Asking
 from minimind.rl.columns import values_by_token
 from minimind.rl.envs.single_turn import begin
 from minimind.rl.estimate import Estimator, count_informative, informative_first, means_of
 from minimind.rl.objectives import PolicyGradient
+from minimind.rl.prompts.source import BUDGET, PromptSource
 from minimind.rl.rewards import make_rewards
 from minimind.rl.rollout import Sampler, episode_seeds, run_episodes
 from minimind.rl.types import Prompt, Rollout
@@ -60,7 +60,7 @@ class Rollouts(BatchSource):
         self.sequences = setup.recipe.batch.sequences
         self.at_once = max(1, setup.recipe.batch.micro_batch_tokens // setup.recipe.batch.seq_len)
         self.engine = make_sampler(setup)
-        self.prompts, self.rewards = Asking(setup), make_rewards(setup)
+        self.prompts, self.rewards = PromptSource(setup), make_rewards(setup)
         if too_long := len(setup.data.lengths) - len(setup.train_documents) - len(setup.held_out):
             setup.console.say(f"{too_long:,} prompts and rl.max_tokens do not fit batch.seq_len: left out")
         self.reference = None  # the model that the training starts from; one with an adapter still has it inside
@@ -135,7 +135,7 @@ class Rollouts(BatchSource):
         ))  # fmt: skip
         played = [replace(one, group=groups[at // options.group_size]) for at, one in enumerate(rollouts)]
         sampled = time.perf_counter()
-        rollouts = self.in_all(lambda: self.rewards(played))
+        rollouts = self.in_all(lambda: self.rewards(with_answers(played, recipe.batch.seq_len)))
         self.totals["seconds_rollout"] += sampled - start
         self.totals["seconds_reward"] += time.perf_counter() - sampled
         return self.gather(self.with_columns(rollouts), prompts)
@@ -236,6 +236,14 @@ class Rollouts(BatchSource):
         if state:
             self.means, self.documents = state["means"], MemoryDocuments(**_arrays(state["documents"]))
             self.estimator.load_state_dict(state["estimator"])
+
+
+def with_answers(rollouts: list[Rollout], seq_len: int) -> list[Rollout]:
+    """The rollouts. UserError where one has no answer: of files and of the world that is known before, but prompts
+    of an environment are made one by one."""
+    if not all(one.length for one in rollouts):
+        raise UserError(f"a prompt of rl.env leaves no room for an answer in batch.seq_len {seq_len}; raise that")
+    return rollouts
 
 
 def make_sampler(setup: Setup) -> Sampler:

@@ -86,3 +86,10 @@ class Rollout:
     def length(self) -> int:
         """Sampled tokens."""
         return sum(self.mask)
+
+
+def columns_of_parts(rollouts: Sequence[Rollout]) -> dict[str, list[float]]:
+    """By the name of each part of the reward its value in every rollout; 0 in one that did not earn it, for an
+    environment may give a part in some episodes only."""
+    names = dict.fromkeys(name for one in rollouts for name in one.parts)
+    return {name: [one.parts.get(name, 0.0) for one in rollouts] for name in names}

@@ -45,8 +45,9 @@ def hacked(history: Sequence[Mapping[str, float]], spreads: Mapping[str, float])
     if not best or best["score"] - history[-1]["score"] < FALL:
         return None
     for name, deviation in spreads.items():
-        if history[-1][name] - best[name] > RISE * deviation:
-            rose = f"{name} rose from {best[name]:.3g} to {history[-1][name]:.3g}"
+        then, now = best.get(name, 0.0), history[-1].get(name, 0.0)
+        if now - then > RISE * deviation:
+            rose = f"{name} rose from {then:.3g} to {now:.3g}"
             fell = f"the held-out score fell from {best['score']:.1%} to {history[-1]['score']:.1%}"
             return f"{fell} while the reward {rose}: it may be hacked; read samples.jsonl"
     return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from minimind.plan.memory import rollout_memory
-from minimind.rl.asking import load_prompts
 from minimind.rl.evaluation import HeldOutQuestions
 from minimind.rl.objectives import OnlineDPO, PolicyGradient
+from minimind.rl.prompts.source import load_prompts
 from minimind.rl.source import Rollouts
 from minimind.stages.stage import Stage
 from minimind.train.objective import Objective

@@ -44,7 +44,7 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    limit_resources(request["seconds"], request["memory"])
+    limit_resources(request["seconds"], request["memory"], request["isolated"])
     out = open(reply_to, "w", encoding="utf-8")  # noqa: SIM115 (before nothing more may be opened)
     if request["isolated"]:
         sys.addaudithook(refuse)
@@ -82,13 +82,16 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(f"{event} is not allowed here")
 
 
-def limit_resources(seconds: float, memory: int) -> None:
-    """Processor time and memory of this process, where the system can limit them."""
+def limit_resources(seconds: float, memory: int, isolated: bool) -> None:
+    """Processor time and memory of this process, where the system can limit them; isolated, it starts no process
+    and writes no file, whatever Python's audit events miss."""
     try:
         import resource
     except ImportError:  # Windows: only the parent's clock limits there
         return
     limits = {resource.RLIMIT_CPU: int(seconds) + 1, resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0}
+    if isolated:
+        limits |= {resource.RLIMIT_NPROC: 0, resource.RLIMIT_FSIZE: 0}
     for kind, limit in limits.items():
         with contextlib.suppress(OSError, ValueError):  # macOS does not limit the address space
             resource.setrlimit(kind, (limit, limit))

@@ -18,7 +18,7 @@ REPLAY = 0.5
 def reasoned(seed: int) -> Iterator[dict[str, Any]]:
     """An endless stream of `{"conversations": […]}`, most of them with thinking."""
     rng = Rng(seed, "reason")
-    others = conversations(seed)
+    others = (one for one in conversations(seed) if not reasoning.holds_kept(str(one)))
     while True:
         if rng.chance(REPLAY):
             yield next(others)

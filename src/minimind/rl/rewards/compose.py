@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from minimind.rl.rewards.functions import Reward, bind
 from minimind.rl.rewards.guard import Guard
 from minimind.rl.rewards.judge import Judge
 from minimind.rl.rewards.model import RewardModel
-from minimind.rl.rewards.unit_tests import unit_tests
+from minimind.rl.rewards.unit_tests import RUN_CODE, unit_tests
 from minimind.rl.types import Rollout
 from minimind.train.setup import Setup
 from minimind.util.suggest import did_you_mean
@@ -74,7 +75,11 @@ class Rewards:
         weights = {part.name: part.weight for part in self.parts}
         scored = []
         for at, one in enumerate(rollouts):
-            parts = {**{name: column[at] for name, column in columns.items()}, **one.parts}
+            parts = {
+                **dict.fromkeys(weights, 0.0),
+                **{name: column[at] for name, column in columns.items()},
+                **one.parts,
+            }
             total = sum(weights.get(name, 0.0) * value for name, value in parts.items())
             scored.append(replace(one, parts=parts, reward=total))
         return scored
@@ -100,6 +105,8 @@ def make_rewards(setup: Setup) -> Rewards:
         "max_tokens": options.max_tokens,
     }
     guard = Guard(options.on_reward_error, options.reward_seconds)
+    if not options.run_code and any(re.match("unit_tests(?![^=,])", text) for text in options.rewards):
+        raise UserError(f"rl.rewards unit_tests runs code that the model writes; {RUN_CODE}")
     parts = [make_part(text, given, guard, own_env=bool(options.env)) for text in options.rewards]
     names = [part.name for part in parts]
     if twice := [name for name in names if names.count(name) > 1]:

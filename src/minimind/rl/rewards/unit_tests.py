@@ -6,10 +6,12 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from minimind.rl.checks import code_of
-from minimind.rl.sandbox import passed
+from minimind.rl.rewards.checks import code_of
+from minimind.rl.rewards.sandbox import passed
 from minimind.rl.types import Rollout
 from minimind.tokenizer import parse_assistant
+
+RUN_CODE = "read what the sandbox holds off (docs/en/rewards.md), then allow it with --rl.run_code true"
 
 
 def unit_tests(rollouts: Sequence[Rollout], think: bool) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minimind.eval.skills import normal
-from minimind.rl.checks import as_number, last_number
+from minimind.rl.rewards.checks import as_number, last_number
 from minimind.rl.types import Rollout
 from minimind.tokenizer import parse_assistant
 

@@ -1,6 +1,6 @@
-"""What is asked: prompts to train on, made without end, and held-out ones to score by.
+"""Prompts of the embedded world, made without end, and held-out questions to score by.
 
-The embedded world decides by a question's own content what is held out, so the two never meet whatever their seeds.
+What is held out is decided by a question's own content, so the two never meet whatever their seeds.
 """
 
 from __future__ import annotations
@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from minimind.errors import UserError
 from minimind.eval.skills import grade
-from minimind.rl.envs.own import OwnEnv
 from minimind.rl.envs.tools import use_tools
 from minimind.rl.types import Prompt
-from minimind.stage_options import RLOptions
 from minimind.tokenizer.messages import normalize
 from minimind.world.questions import questions
 from minimind.world.rng import Rng
@@ -24,22 +21,6 @@ from minimind.world.skills import SKILLS, chains, reasoning
 
 ARITHMETIC = ("arithmetic",)
 ASKED = {**SKILLS, **reasoning.SKILLS, **chains.SKILLS}
-
-
-class Prompts(Protocol):
-    """Where prompts come from."""
-
-    def training(self, seed: int, iteration: int, count: int) -> list[Prompt]:
-        """`count` prompts of a rollout, a function of seed and iteration: a resumed training asks the same. More of
-        them begin with these."""
-
-    def held_out(self, count: int) -> list[Prompt]:
-        """Prompts that no training asks, always the same: `count` of each source."""
-
-
-def make_prompts(options: RLOptions) -> Prompts:
-    """Of the user's own environment, or of the embedded world. UserError where there are none."""
-    return OwnEnv(options.env) if options.env else WorldPrompts(options.skills, options.think)
 
 
 @dataclass(frozen=True)

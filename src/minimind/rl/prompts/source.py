@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,16 +14,34 @@ from minimind.data.batches.documents import MemoryDocuments
 from minimind.data.shards.holdout import holdout
 from minimind.errors import UserError
 from minimind.recipe import Recipe
-from minimind.rl.curriculum import Curriculum
-from minimind.rl.file_prompts import FilePrompts, read_prompts
-from minimind.rl.prompts import Prompts, make_prompts
+from minimind.rl.envs.own import OwnEnv
+from minimind.rl.prompts.curriculum import Curriculum
+from minimind.rl.prompts.files import FilePrompts, read_prompts
+from minimind.rl.prompts.world import WorldPrompts
 from minimind.rl.types import Prompt, Rollout
+from minimind.stage_options import RLOptions
 from minimind.tokenizer import Tokenizer
 from minimind.train.setup import Setup
 
 BUDGET = "sampled answers have no epochs and no fixed length; give --budget.steps or --budget.minutes"
 CANDIDATES = 4
 """prompts that a curriculum chooses one of"""
+
+
+class Prompts(Protocol):
+    """Where prompts come from."""
+
+    def training(self, seed: int, iteration: int, count: int) -> list[Prompt]:
+        """`count` prompts of a rollout, a function of seed and iteration: a resumed training asks the same. More of
+        them begin with these."""
+
+    def held_out(self, count: int) -> list[Prompt]:
+        """Prompts that no training asks, always the same: `count` of each source."""
+
+
+def make_prompts(options: RLOptions) -> Prompts:
+    """Of the user's own environment, or of the embedded world. UserError where there are none."""
+    return OwnEnv(options.env) if options.env else WorldPrompts(options.skills, options.think)
 
 
 @dataclass
@@ -73,7 +91,7 @@ def load_prompts(recipe: Recipe, tokenizer: Tokenizer, kind: str) -> tuple[Promp
     return documents, train, held_out
 
 
-class Asking:
+class PromptSource:
     """What is asked at each step, and the held-out prompts.
 
     Without a curriculum, the prompts of a step are a function of the data, the seed and the step. With one they

@@ -13,9 +13,11 @@ from minimind.data.sources.documents import BadLine, Document, content_hash, rea
 from minimind.data.sources.folder import data_files
 from minimind.errors import UserError
 from minimind.recipe import Recipe
-from minimind.rl.checks import make_grade
 from minimind.rl.envs.tools import use_tools
+from minimind.rl.rewards.checks import make_grade
+from minimind.rl.rewards.unit_tests import RUN_CODE
 from minimind.rl.types import Prompt
+from minimind.stage_options import RLOptions
 from minimind.tokenizer.messages import normalize
 
 
@@ -28,14 +30,14 @@ def read_prompts(recipe: Recipe) -> tuple[list[Prompt], np.ndarray]:
         for item in read_documents(path, "chat", encoding=recipe.encoding or None):
             if isinstance(item, BadLine):
                 raise UserError(f"{item}; mend it or take it out")
-            prompts.append(_prompt_of(item, recipe.rl.think))
+            prompts.append(_prompt_of(item, recipe.rl))
             hashes.append(content_hash(replace(item, messages=prompts[-1].messages, gt=[])))
     if not prompts:
         raise UserError(f"there is no prompt in {', '.join(recipe.data)}")
     return prompts, np.array(hashes, np.uint64)
 
 
-def _prompt_of(item: Document, think: bool) -> Prompt:
+def _prompt_of(item: Document, options: RLOptions) -> Prompt:
     is_answered = item.messages[-1]["role"] == "assistant"
     where = f"{item.file}:{item.line}"
     if is_answered and not item.gt:
@@ -43,9 +45,11 @@ def _prompt_of(item: Document, think: bool) -> Prompt:
     messages, tools = normalize(item.messages[:-1] if is_answered else item.messages, item.tools)
     if not messages:
         raise UserError(f"{where}: nobody asks anything before the answer")
+    if item.check == "unit_tests" and not options.run_code:
+        raise UserError(f"{where}: the check unit_tests runs code; {RUN_CODE}")
     try:
         # Of tool use, as in the public MiniMind's data, the values count, wherever the answer has them.
-        check = make_grade(item.gt, item.check or ("all" if tools else ""), item.count, think)
+        check = make_grade(item.gt, item.check or ("all" if tools else ""), item.count, options.think)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     source = item.source or Path(item.file).name.split(".")[0]

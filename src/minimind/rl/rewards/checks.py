@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from minimind.eval.skills import grade, normal, states
-from minimind.rl.sandbox import passed
+from minimind.rl.rewards.sandbox import passed
 from minimind.tokenizer import parse_assistant
 from minimind.tools.arguments import problem
 from minimind.util.json_files import loads

@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from minimind.rl import sandbox_tests
+from minimind.rl.rewards import sandbox_tests
 from minimind.tools.python_file import call
 from minimind.tools.tool import Limits, ToolError
 
